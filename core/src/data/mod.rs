@@ -1,0 +1,1 @@
+//! Images, samples and batches, and the readers that make them from bytes.

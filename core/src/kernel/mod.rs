@@ -1,0 +1,1 @@
+//! Operations with a WGSL fast path and a portable definition.

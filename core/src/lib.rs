@@ -1,0 +1,7 @@
+//! Everything that Potstill's native trainer and its page share: models, objectives, kernels, data and the training step.
+//!
+//! This crate builds for `wasm32-unknown-unknown`: it opens no file, starts no thread and reads no clock.
+#![recursion_limit = "256"]
+
+pub mod data;
+pub mod kernel;
