@@ -1,1 +1,33 @@
 //! Images, samples and batches, and the readers that make them from bytes.
+//!
+//! A run must be repeatable bit for bit on any machine, in any order and with any number of workers. So:
+//!
+//! * every random number is drawn from a key of (seed, epoch, sample index, purpose), never from a shared stream:
+//!   the order in which samples are read does not change a sample;
+//! * transcendental functions come from `libm`, and no sum is left to the platform: the same key gives the same bytes
+//!   on x86-64, Arm and WebAssembly;
+//! * readers take bytes. Files, archives and downloads belong to the crate that has a file system, or to the page.
+//!
+//! Pixels are 8-bit and channel-last, `(H, W, C)`, until [`assemble`] makes the normalised `(B, C, H, W)` floats that a
+//! model takes.
+
+mod augment;
+mod batch;
+mod dataset;
+mod digits;
+mod error;
+pub mod idx;
+mod images;
+mod order;
+mod rng;
+mod subset;
+
+pub use augment::{Augment, Elastic, Erase};
+pub use batch::{Batch, Normalisation, assemble};
+pub use dataset::{Dataset, ImageShape};
+pub use digits::{Digits, Split};
+pub use error::Error;
+pub use images::Images;
+pub use order::epoch_order;
+pub use rng::{Purpose, Rng};
+pub use subset::{Subset, balanced_indices};

@@ -1,0 +1,272 @@
+//! Handwritten digits without a download: every sample is drawn when it is read, from its index alone.
+//!
+//! The set lets a first run, the tests and the page work with nothing on disk, and it stands in for MNIST closely
+//! enough that a model trained on it reads MNIST. A digit is a few strokes of a pen, given as a [skeleton](SKELETONS)
+//! in one of several common handwritings. Its points are jittered, the whole is bent, slanted, turned and stretched,
+//! then brought into MNIST's form: 28 x 28 pixels, white ink on black, the digit filling 20 x 20, its centre of mass
+//! in the middle.
+//!
+//! Invariants: label `index % 10`, so every prefix is balanced; training and held-out samples have separate random
+//! streams; all arithmetic is IEEE with `libm`, so a hash of the bytes holds on every platform (a test asserts it).
+
+use super::{Dataset, ImageShape, Purpose, Rng};
+
+mod skeletons;
+
+use skeletons::{Node, SKELETONS, Skeleton};
+
+/// Which stream of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// For training.
+    Train,
+    /// Held out.
+    Test,
+}
+
+/// Rows and columns of an image.
+const SIDE: usize = 28;
+/// The digit, ink and all, fills a box of this side, as MNIST's do.
+const BOX: f64 = 20.0;
+/// Points drawn for each span between two nodes.
+const STEPS: usize = 6;
+
+/// The embedded set of drawn digits: grey, 28 x 28, ten classes.
+#[derive(Debug, Clone)]
+pub struct Digits {
+    split: Split,
+    len: usize,
+    class_names: Vec<String>,
+}
+
+impl Digits {
+    /// The first `len` samples of a split; any number may be asked for.
+    pub fn new(split: Split, len: usize) -> Self {
+        Self {
+            split,
+            len,
+            class_names: (0..10).map(|class| class.to_string()).collect(),
+        }
+    }
+}
+
+impl Dataset for Digits {
+    fn name(&self) -> &str {
+        match self.split {
+            Split::Train => "digits-train",
+            Split::Test => "digits-test",
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    fn shape(&self) -> ImageShape {
+        ImageShape {
+            channels: 1,
+            height: SIDE,
+            width: SIDE,
+        }
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        assert!(index < self.len, "sample {index} of {}", self.len);
+        (index % 10) as u32
+    }
+
+    fn image(&self, index: usize, out: &mut [u8]) {
+        let label = self.label(index) as usize;
+        assert_eq!(out.len(), SIDE * SIDE, "pixels of the result");
+        let purpose = match self.split {
+            Split::Train => Purpose::DigitsTrain,
+            Split::Test => Purpose::DigitsTest,
+        };
+        let mut rng = Rng::new(0, 0, index as u64, purpose);
+        let skeleton = choose(SKELETONS[label], &mut rng);
+        let strokes = bend(skeleton, &mut rng);
+        ink(strokes, &mut rng, out);
+    }
+}
+
+/// A point of a drawn line, x to the right and y down.
+type Point = (f64, f64);
+
+/// Picks a handwriting by weight.
+fn choose(skeletons: &'static [Skeleton], rng: &mut Rng) -> &'static Skeleton {
+    let total: u64 = skeletons.iter().map(|s| s.weight).sum();
+    let mut ticket = rng.below(total);
+    for skeleton in skeletons {
+        if ticket < skeleton.weight {
+            return skeleton;
+        }
+        ticket -= skeleton.weight;
+    }
+    &skeletons[0]
+}
+
+/// One writer's version of a skeleton: jittered, joined by curves, bent, slanted, turned and stretched.
+fn bend(skeleton: &Skeleton, rng: &mut Rng) -> Vec<Vec<Point>> {
+    // Each writer and each moment has an own unsteadiness.
+    let jitter = rng.range(0.02, 0.10) * skeleton.jitter;
+    let slant = 0.10 + 0.22 * rng.normal();
+    let angle = 0.10 * rng.normal();
+    let stretch = libm::exp(0.16 * rng.normal());
+    let bends: [f64; 6] = std::array::from_fn(|_| 0.06 * rng.normal());
+    let (sin, cos) = (libm::sin(angle), libm::cos(angle));
+    let place = |(x, y): Point| -> Point {
+        let (x, y) = (
+            x + bends[0] * x * x + bends[1] * x * y + bends[2] * y * y,
+            y + bends[3] * x * x + bends[4] * x * y + bends[5] * y * y,
+        );
+        let x = x * stretch - slant * y;
+        (cos * x - sin * y, sin * x + cos * y)
+    };
+    skeleton
+        .strokes
+        .iter()
+        .map(|stroke| {
+            let nodes: Vec<(Point, bool)> = stroke
+                .iter()
+                .map(|&Node { x, y, corner }| {
+                    let x = f64::from(x) / 50.0 - 1.0 + jitter * rng.normal();
+                    let y = f64::from(y) / 50.0 - 1.0 + jitter * rng.normal();
+                    ((x, y), corner)
+                })
+                .collect();
+            curve(&nodes).into_iter().map(place).collect()
+        })
+        .collect()
+}
+
+/// A Catmull-Rom curve through the nodes, broken at corners.
+fn curve(nodes: &[(Point, bool)]) -> Vec<Point> {
+    let Some(&(first, _)) = nodes.first() else {
+        return Vec::new();
+    };
+    let mut points = vec![first];
+    for span in 1..nodes.len() {
+        let ((b, b_corner), (c, c_corner)) = (nodes[span - 1], nodes[span]);
+        // At an end or a corner the neighbour beyond is mirrored, which leaves the curve free there.
+        let a = if b_corner || span < 2 {
+            (2.0 * b.0 - c.0, 2.0 * b.1 - c.1)
+        } else {
+            nodes[span - 2].0
+        };
+        let d = if c_corner || span + 1 >= nodes.len() {
+            (2.0 * c.0 - b.0, 2.0 * c.1 - b.1)
+        } else {
+            nodes[span + 1].0
+        };
+        for step in 1..=STEPS {
+            let t = step as f64 / STEPS as f64;
+            let join = |a: f64, b: f64, c: f64, d: f64| {
+                b + 0.5
+                    * t
+                    * (c - a + t * (2.0 * a - 5.0 * b + 4.0 * c - d + t * (3.0 * (b - c) + d - a)))
+            };
+            points.push((join(a.0, b.0, c.0, d.0), join(a.1, b.1, c.1, d.1)));
+        }
+    }
+    points
+}
+
+/// Fits the lines to the box, centres their mass, and draws them with a pen.
+fn ink(mut strokes: Vec<Vec<Point>>, rng: &mut Rng, out: &mut [u8]) {
+    let radius = (1.25 + 0.35 * rng.normal()).clamp(0.65, 2.3);
+    let edge = rng.range(0.9, 1.5);
+    let pressure = 0.15 * rng.normal();
+    let fill = BOX * rng.range(0.94, 1.02);
+    let shift = (0.4 * rng.normal(), 0.4 * rng.normal());
+
+    let (mut low, mut high) = ((f64::MAX, f64::MAX), (f64::MIN, f64::MIN));
+    for &(x, y) in strokes.iter().flatten() {
+        low = (low.0.min(x), low.1.min(y));
+        high = (high.0.max(x), high.1.max(y));
+    }
+    let extent = (high.0 - low.0).max(high.1 - low.1).max(1e-3);
+    let scale = (fill - 2.0 * radius) / extent;
+    // The centre of mass of the lines, each piece weighing its length.
+    let (mut mass, mut sum) = (1e-9, (0.0, 0.0));
+    for stroke in &strokes {
+        for pair in stroke.windows(2) {
+            let ((ax, ay), (bx, by)) = (pair[0], pair[1]);
+            let length = libm::sqrt((bx - ax) * (bx - ax) + (by - ay) * (by - ay));
+            mass += length;
+            sum = (
+                sum.0 + length * 0.5 * (ax + bx),
+                sum.1 + length * 0.5 * (ay + by),
+            );
+        }
+    }
+    let centre = 0.5 * (SIDE as f64 - 1.0);
+    for (x, y) in strokes.iter_mut().flatten() {
+        *x = (*x - sum.0 / mass) * scale + centre + shift.0;
+        *y = (*y - sum.1 / mass) * scale + centre + shift.1;
+    }
+
+    // For each pixel, how deep it lies in the ink: the pen's radius less the distance to the nearest line.
+    let mut depth = [-8.0f32; SIDE * SIDE];
+    for stroke in &strokes {
+        let last = stroke.len().saturating_sub(1).max(1) as f64;
+        for (step, pair) in stroke.windows(2).enumerate() {
+            let along = step as f64 / last - 0.5;
+            draw(
+                pair[0],
+                pair[1],
+                radius * (1.0 + pressure * along),
+                edge,
+                &mut depth,
+            );
+        }
+    }
+    for (out, depth) in out.iter_mut().zip(depth) {
+        let cover = (f64::from(depth) / edge + 0.5).clamp(0.0, 1.0);
+        *out = (255.0 * cover + 0.5) as u8;
+    }
+}
+
+/// Raises the depth of the pixels around one straight piece.
+fn draw(a: Point, b: Point, radius: f64, edge: f64, depth: &mut [f32; SIDE * SIDE]) {
+    let reach = radius + edge;
+    let bound = |value: f64| value.clamp(0.0, SIDE as f64) as usize;
+    let rows = bound(a.1.min(b.1) - reach)..bound(a.1.max(b.1) + reach + 1.0);
+    let columns = bound(a.0.min(b.0) - reach)..bound(a.0.max(b.0) + reach + 1.0);
+    let (dx, dy) = ((b.0 - a.0) as f32, (b.1 - a.1) as f32);
+    let (ax, ay, radius) = (a.0 as f32, a.1 as f32, radius as f32);
+    let inverse = 1.0 / (dx * dx + dy * dy).max(1e-6);
+    for row in rows {
+        let y = row as f32 - ay;
+        for column in columns.clone() {
+            let x = column as f32 - ax;
+            let t = ((x * dx + y * dy) * inverse).clamp(0.0, 1.0);
+            let (x, y) = (x - t * dx, y - t * dy);
+            let at = &mut depth[row * SIDE + column];
+            *at = at.max(radius - (x * x + y * y).sqrt());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_balanced_and_splits_differ() {
+        let (train, test) = (
+            Digits::new(Split::Train, 100),
+            Digits::new(Split::Test, 100),
+        );
+        let (mut a, mut b) = ([0; 784], [0; 784]);
+        for index in 0..100 {
+            assert_eq!(train.label(index), (index % 10) as u32);
+            train.image(index, &mut a);
+            test.image(index, &mut b);
+            assert_ne!(a, b);
+        }
+    }
+}

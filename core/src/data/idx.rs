@@ -1,0 +1,365 @@
+//! The IDX format of MNIST and its descendants.
+//!
+//! A file is a magic number (two zero bytes, an element type, the number of sizes), the sizes as big-endian 32-bit
+//! numbers, and the elements, last size fastest. The bytes come from a download or a user's disk, so nothing in them
+//! is believed: sizes are multiplied with overflow checks and compared with the bytes that are there before anything
+//! is allocated, and every fault is an [`Error`] with numbers.
+
+use super::{Error, ImageShape, Images};
+
+/// Longest header that is read: the magic number and [`MAX_SIZES`] sizes.
+pub const MAX_HEADER: usize = 4 + 4 * MAX_SIZES;
+/// Most sizes that a file may have.
+pub const MAX_SIZES: usize = 4;
+/// Most bytes that a file may have once decompressed: twice the largest known set of this format (EMNIST, 0.55 GB).
+pub const MAX_BYTES: u64 = 1 << 30;
+/// Greatest side of an image, in pixels; beyond it a header is taken to be damaged.
+pub const MAX_SIDE: u64 = 4096;
+
+/// Element type of unsigned bytes.
+const UNSIGNED_BYTE: u8 = 0x08;
+const IMAGES: &str = "MNIST images";
+const LABELS: &str = "MNIST labels";
+const CLASSES: u64 = 10;
+
+/// A parsed header.
+struct Header {
+    sizes: [u64; MAX_SIZES],
+    count: usize,
+    /// Bytes of the header itself.
+    bytes: u64,
+    /// Bytes of header and data.
+    total: u64,
+}
+
+/// Reads a header; `expected` is the number of sizes demanded, if any.
+fn header(bytes: &[u8], what: &'static str, expected: Option<u8>) -> Result<Header, Error> {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        return Err(Error::Compressed { what });
+    }
+    let short = |needed: u64| Error::Header {
+        what,
+        needed,
+        found: bytes.len() as u64,
+    };
+    let magic: [u8; 4] = bytes
+        .get(..4)
+        .and_then(|b| b.try_into().ok())
+        .ok_or_else(|| short(4 + 4 * u64::from(expected.unwrap_or(1))))?;
+    let [zero0, zero1, element, count] = magic;
+    let wrong = |count: u8| Error::Magic {
+        what,
+        expected: u32::from_be_bytes([0, 0, UNSIGNED_BYTE, count]),
+        found: u32::from_be_bytes(magic),
+    };
+    if zero0 != 0 || zero1 != 0 {
+        return Err(wrong(expected.unwrap_or(3)));
+    }
+    if element != UNSIGNED_BYTE {
+        return Err(Error::ElementType {
+            what,
+            found: element,
+        });
+    }
+    if expected.is_some_and(|e| e != count) || count == 0 || usize::from(count) > MAX_SIZES {
+        return Err(wrong(expected.unwrap_or(3)));
+    }
+    let count = usize::from(count);
+    let length = 4 + 4 * count;
+    let fields = bytes.get(4..length).ok_or_else(|| short(length as u64))?;
+    let mut sizes = [1; MAX_SIZES];
+    let mut product = 1u64;
+    for (axis, (size, field)) in sizes.iter_mut().zip(fields.chunks_exact(4)).enumerate() {
+        *size = field
+            .iter()
+            .fold(0, |value, &byte| value << 8 | u64::from(byte));
+        let limit = if axis == 0 { MAX_BYTES } else { MAX_SIDE };
+        if *size == 0 || *size > limit {
+            return Err(Error::Size {
+                what,
+                axis,
+                found: *size,
+                limit,
+            });
+        }
+        product = product
+            .checked_mul(*size)
+            .filter(|&bytes| bytes <= MAX_BYTES)
+            .ok_or(Error::TooLarge {
+                what,
+                limit: MAX_BYTES,
+            })?;
+    }
+    let bytes = length as u64;
+    Ok(Header {
+        sizes,
+        count,
+        bytes,
+        total: bytes + product,
+    })
+}
+
+/// Reads a whole file: its header, and its data of exactly the declared length.
+fn parse<'a>(bytes: &'a [u8], what: &'static str, sizes: u8) -> Result<(Header, &'a [u8]), Error> {
+    let header = header(bytes, what, Some(sizes))?;
+    let found = bytes.len() as u64;
+    if found < header.total {
+        return Err(Error::Truncated {
+            what,
+            expected: header.total,
+            found,
+        });
+    }
+    if found > header.total {
+        return Err(Error::Trailing {
+            what,
+            expected: header.total,
+            found,
+        });
+    }
+    let data = &bytes[header.bytes as usize..];
+    Ok((header, data))
+}
+
+/// Bytes of a whole decompressed file, header and data, from its first bytes, so that a reader can bound what it
+/// decompresses. [`MAX_HEADER`] bytes always suffice (fewer where the file is shorter).
+///
+/// # Errors
+/// If the header is short, damaged, of another kind, or declares more than [`MAX_BYTES`].
+pub fn expected_len(start: &[u8]) -> Result<u64, Error> {
+    header(start, "IDX data", None).map(|header| header.total)
+}
+
+/// Reads MNIST, or a set of its form with ten classes (Fashion-MNIST, KMNIST), from decompressed bytes.
+///
+/// # Errors
+/// If either file is damaged, or the two do not belong together.
+pub fn mnist(images: &[u8], labels: &[u8]) -> Result<Images, Error> {
+    let (image_header, pixels) = parse(images, IMAGES, 3)?;
+    let (label_header, classes) = parse(labels, LABELS, 1)?;
+    debug_assert!(image_header.count == 3 && label_header.count == 1);
+    let [count, height, width, _] = image_header.sizes;
+    if count != label_header.sizes[0] {
+        return Err(Error::Count {
+            images: count,
+            labels: label_header.sizes[0],
+        });
+    }
+    for (index, &label) in classes.iter().enumerate() {
+        if u64::from(label) >= CLASSES {
+            return Err(Error::Label {
+                index: index as u64,
+                label: u64::from(label),
+                classes: CLASSES,
+            });
+        }
+    }
+    // Both sides are at most MAX_SIDE, so they fit any usize.
+    let shape = ImageShape {
+        channels: 1,
+        height: height as usize,
+        width: width as usize,
+    };
+    let names = (0..CLASSES).map(|class| class.to_string()).collect();
+    let labels = classes.iter().map(|&label| u32::from(label)).collect();
+    Images::new("mnist", shape, names, pixels.to_vec(), labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Dataset, Purpose, Rng};
+    use super::*;
+
+    fn file(sizes: &[u32], data: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0, 0, 8, sizes.len() as u8];
+        sizes
+            .iter()
+            .for_each(|size| bytes.extend(size.to_be_bytes()));
+        bytes.extend(data);
+        bytes
+    }
+
+    fn pair() -> (Vec<u8>, Vec<u8>) {
+        let pixels: Vec<u8> = (0..24).collect();
+        (file(&[4, 3, 2], &pixels), file(&[4], &[7, 0, 9, 1]))
+    }
+
+    #[test]
+    fn reads_images_and_labels() {
+        let (images, labels) = pair();
+        let set = mnist(&images, &labels).unwrap();
+        assert_eq!((set.len(), set.classes()), (4, 10));
+        assert_eq!(
+            set.shape(),
+            ImageShape {
+                channels: 1,
+                height: 3,
+                width: 2
+            }
+        );
+        let mut image = [0; 6];
+        set.image(2, &mut image);
+        assert_eq!(image, [12, 13, 14, 15, 16, 17]);
+        assert_eq!([0, 1, 2, 3].map(|i| set.label(i)), [7, 0, 9, 1]);
+    }
+
+    #[test]
+    fn names_every_fault_with_its_numbers() {
+        let (images, labels) = pair();
+        let fails = |images: &[u8], labels: &[u8]| mnist(images, labels).unwrap_err();
+        assert_eq!(
+            fails(&[], &labels),
+            Error::Header {
+                what: IMAGES,
+                needed: 16,
+                found: 0
+            }
+        );
+        assert_eq!(
+            fails(&images[..10], &labels),
+            Error::Header {
+                what: IMAGES,
+                needed: 16,
+                found: 10
+            }
+        );
+        assert_eq!(
+            fails(&[0x1f, 0x8b, 8, 0], &labels),
+            Error::Compressed { what: IMAGES }
+        );
+        assert_eq!(
+            fails(&labels, &images),
+            Error::Magic {
+                what: IMAGES,
+                expected: 0x803,
+                found: 0x801
+            }
+        );
+        assert_eq!(
+            fails(b"PK\x03\x04", &labels),
+            Error::Magic {
+                what: IMAGES,
+                expected: 0x803,
+                found: 0x504b_0304
+            }
+        );
+        assert_eq!(
+            fails(&[0, 0, 0x0d, 3], &labels),
+            Error::ElementType {
+                what: IMAGES,
+                found: 0x0d
+            }
+        );
+        let (what, expected) = (IMAGES, 40);
+        assert_eq!(
+            fails(&images[..39], &labels),
+            Error::Truncated {
+                what,
+                expected,
+                found: 39
+            }
+        );
+        assert_eq!(
+            fails(&[&images[..], &[0]].concat(), &labels),
+            Error::Trailing {
+                what,
+                expected,
+                found: 41
+            }
+        );
+        let zero = file(&[4, 0, 2], &[]);
+        assert_eq!(
+            fails(&zero, &labels),
+            Error::Size {
+                what,
+                axis: 1,
+                found: 0,
+                limit: MAX_SIDE
+            }
+        );
+        let wide = file(&[4, 3, u32::MAX], &[]);
+        assert_eq!(
+            fails(&wide, &labels),
+            Error::Size {
+                what,
+                axis: 2,
+                found: u32::MAX.into(),
+                limit: MAX_SIDE
+            }
+        );
+        let vast = file(&[1 << 30, 4096, 4096], &[]);
+        assert_eq!(
+            fails(&vast, &labels),
+            Error::TooLarge {
+                what,
+                limit: MAX_BYTES
+            }
+        );
+        assert_eq!(
+            fails(&images, &file(&[3], &[1, 2, 3])),
+            Error::Count {
+                images: 4,
+                labels: 3
+            }
+        );
+        let beyond = file(&[4], &[1, 2, 10, 3]);
+        assert_eq!(
+            fails(&images, &beyond),
+            Error::Label {
+                index: 2,
+                label: 10,
+                classes: 10
+            }
+        );
+    }
+
+    #[test]
+    fn the_length_is_known_from_the_header_alone() {
+        let (images, labels) = pair();
+        assert_eq!(expected_len(&images[..16]).unwrap(), 40);
+        assert_eq!(expected_len(&labels[..8]).unwrap(), 12);
+        assert_eq!(
+            expected_len(&images[..15]),
+            Err(Error::Header {
+                what: "IDX data",
+                needed: 16,
+                found: 15
+            })
+        );
+        assert!(expected_len(&[0, 0, 8, 0]).is_err());
+        assert!(expected_len(&[0, 0, 8, 200]).is_err());
+    }
+
+    /// Damaged files are refused or read, but never end the program, and what is read keeps the promises of `Images`.
+    #[test]
+    fn no_damage_panics() {
+        let (images, labels) = pair();
+        for case in 0..20_000 {
+            let mut rng = Rng::new(1, 0, case, Purpose::Test);
+            let mut files = [images.clone(), labels.clone()];
+            for _ in 0..1 + rng.below(3) {
+                let file = &mut files[rng.below(2) as usize];
+                let at = rng.below(file.len().max(1) as u64) as usize;
+                match rng.below(4) {
+                    0 => file.truncate(at),
+                    1 => file.push(rng.next_u64() as u8),
+                    // The header is where damage does most.
+                    2 if file.len() > 16 => file[at % 16] = rng.next_u64() as u8,
+                    _ if at < file.len() => file[at] ^= 1 << rng.below(8),
+                    _ => {}
+                }
+            }
+            let _ = expected_len(&files[0]);
+            match mnist(&files[0], &files[1]) {
+                Ok(set) => {
+                    let mut image = vec![0; set.shape().bytes()];
+                    for index in 0..set.len() {
+                        set.image(index, &mut image);
+                        assert!((set.label(index) as usize) < set.classes());
+                    }
+                }
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        }
+    }
+}
