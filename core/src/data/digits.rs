@@ -112,11 +112,11 @@ fn choose(skeletons: &'static [Skeleton], rng: &mut Rng) -> &'static Skeleton {
 /// One writer's version of a skeleton: jittered, joined by curves, bent, slanted, turned and stretched.
 fn bend(skeleton: &Skeleton, rng: &mut Rng) -> Vec<Vec<Point>> {
     // Each writer and each moment has an own unsteadiness.
-    let jitter = rng.range(0.02, 0.10) * skeleton.jitter;
-    let slant = 0.10 + 0.22 * rng.normal();
-    let angle = 0.10 * rng.normal();
-    let stretch = libm::exp(0.16 * rng.normal());
-    let bends: [f64; 6] = std::array::from_fn(|_| 0.06 * rng.normal());
+    let jitter = rng.range(0.03, 0.13) * skeleton.jitter;
+    let slant = 0.18 + 0.26 * rng.normal();
+    let angle = 0.12 * rng.normal();
+    let stretch = libm::exp(0.20 * rng.normal());
+    let bends: [f64; 6] = std::array::from_fn(|_| 0.09 * rng.normal());
     let (sin, cos) = (libm::sin(angle), libm::cos(angle));
     let place = |(x, y): Point| -> Point {
         let (x, y) = (
