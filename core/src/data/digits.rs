@@ -177,7 +177,8 @@ fn curve(nodes: &[(Point, bool)]) -> Vec<Point> {
 
 /// Fits the lines to the box, centres their mass, and draws them with a pen.
 fn ink(mut strokes: Vec<Vec<Point>>, rng: &mut Rng, out: &mut [u8]) {
-    let radius = (1.25 + 0.35 * rng.normal()).clamp(0.65, 2.3);
+    // Log-normal: a few writers press very hard.
+    let radius = (1.25 * libm::exp(0.28 * rng.normal())).clamp(0.6, 2.8);
     let edge = rng.range(0.9, 1.5);
     let pressure = 0.15 * rng.normal();
     let fill = BOX * rng.range(0.94, 1.02);
@@ -224,9 +225,16 @@ fn ink(mut strokes: Vec<Vec<Point>>, rng: &mut Rng, out: &mut [u8]) {
             );
         }
     }
-    for (out, depth) in out.iter_mut().zip(depth) {
-        let cover = (f64::from(depth) / edge + 0.5).clamp(0.0, 1.0);
-        *out = (255.0 * cover + 0.5) as u8;
+    // Paper and scanner leave edges rough: each pixel's depth strays a little.
+    let rough = rng.range(0.0, 0.5);
+    for (out, depth) in out.chunks_mut(4).zip(depth.chunks(4)) {
+        let mut bits = rng.next_u64();
+        for (out, &depth) in out.iter_mut().zip(depth) {
+            let stray = rough * ((bits & 0xffff) as f64 / 65536.0 - 0.5);
+            bits >>= 16;
+            let cover = ((f64::from(depth) + stray) / edge + 0.5).clamp(0.0, 1.0);
+            *out = (255.0 * cover + 0.5) as u8;
+        }
     }
 }
 
