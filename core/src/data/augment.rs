@@ -157,7 +157,7 @@ impl Augment {
 
     /// Draws the version of one image that belongs to (seed, epoch, index).
     ///
-    /// `image` and `out` are `(H, W, C)`; `out` holds 0 to 1.
+    /// `image` and `out` are `(H, W, C)`; `out` holds 0 to 1. The settings are taken to have passed [`check`](Self::check).
     ///
     /// # Panics
     /// If `image` or `out` is not [`ImageShape::bytes`] long.
@@ -249,6 +249,24 @@ fn sample(image: &[u8], shape: ImageShape, x: f32, y: f32, out: &mut [f32]) {
     // x + 1 is positive, so truncation is the floor.
     let (left, top) = ((x + 1.0) as usize, (y + 1.0) as usize);
     let (fx, fy) = (x + 1.0 - left as f32, y + 1.0 - top as f32);
+    // Most pixels are grey and have all four neighbours.
+    if let [out] = out
+        && left > 0
+        && top > 0
+        && left < shape.width
+        && top < shape.height
+    {
+        let at = (top - 1) * shape.width + left - 1;
+        let (upper, lower) = (
+            &image[at..at + 2],
+            &image[at + shape.width..at + shape.width + 2],
+        );
+        let [a, b] = [upper[0], upper[1]].map(f32::from);
+        let [c, d] = [lower[0], lower[1]].map(f32::from);
+        let (upper, lower) = (a + fx * (b - a), c + fx * (d - c));
+        *out = (upper + fy * (lower - upper)) * (1.0 / 255.0);
+        return;
+    }
     for (row, weight_y) in [(top, 1.0 - fy), (top + 1, fy)] {
         for (column, weight_x) in [(left, 1.0 - fx), (left + 1, fx)] {
             // `row` and `column` count from -1.
@@ -273,10 +291,12 @@ struct Field {
 
 impl Field {
     fn new(elastic: Elastic, shape: ImageShape, rng: &mut Rng) -> Self {
+        // The least that `check` allows: a spacing of 0 would ask for endless points.
+        let spacing = elastic.spacing.max(2.0);
         let spline = |pixels: usize| -> Vec<(usize, [f32; 4])> {
             (0..pixels)
                 .map(|pixel| {
-                    let at = pixel as f32 / elastic.spacing;
+                    let at = pixel as f32 / spacing;
                     (at as usize, cubic_b_spline(at - (at as usize) as f32))
                 })
                 .collect()
@@ -329,27 +349,33 @@ fn cubic_b_spline(t: f32) -> [f32; 4] {
 
 /// Moves an image towards its dilation (`amount` above 0) or its erosion (below 0) by one pixel up, down, left, right.
 fn thicken(image: &mut [f32], shape: ImageShape, amount: f32) {
-    let (line, channels) = (shape.width * shape.channels, shape.channels);
-    let pick: fn(f32, f32) -> f32 = if amount > 0.0 { f32::max } else { f32::min };
-    let share = amount.abs();
     let before = image.to_vec();
-    for row in 0..shape.height {
-        for at in row * line..(row + 1) * line {
-            let mut value = before[at];
-            if row > 0 {
-                value = pick(value, before[at - line]);
-            }
-            if row + 1 < shape.height {
-                value = pick(value, before[at + line]);
-            }
-            if at >= row * line + channels {
-                value = pick(value, before[at - channels]);
-            }
-            if at + channels < (row + 1) * line {
-                value = pick(value, before[at + channels]);
-            }
-            image[at] += share * (value - before[at]);
+    if amount > 0.0 {
+        spread(image, &before, shape, |a, b| if b > a { b } else { a });
+    } else {
+        spread(image, &before, shape, |a, b| if b < a { b } else { a });
+    }
+    let share = amount.abs();
+    for (value, before) in image.iter_mut().zip(before) {
+        *value = before + share * (*value - before);
+    }
+}
+
+/// Replaces each value by the pick among itself and its four neighbours.
+fn spread(image: &mut [f32], before: &[f32], shape: ImageShape, pick: impl Fn(f32, f32) -> f32) {
+    let mut join = |to: std::ops::Range<usize>, from: usize| {
+        let length = to.len();
+        for (value, &near) in image[to].iter_mut().zip(&before[from..from + length]) {
+            *value = pick(*value, near);
         }
+    };
+    let (line, step, all) = (shape.width * shape.channels, shape.channels, shape.bytes());
+    // Nothing lies above the first row or below the last, and an image of one row has no such neighbours at all.
+    join(line..all, 0);
+    join(0..all - line, line);
+    for row in (0..all).step_by(line) {
+        join(row + step..row + line, row);
+        join(row..row + line - step, row + step);
     }
 }
 

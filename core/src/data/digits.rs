@@ -181,7 +181,7 @@ fn curve(nodes: &[(Point, bool)]) -> Vec<Point> {
 /// Fits the lines to the box, centres their mass, and draws them with a pen.
 fn ink(mut strokes: Vec<Vec<Point>>, pen: f64, rng: &mut Rng, out: &mut [u8]) {
     // Log-normal: a few writers press very hard.
-    let radius = (pen * libm::exp(0.28 * rng.normal())).clamp(0.6, 3.0);
+    let radius = (pen * libm::exp(0.30 * rng.normal())).clamp(0.6, 3.4);
     let edge = rng.range(0.9, 1.5);
     let pressure = 0.15 * rng.normal();
     let fill = BOX * rng.range(0.94, 1.02);
@@ -266,18 +266,102 @@ fn draw(a: Point, b: Point, radius: f64, edge: f64, depth: &mut [f32; SIDE * SID
 mod tests {
     use super::*;
 
+    fn draw(split: Split, index: usize) -> [u8; SIDE * SIDE] {
+        let mut image = [0; SIDE * SIDE];
+        Digits::new(split, index + 1).image(index, &mut image);
+        image
+    }
+
+    /// FNV-1a, 64 bits, over samples 0 to 9,999 of a split.
+    fn hash(split: Split) -> u64 {
+        let digits = Digits::new(split, 10_000);
+        let mut image = [0; SIDE * SIDE];
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        for index in 0..digits.len() {
+            digits.image(index, &mut image);
+            for byte in image {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+            }
+        }
+        hash
+    }
+
+    /// Any change to the drawing changes results that were published: change these on purpose only.
     #[test]
-    fn labels_are_balanced_and_splits_differ() {
-        let (train, test) = (
-            Digits::new(Split::Train, 100),
-            Digits::new(Split::Test, 100),
+    fn bytes_are_the_same_everywhere() {
+        assert_eq!(format!("{:016x}", hash(Split::Train)), "0900d929ebc4d736");
+        assert_eq!(format!("{:016x}", hash(Split::Test)), "5a590a868aaefb80");
+    }
+
+    #[test]
+    fn labels_are_balanced_and_splits_share_nothing() {
+        let digits = Digits::new(Split::Train, 100);
+        assert_eq!((digits.len(), digits.classes()), (100, 10));
+        let mut counts = [0; 10];
+        (0..100).for_each(|index| counts[digits.label(index) as usize] += 1);
+        assert_eq!(counts, [10; 10]);
+        let images: std::collections::BTreeSet<_> = (0..2000)
+            .flat_map(|index| [draw(Split::Train, index), draw(Split::Test, index)])
+            .collect();
+        assert_eq!(images.len(), 4000);
+    }
+
+    #[test]
+    fn a_sample_does_not_depend_on_the_length_of_the_set() {
+        let mut image = [0; SIDE * SIDE];
+        Digits::new(Split::Train, 1000).image(7, &mut image);
+        assert_eq!(image, draw(Split::Train, 7));
+    }
+
+    /// MNIST's form: dark margins, a digit about 20 pixels high or wide, its mass in the middle, ink about 0.13.
+    #[test]
+    fn looks_as_mnist_does() {
+        let mut total = 0.0;
+        for index in 0..1000 {
+            let image = draw(Split::Train, index);
+            let (mut mass, mut x, mut y) = (0.0, 0.0, 0.0);
+            let (mut rows, mut columns) = ([false; SIDE], [false; SIDE]);
+            for (at, &pixel) in image.iter().enumerate() {
+                let ink = f64::from(pixel) / 255.0;
+                mass += ink;
+                x += ink * (at % SIDE) as f64;
+                y += ink * (at / SIDE) as f64;
+                rows[at / SIDE] |= pixel > 100;
+                columns[at % SIDE] |= pixel > 100;
+            }
+            let side = |lines: [bool; SIDE]| lines.iter().filter(|&&line| line).count();
+            let longer = side(rows).max(side(columns));
+            assert!(
+                (15..=23).contains(&longer),
+                "sample {index} is {longer} pixels long"
+            );
+            assert!(
+                (x / mass - 13.5).abs() < 3.5 && (y / mass - 13.5).abs() < 3.5,
+                "sample {index} is off centre"
+            );
+            assert!(mass > 15.0, "sample {index} is faint");
+            total += mass / (SIDE * SIDE) as f64;
+        }
+        assert!(
+            (total / 1000.0 - 0.1307).abs() < 0.015,
+            "mean ink {}",
+            total / 1000.0
         );
-        let (mut a, mut b) = ([0; 784], [0; 784]);
-        for index in 0..100 {
-            assert_eq!(train.label(index), (index % 10) as u32);
-            train.image(index, &mut a);
-            test.image(index, &mut b);
-            assert_ne!(a, b);
+    }
+
+    #[test]
+    fn every_skeleton_lies_in_its_box_and_can_be_chosen() {
+        for skeleton in SKELETONS.into_iter().flatten() {
+            assert!(skeleton.weight > 0 && skeleton.jitter > 0.0);
+            assert!(!skeleton.strokes.is_empty());
+            for stroke in skeleton.strokes {
+                assert!(stroke.len() >= 2);
+                assert!(
+                    stroke
+                        .iter()
+                        .all(|n| (0..=100).contains(&n.x) && (0..=100).contains(&n.y))
+                );
+            }
         }
     }
 }

@@ -1,0 +1,55 @@
+//! What the parts of the data room promise together: a run sees the same samples however it is cut up.
+
+use potstill_core::data::{
+    Augment, Dataset, Digits, Normalisation, Split, Subset, assemble, epoch_order,
+};
+
+/// The samples of an epoch, in its order, read in batches of the given size.
+fn epoch(set: &dyn Dataset, epoch: u64, batch: usize) -> (Vec<f32>, Vec<u32>) {
+    let (augment, normalisation) = (Augment::digits_light(), Normalisation::mnist());
+    let (mut images, mut labels) = (Vec::new(), Vec::new());
+    for indices in epoch_order(set.len(), 5, epoch).chunks(batch) {
+        let batch = assemble(set, indices, Some(&augment), 5, epoch, &normalisation).unwrap();
+        images.extend(batch.images);
+        labels.extend(batch.labels);
+    }
+    (images, labels)
+}
+
+fn digits() -> Subset<Digits> {
+    Subset::balanced(Digits::new(Split::Train, 500), 60, 3).unwrap()
+}
+
+#[test]
+fn batches_of_any_size_hold_the_same_samples() {
+    let set = digits();
+    assert_eq!(epoch(&set, 2, 60), epoch(&set, 2, 7));
+    assert_ne!(epoch(&set, 2, 60), epoch(&set, 3, 60));
+}
+
+#[test]
+fn workers_draw_what_one_thread_draws() {
+    let set = digits();
+    let alone = epoch(&set, 1, 10);
+    let together: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(|| epoch(&set, 1, 10))).collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap())
+            .collect()
+    });
+    assert!(together.iter().all(|epoch| *epoch == alone));
+}
+
+#[test]
+fn numbers_fit_a_model() {
+    let set = digits();
+    let (images, labels) = epoch(&set, 0, 20);
+    assert_eq!((images.len(), labels.len()), (60 * 28 * 28, 60));
+    assert!(images.iter().all(|value| value.is_finite()));
+    let mean = images.iter().sum::<f32>() / images.len() as f32;
+    assert!(mean.abs() < 0.2, "normalised mean {mean}");
+    for class in 0..10 {
+        assert_eq!(labels.iter().filter(|&&label| label == class).count(), 6);
+    }
+}
