@@ -1,0 +1,287 @@
+//! Attention of packed queries, keys and values, with a backward pass that keeps nothing of `N x N`.
+//!
+//! Why packed: the one linear layer before attention writes `[B, N, 3, H, D]`, so a kernel that reads that layout needs
+//! one buffer and no copies of three, and its gradient goes back in the same layout.
+//!
+//! For each image and head, with rows `i` of queries and `j` of keys (Vaswani 2017, section 3.2.1):
+//!
+//! ```text
+//! s_ij = scale * q_i . k_j      lse_i = log sum_j exp s_ij      p_ij = exp(s_ij - lse_i)      o_i = sum_j p_ij v_j
+//! ```
+//!
+//! and backward, given `do` (Dao 2022, appendix B.2):
+//!
+//! ```text
+//! delta_i = do_i . o_i        ds_ij = p_ij (do_i . v_j - delta_i)
+//! dq_i = scale sum_j ds_ij k_j        dk_j = scale sum_i ds_ij q_i        dv_j = sum_i p_ij do_i
+//! ```
+//!
+//! Invariants: the backward pass reads `qkv`, the output and one log-sum-exp a row, and computes the probabilities again.
+//! The gradient of a query is summed by the query's owner, those of a key and a value by the key's: no sum has two
+//! writers.
+
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::wgpu::CubeBackend;
+use burn::backend::{Autodiff, Backend, Dispatch, Shape, Slice, TensorMetadata};
+use burn::tensor::Tensor;
+
+use super::backend::KernelBackend;
+use super::launch::{Scalar, Shader, contiguous, launch, output, runs_wgsl};
+
+/// The widest head of the WGSL path: a row of it and a tile fit 16 KiB of workgroup memory.
+const WIDEST_HEAD: usize = 128;
+
+/// Attention over packed queries, keys and values: `softmax(scale q kᵀ) v` of each head.
+///
+/// `qkv` is `[B, N, 3, H, D]`, as timm's one linear layer lays it out after a reshape; the result is `[B, N, H, D]`, ready
+/// to be reshaped to `[B, N, H D]`. `scale` is `D^-0.5` in every known model. Any `N` and `D`; heads wider than 128 take
+/// the portable definition on every device.
+///
+/// A row that meets a NaN, or a score of plus infinity, is NaN, as is its gradient; other rows of other heads are not
+/// touched.
+///
+/// # Panics
+/// If the third dimension is not 3.
+pub fn attention(qkv: Tensor<5>, scale: f32) -> Tensor<4> {
+    let [.., parts, heads, head_size] = qkv.dims();
+    assert_eq!(
+        parts, 3,
+        "attention: qkv must be [B, N, 3, H, D], and here dimension 2 is {parts} (H = {heads}, D = {head_size})"
+    );
+    Tensor::from_dispatch(Dispatch::packed_attention(qkv.into_dispatch(), scale))
+}
+
+/// Shape of the output, from that of `qkv`.
+#[cfg(feature = "fusion")]
+pub(super) fn output_shape(qkv: &Shape) -> Shape {
+    let [batch, tokens, _, heads, head_size] = qkv.dims();
+    Shape::new([batch, tokens, heads, head_size])
+}
+
+/// Shapes of the output and of the log-sum-exps, for the lazy stream.
+#[cfg(feature = "fusion")]
+pub(super) fn forward_specs(qkv: &TensorSpec, _scale: &f32) -> (TensorSpec, TensorSpec) {
+    let [batch, tokens, _, heads, _] = qkv.shape.dims();
+    (
+        TensorSpec::new(output_shape(&qkv.shape), qkv.dtype),
+        TensorSpec::new(Shape::new([batch, heads, tokens]), qkv.dtype),
+    )
+}
+
+// ---- Portable definition
+
+/// Queries, keys and values, each `[B, H, N, D]`.
+fn unpack<B: Backend>(qkv: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+    let [batch, tokens, _, heads, head_size] = qkv.shape().dims();
+    let qkv = B::float_permute(qkv, &[2, 0, 3, 1, 4]);
+    [0, 1, 2].map(|part: usize| {
+        let third = B::float_slice(qkv.clone(), &[Slice::from(part..part + 1)]);
+        B::float_reshape(third, Shape::new([batch, heads, tokens, head_size]))
+    })
+}
+
+/// Exchanges tokens and heads: `[B, N, H, D]` and `[B, H, N, D]`.
+fn swap<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_swap_dims(tensor, 1, 2)
+}
+
+pub(super) fn portable_forward<B: Backend>(qkv: FloatTensor<B>, scale: f32) -> (FloatTensor<B>, FloatTensor<B>) {
+    let [batch, tokens, _, heads, _] = qkv.shape().dims();
+    let [q, k, v] = unpack::<B>(qkv);
+    let scores = B::float_matmul(B::float_mul_scalar(q, scale.into()), B::float_transpose(k));
+    let peak = B::float_max_dim(scores.clone(), 3);
+    let weights = B::float_exp(B::float_sub(scores, peak.clone()));
+    let sum = B::float_sum_dim(weights.clone(), 3);
+    let out = B::float_div(B::float_matmul(weights, v), sum.clone());
+    let lse = B::float_add(peak, B::float_log(sum));
+    (swap::<B>(out), B::float_reshape(lse, Shape::new([batch, heads, tokens])))
+}
+
+pub(super) fn portable_backward<B: Backend>(
+    qkv: FloatTensor<B>,
+    out: FloatTensor<B>,
+    lse: FloatTensor<B>,
+    d_out: FloatTensor<B>,
+    scale: f32,
+) -> FloatTensor<B> {
+    let [batch, tokens, _, heads, head_size] = qkv.shape().dims();
+    let delta = B::float_sum_dim(B::float_mul(d_out.clone(), out), 3);
+    let (delta, d_out) = (swap::<B>(delta), swap::<B>(d_out));
+    let lse = B::float_reshape(lse, Shape::new([batch, heads, tokens, 1]));
+    let [q, k, v] = unpack::<B>(qkv);
+    let q = B::float_mul_scalar(q, scale.into());
+    let scores = B::float_matmul(q.clone(), B::float_transpose(k.clone()));
+    let p = B::float_exp(B::float_sub(scores, lse));
+    let dv = B::float_matmul(B::float_transpose(p.clone()), d_out.clone());
+    let dp = B::float_matmul(d_out, B::float_transpose(v));
+    let ds = B::float_mul(p, B::float_sub(dp, delta));
+    let dk = B::float_matmul(B::float_transpose(ds.clone()), q);
+    let dq = B::float_mul_scalar(B::float_matmul(ds, k), scale.into());
+    let parts = [dq, dk, dv]
+        .map(|part| B::float_reshape(swap::<B>(part), Shape::new([batch, tokens, 1, heads, head_size])));
+    B::float_cat(parts.into(), 2)
+}
+
+// ---- WGSL
+
+/// The three passes.
+#[derive(Clone, Copy)]
+enum Pass {
+    Forward,
+    BackwardQuery,
+    BackwardKey,
+}
+
+/// Invocations that share a row. Eight let a row's peak and sums meet in a few reads of workgroup memory, and leave
+/// enough rows in a group of 256 that a tile, once loaded, is used often.
+const LANES: usize = 8;
+
+/// Floats in the 16 KiB of workgroup memory that every WebGPU device has.
+const WORKGROUP_FLOATS: usize = 16 * 1024 / 4;
+
+impl Pass {
+    /// Arrays of whole rows that a workgroup keeps beside its tile.
+    fn resident(self) -> usize {
+        match self {
+            Pass::Forward => 1,
+            Pass::BackwardQuery | Pass::BackwardKey => 2,
+        }
+    }
+
+    /// Rows of a workgroup and tokens of a tile for sequences of `tokens`.
+    ///
+    /// Rows past the last token are wasted work, and many small workgroups load the same tiles more often: the cost of
+    /// covering `tokens` by `size` is counted as `ceil(tokens / size) * (size + 4)`, a load being worth about four rows.
+    fn tiling(self, head_size: usize, tokens: usize) -> (usize, usize) {
+        let pitch = head_size.next_multiple_of(LANES) + 1;
+        let fits = |rows: usize, columns: usize| {
+            self.resident() * rows * pitch + columns * pitch + rows * (columns + 1) + rows * LANES <= WORKGROUP_FLOATS
+        };
+        let cost = |size: usize| (tokens.div_ceil(size) * (size + 4), usize::MAX - size);
+        let rows = [8, 16, 24, 32].into_iter().filter(|&rows| fits(rows, 8)).min_by_key(|&size| cost(size));
+        let rows = rows.unwrap_or(8);
+        let columns = [8, 16, 24, 32].into_iter().filter(|&columns| fits(rows, columns)).min_by_key(|&size| cost(size));
+        (rows, columns.unwrap_or(8))
+    }
+
+    fn shader(self, head_size: usize, tokens: usize) -> Shader {
+        let (rows, columns) = self.tiling(head_size, tokens);
+        let (file, text) = match self {
+            Pass::Forward => ("attention", include_str!("../../../shaders/attention.wgsl")),
+            Pass::BackwardQuery => {
+                ("attention_backward_query", include_str!("../../../shaders/attention_backward_query.wgsl"))
+            }
+            Pass::BackwardKey => {
+                ("attention_backward_key", include_str!("../../../shaders/attention_backward_key.wgsl"))
+            }
+        };
+        Shader::new(file, text, rows * LANES)
+            .value("head_size", head_size)
+            .value("rows", rows)
+            .value("columns", columns)
+            .value("lanes", LANES)
+    }
+
+    /// Launches the pass over `buffers`, one workgroup for each image, head and tile of rows.
+    fn launch(
+        self,
+        [batch, tokens, _, heads, head_size]: [usize; 5],
+        buffers: &[&FloatTensor<CubeBackend>],
+        scale: f32,
+    ) {
+        let (rows, _) = self.tiling(head_size, tokens);
+        let groups = batch * heads * tokens.div_ceil(rows);
+        let scalars = [Scalar::Count(tokens), Scalar::Count(heads), Scalar::Count(groups), Scalar::Real(scale)];
+        launch(self.shader(head_size, tokens), groups, buffers, &scalars);
+    }
+}
+
+pub(super) fn wgsl_forward(
+    qkv: FloatTensor<CubeBackend>,
+    scale: f32,
+) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
+    let shape @ [batch, tokens, _, heads, head_size] = qkv.meta.shape().dims();
+    if head_size == 0 || head_size > WIDEST_HEAD || !runs_wgsl(&[&qkv]) {
+        return portable_forward::<CubeBackend>(qkv, scale);
+    }
+    let qkv = contiguous(qkv);
+    let out = output(&qkv, [batch, tokens, heads, head_size]);
+    let lse = output(&qkv, [batch, heads, tokens]);
+    Pass::Forward.launch(shape, &[&qkv, &out, &lse], scale);
+    (out, lse)
+}
+
+pub(super) fn wgsl_backward(
+    qkv: FloatTensor<CubeBackend>,
+    out: FloatTensor<CubeBackend>,
+    lse: FloatTensor<CubeBackend>,
+    d_out: FloatTensor<CubeBackend>,
+    scale: f32,
+) -> FloatTensor<CubeBackend> {
+    let shape @ [batch, tokens, _, heads, head_size] = qkv.meta.shape().dims();
+    if head_size == 0 || head_size > WIDEST_HEAD || !runs_wgsl(&[&qkv, &out, &lse, &d_out]) {
+        return portable_backward::<CubeBackend>(qkv, out, lse, d_out, scale);
+    }
+    let [qkv, out, lse, d_out] = [qkv, out, lse, d_out].map(contiguous);
+    let d_qkv = output(&qkv, shape);
+    let delta = output(&qkv, [batch, heads, tokens]);
+    Pass::BackwardQuery.launch(shape, &[&qkv, &out, &lse, &d_out, &d_qkv, &delta], scale);
+    Pass::BackwardKey.launch(shape, &[&qkv, &lse, &d_out, &delta, &d_qkv], scale);
+    d_qkv
+}
+
+/// Every instance over common head sizes and numbers of tokens.
+pub(super) fn shaders() -> Vec<Shader> {
+    let mut shaders = Vec::new();
+    for head_size in [1, 7, 16, 32, 48, 64, 80, 128] {
+        for tokens in [1, 10, 17, 50, 65, 197, 198, 257, 577] {
+            for pass in [Pass::Forward, Pass::BackwardQuery, Pass::BackwardKey] {
+                let shader = pass.shader(head_size, tokens);
+                if !shaders.contains(&shader) {
+                    shaders.push(shader);
+                }
+            }
+        }
+    }
+    shaders
+}
+
+// ---- Gradient
+
+#[derive(Debug)]
+struct AttentionBackward;
+
+impl<B: KernelBackend> Backward<B, 1> for AttentionBackward {
+    /// `qkv` by its node, the output, the log-sum-exps, the scale.
+    type State = (NodeId, FloatTensor<B>, FloatTensor<B>, f32);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (qkv, out, lse, scale) = ops.state;
+        let d_out = grads.consume::<B>(&ops.node);
+        let qkv = checkpointer.retrieve_node_output::<FloatTensor<B>>(qkv);
+        let [node] = ops.parents;
+        if let Some(node) = node {
+            grads.register::<B>(node.id, B::attention_backward(qkv, out, lse, d_out, scale));
+        }
+    }
+}
+
+pub(super) fn tracked<B: KernelBackend, C: CheckpointStrategy>(
+    qkv: FloatTensor<Autodiff<B, C>>,
+    scale: f32,
+) -> FloatTensor<Autodiff<B, C>> {
+    match AttentionBackward.prepare::<C>([qkv.node()]).compute_bound().stateful() {
+        OpsKind::Tracked(mut prep) => {
+            let node = prep.checkpoint(&qkv);
+            let (out, lse) = B::attention_forward(qkv.into_primitive(), scale);
+            prep.finish((node, out.clone(), lse, scale), out)
+        }
+        OpsKind::UnTracked(prep) => prep.finish(B::packed_attention(qkv.into_primitive(), scale)),
+    }
+}

@@ -1,0 +1,158 @@
+//! The extension of Burn's backends by Potstill's operations.
+//!
+//! Why a trait: Burn dispatches a tensor to its backend at run time, and this is the one place where an operation can
+//! differ by backend. It stays thin: each default body is the portable definition, which Flex takes as it is; the cubecl
+//! backend launches WGSL where it can; the autodiff backend adds the hand-written backward pass. The generated
+//! implementation for `Fusion` runs the operation as one opaque step of the lazy stream, so each operation states the
+//! shapes of its outputs without running.
+//!
+//! The names `*_forward` and `*_backward` say the direction of a pass; the names without a direction are what the
+//! public functions call, and the only ones that a graph of gradients sees.
+
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::wgpu::CubeBackend;
+use burn::backend::{Autodiff, Backend, Flex, backend_extension};
+
+use super::{attention, distillation_loss};
+
+#[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
+pub trait KernelBackend: Backend {
+    /// `[B, N, 3, H, D]` to the output `[B, N, H, D]` and the log-sum-exp of each row `[B, H, N]`.
+    #[fusion(meta = attention::forward_specs)]
+    fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention::portable_forward::<Self>(qkv, scale)
+    }
+
+    /// The gradient of `qkv`, packed as `qkv` is.
+    #[fusion(dtype = qkv, shape = qkv)]
+    fn attention_backward(
+        qkv: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        d_out: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        attention::portable_backward::<Self>(qkv, out, lse, d_out, scale)
+    }
+
+    /// The output alone. (Burn has an `attention` of its own, of three tensors.)
+    #[fusion(dtype = qkv, shape = attention::output_shape(qkv))]
+    fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        Self::attention_forward(qkv, scale).0
+    }
+
+    /// `[B, C]` three times to `[B, 2]`.
+    #[fusion(dtype = student, shape = distillation_loss::rows_shape(student))]
+    fn distillation_loss(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        targets: FloatTensor<Self>,
+        temperature: f32,
+        smoothing: f32,
+    ) -> FloatTensor<Self> {
+        distillation_loss::portable_forward::<Self>(student, teacher, targets, temperature, smoothing)
+    }
+
+    /// The gradient of `student`, from the gradient `[B, 2]` of the rows.
+    #[fusion(dtype = student, shape = student)]
+    fn distillation_loss_backward(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        targets: FloatTensor<Self>,
+        d_rows: FloatTensor<Self>,
+        temperature: f32,
+        smoothing: f32,
+    ) -> FloatTensor<Self> {
+        distillation_loss::portable_backward::<Self>(student, teacher, targets, d_rows, temperature, smoothing)
+    }
+
+    /// `[B, C]` twice to `[B]`.
+    #[fusion(dtype = student, shape = distillation_loss::row_shape(student))]
+    fn cross_entropy(student: FloatTensor<Self>, targets: FloatTensor<Self>, smoothing: f32) -> FloatTensor<Self> {
+        distillation_loss::portable_cross_entropy::<Self>(student, targets, smoothing)
+    }
+
+    /// The gradient of `student`, from the gradient `[B]` of the rows.
+    #[fusion(dtype = student, shape = student)]
+    fn cross_entropy_backward(
+        student: FloatTensor<Self>,
+        targets: FloatTensor<Self>,
+        d_rows: FloatTensor<Self>,
+        smoothing: f32,
+    ) -> FloatTensor<Self> {
+        distillation_loss::portable_cross_entropy_backward::<Self>(student, targets, d_rows, smoothing)
+    }
+}
+
+impl KernelBackend for Flex {}
+
+impl KernelBackend for CubeBackend {
+    fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention::wgsl_forward(qkv, scale)
+    }
+
+    fn attention_backward(
+        qkv: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        d_out: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        attention::wgsl_backward(qkv, out, lse, d_out, scale)
+    }
+
+    fn distillation_loss(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        targets: FloatTensor<Self>,
+        temperature: f32,
+        smoothing: f32,
+    ) -> FloatTensor<Self> {
+        distillation_loss::wgsl_forward(student, teacher, targets, temperature, smoothing)
+    }
+
+    fn distillation_loss_backward(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        targets: FloatTensor<Self>,
+        d_rows: FloatTensor<Self>,
+        temperature: f32,
+        smoothing: f32,
+    ) -> FloatTensor<Self> {
+        distillation_loss::wgsl_backward(student, teacher, targets, d_rows, temperature, smoothing)
+    }
+
+    fn cross_entropy(student: FloatTensor<Self>, targets: FloatTensor<Self>, smoothing: f32) -> FloatTensor<Self> {
+        distillation_loss::wgsl_cross_entropy(student, targets, smoothing)
+    }
+
+    fn cross_entropy_backward(
+        student: FloatTensor<Self>,
+        targets: FloatTensor<Self>,
+        d_rows: FloatTensor<Self>,
+        smoothing: f32,
+    ) -> FloatTensor<Self> {
+        distillation_loss::wgsl_cross_entropy_backward(student, targets, d_rows, smoothing)
+    }
+}
+
+impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
+    fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        attention::tracked::<B, C>(qkv, scale)
+    }
+
+    fn distillation_loss(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        targets: FloatTensor<Self>,
+        temperature: f32,
+        smoothing: f32,
+    ) -> FloatTensor<Self> {
+        distillation_loss::tracked::<B, C>(student, teacher, targets, temperature, smoothing)
+    }
+
+    fn cross_entropy(student: FloatTensor<Self>, targets: FloatTensor<Self>, smoothing: f32) -> FloatTensor<Self> {
+        distillation_loss::tracked_cross_entropy::<B, C>(student, targets, smoothing)
+    }
+}

@@ -1,0 +1,200 @@
+//! The shared way from a WGSL template to a dispatch: filling the template, binding the buffers, launching.
+//!
+//! Why a file of its own: what cubecl asks of hand-written WGSL is subtle and the same for every operation.
+//! * Binding `i` is the `i`-th buffer of group 0, and the block of scalars ("info") is always the last one.
+//! * The pipeline layout is derived from the text, so a binding that is declared and not used is an error. What an
+//!   instance does not need is cut out of its text by [`Shader::flag`] and not merely left unused.
+//! * A native build allocates several tensors inside one buffer, and WebGPU allows no buffer to be `read` and
+//!   `read_write` in one dispatch: native instances declare every storage buffer `read_write`. In the browser each
+//!   tensor has pages of its own, and the same tensor bound twice to `read_write` would be an error: there, `read`.
+//! * Pipelines are cached by identifier and never by text, so the identifier is everything the text is made from.
+//! * Native modules run without bounds checks and with workgroup memory left as it was: the shaders guard every index.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous};
+use burn::backend::{DType, Shape};
+use burn::cubecl::prelude::KernelId;
+use burn::cubecl::server::{KernelArguments, MetadataBindingInfo};
+use burn::cubecl::{CubeCount, CubeDim};
+
+/// WebGPU's limit on the workgroups of one dispatch along each axis.
+const GROUPS_PER_AXIS: usize = 65_535;
+
+/// How input buffers are declared on the target this build is for.
+const ACCESS: &str = if cfg!(target_family = "wasm") {
+    "read"
+} else {
+    "read_write"
+};
+
+/// One WGSL template with everything its text is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shader {
+    file: &'static str,
+    text: &'static str,
+    access: &'static str,
+    threads: u32,
+    values: Vec<(&'static str, u32)>,
+    flags: Vec<(&'static str, bool)>,
+}
+
+impl Shader {
+    /// The template `text` of the file called `file`, run by workgroups of `threads` invocations.
+    pub fn new(file: &'static str, text: &'static str, threads: usize) -> Self {
+        let shader = Self {
+            file,
+            text,
+            access: ACCESS,
+            threads: threads as u32,
+            values: Vec::new(),
+            flags: Vec::new(),
+        };
+        shader.value("threads", threads)
+    }
+
+    /// Fills the placeholder `{{ name }}` with `value`.
+    pub fn value(mut self, name: &'static str, value: usize) -> Self {
+        self.values.push((name, value as u32));
+        self
+    }
+
+    /// Keeps (`on`) or cuts the lines between `//@ if name` and `//@ end`; the other way round after `//@ else`.
+    pub fn flag(mut self, name: &'static str, on: bool) -> Self {
+        self.flags.push((name, on));
+        self
+    }
+
+    /// The same instance with its input buffers declared `access`.
+    pub fn with_access(mut self, access: &'static str) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// A name that tells the instance from every other, for reports.
+    pub fn name(&self) -> String {
+        let mut name = self.file.to_string();
+        for (key, value) in &self.values {
+            name += &format!("-{key}{value}");
+        }
+        for (key, on) in &self.flags {
+            name += &format!("-{}{key}", if *on { "" } else { "no_" });
+        }
+        name + "-" + self.access
+    }
+
+    fn template(&self) -> SourceTemplate {
+        let mut text = String::with_capacity(self.text.len());
+        let mut keep = true;
+        for line in self.text.lines() {
+            match line.trim().strip_prefix("//@ ") {
+                Some("else") => keep = !keep,
+                Some("end") => keep = true,
+                Some(rule) => {
+                    let name = rule.trim_start_matches("if ");
+                    keep = self.flags.iter().any(|(flag, on)| *flag == name && *on);
+                }
+                None if keep => {
+                    text += line;
+                    text.push('\n');
+                }
+                None => {}
+            }
+        }
+        let template = SourceTemplate::new(text).register("access", self.access);
+        self.values
+            .iter()
+            .fold(template, |template, (name, value)| template.register(*name, value.to_string()))
+    }
+
+    /// The finished WGSL.
+    pub fn text(&self) -> String {
+        self.template().complete()
+    }
+}
+
+impl KernelSource for Shader {
+    fn source(&self) -> SourceTemplate {
+        self.template()
+    }
+
+    fn id(&self) -> KernelId {
+        KernelId::new::<Self>().info(self.clone())
+    }
+
+    fn lang(&self) -> &'static str {
+        "wgsl"
+    }
+}
+
+/// Whether the WGSL path can take these tensors: cubecl compiles WGSL for their device (and not SPIR-V or MSL, into
+/// which it does not translate hand-written text), every element is an `f32`, and every element has a `u32` index.
+/// Otherwise the caller takes the portable definition.
+pub(super) fn runs_wgsl(tensors: &[&FloatTensor<CubeBackend>]) -> bool {
+    tensors.iter().all(|tensor| {
+        tensor.client.name().starts_with("wgpu<wgsl")
+            && tensor.dtype == DType::F32
+            && tensor.meta.shape().num_elements() <= i32::MAX as usize
+    })
+}
+
+/// A contiguous `f32` tensor on the device of `like`, its contents undefined until a kernel writes them.
+pub(super) fn output(like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
+    let shape = shape.into();
+    let bytes = shape.num_elements() * size_of::<f32>();
+    let handle = like.client.empty(bytes);
+    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, DType::F32)
+}
+
+/// The tensor laid out in rows, as every shader reads it.
+pub(super) fn contiguous(tensor: CubeTensor) -> CubeTensor {
+    into_contiguous(tensor)
+}
+
+/// A scalar of the info block: an integer as it is, a float by its bits.
+pub(super) enum Scalar {
+    Count(usize),
+    Real(f32),
+}
+
+/// Launches `groups` workgroups over `buffers` (in the order of their bindings) and `scalars`.
+///
+/// The info block stores a scalar in 64 bits: scalar `i` is word `2 i` of the shader's `array<u32>`. Counts that pass
+/// the limit of one axis fold into the second, so the shader's group is `x + y * groups along x`, and it must return at
+/// once from a group past the last. Nothing is launched for no groups.
+pub(super) fn launch(shader: Shader, groups: usize, buffers: &[&CubeTensor], scalars: &[Scalar]) {
+    if groups == 0 {
+        return;
+    }
+    let rows = groups.div_ceil(GROUPS_PER_AXIS);
+    let columns = groups.div_ceil(rows);
+    let info = scalars
+        .iter()
+        .map(|scalar| match scalar {
+            Scalar::Count(count) => *count as u64,
+            Scalar::Real(real) => u64::from(real.to_bits()),
+        })
+        .collect();
+    let bindings = buffers.iter().map(|tensor| tensor.handle.clone().binding()).collect();
+    let client = &buffers[0].client;
+    let dim = CubeDim::new_3d(shader.threads, 1, 1);
+    client.launch(
+        Box::new(SourceKernel::new(shader, dim)),
+        CubeCount::Static(columns as u32, rows as u32, 1),
+        KernelArguments::new()
+            .with_buffers(bindings)
+            .with_info(MetadataBindingInfo::custom(info)),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Shader;
+
+    #[test]
+    fn a_flag_cuts_its_lines() {
+        let text = "a\n//@ if x\nb {{ n }}\n//@ else\nc\n//@ end\nd\n";
+        let shader = |on| Shader::new("t", text, 1).value("n", 7).flag("x", on).text();
+        assert_eq!(shader(true), "a\nb 7\nd\n");
+        assert_eq!(shader(false), "a\nc\nd\n");
+    }
+}

@@ -1,0 +1,162 @@
+// Cross-entropy of a student's logits, and its divergence from a teacher, row by row (Hinton 2015).
+//
+//   a[c] = z[c] - max z        log_softmax(z)[c] = a[c] - log sum_c exp a[c]
+//   t'[c] = (1 - eps) t[c] + eps / C
+//   rows[b,0] = - sum_c t'[c] log_softmax(z)[c]
+//   rows[b,1] = sum_c p[c] (log p[c] - log_softmax(z / tau)[c])        p = softmax(w / tau)
+//
+// with z the student's logits, w the teacher's and t the targets of row b. A class of weight 0 (t'[c] or p[c]) adds
+// nothing, whatever its logit. A row of logits without a softmax (a NaN, plus infinity, or minus infinity throughout) is
+// NaN by its bits, since a shader compiler may assume that no number is NaN; no other row sees it.
+//
+// The instance without a teacher has no column 1: rows is (B).
+//
+// Owner of every sum. A row belongs to LANES neighbouring invocations; each sums the classes c with c % LANES its own,
+// upwards, and the partial sums meet in a tree of fixed shape. So the same inputs give the same bits.
+//
+// Limits. Any number of classes from 1 and of rows; elements below 2^31; LANES a power of two; THREADS at most 256; 4 KiB
+// of workgroup memory.
+// Reads, in bytes: 12 B C each of z and w, 4 B C of t. The second and third reading find a row in the cache. Writes 8 B
+// (4 B without a teacher).
+
+@group(0) @binding(0) var<storage, {{ access }}> student: array<f32>;    // (B, C)
+@group(0) @binding(1) var<storage, {{ access }}> targets: array<f32>;    // (B, C)
+@group(0) @binding(2) var<storage, read_write> rows: array<f32>;         // (B, 2), or (B)
+//@ if teacher
+@group(0) @binding(3) var<storage, {{ access }}> teacher: array<f32>;    // (B, C)
+@group(0) @binding(4) var<storage, read> info: array<u32>;               // as below
+//@ else
+@group(0) @binding(3) var<storage, read> info: array<u32>;               // as below
+//@ end
+// info: rows, classes, eps, 1 / tau, a NaN; two words each
+
+const LANES: u32 = {{ lanes }}u;              // invocations of a row
+const THREADS: u32 = {{ threads }}u;
+const ROWS: u32 = THREADS / LANES;            // rows of a workgroup
+const LOWEST: f32 = -3.4028234e38;
+
+var<workgroup> scratch: array<vec4<f32>, THREADS>;
+
+// Sums over the lanes of a row; every lane gets the sums.
+fn total(x: vec4<f32>, thread: u32) -> vec4<f32> {
+    let lane = thread % LANES;
+    workgroupBarrier();
+    scratch[thread] = x;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if (lane < half) {
+            scratch[thread] += scratch[thread + half];
+        }
+        workgroupBarrier();
+    }
+    return scratch[thread - lane];
+}
+
+// Maxima over the lanes of a row; every lane gets the maxima.
+fn highest(x: vec4<f32>, thread: u32) -> vec4<f32> {
+    let lane = thread % LANES;
+    workgroupBarrier();
+    scratch[thread] = x;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if (lane < half) {
+            scratch[thread] = max(scratch[thread], scratch[thread + half]);
+        }
+        workgroupBarrier();
+    }
+    return scratch[thread - lane];
+}
+
+// 0 for minus infinity, 1 for a finite number, 2 for a NaN or plus infinity.
+fn state(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    if ((bits & 0x7fffffffu) < 0x7f800000u) {
+        return 1.0;
+    }
+    return select(2.0, 0.0, bits == 0xff800000u);
+}
+
+fn is_zero(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7fffffffu) == 0u;
+}
+
+@compute @workgroup_size({{ threads }})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let count = info[0];
+    let classes = info[2];
+    let smoothing = bitcast<f32>(info[4]);
+    let inverse = bitcast<f32>(info[6]);
+    let nan = bitcast<f32>(info[8]);
+    let first = (group.x + group.y * groups.x) * ROWS;
+    if (first >= count) {
+        return;
+    }
+    let row = first + thread / LANES;
+    let lane = thread % LANES;
+    let base = row * classes;
+    let end = select(0u, classes, row < count);    // lanes of a row past the last go along and read nothing
+
+    // Peaks and states: of the student, of the teacher.
+    var top = vec4<f32>(LOWEST, LOWEST, 0.0, 0.0);
+    for (var c = lane; c < end; c += LANES) {
+        let z = student[base + c];
+        let s = state(z);
+        if (s == 1.0) {
+            top.x = max(top.x, z);
+        }
+        top.z = max(top.z, s);
+//@ if teacher
+        let w = teacher[base + c];
+        let r = state(w);
+        if (r == 1.0) {
+            top.y = max(top.y, w);
+        }
+        top.w = max(top.w, r);
+//@ end
+    }
+    top = highest(top, thread);
+
+    // The sums of the softmaxes: student, student at tau, teacher at tau.
+    var sums = vec4<f32>(0.0);
+    for (var c = lane; c < end; c += LANES) {
+        let a = student[base + c] - top.x;
+        sums.x += exp(a);
+//@ if teacher
+        sums.y += exp(a * inverse);
+        sums.z += exp((teacher[base + c] - top.y) * inverse);
+//@ end
+    }
+    sums = total(sums, thread);
+    let log_sums = log(max(sums, vec4<f32>(1.0)));   // each sum has exp(0) in it
+
+    let spread = smoothing / f32(classes);
+    var losses = vec4<f32>(0.0);
+    for (var c = lane; c < end; c += LANES) {
+        let a = student[base + c] - top.x;
+        let target_weight = (1.0 - smoothing) * targets[base + c] + spread;
+        if (!is_zero(target_weight)) {
+            losses.x += target_weight * (log_sums.x - a);
+        }
+//@ if teacher
+        let log_p = (teacher[base + c] - top.y) * inverse - log_sums.z;
+        let p = exp(log_p);
+        if (!is_zero(p)) {
+            losses.y += p * (log_p - (a * inverse - log_sums.y));
+        }
+//@ end
+    }
+    losses = total(losses, thread);
+
+    if (lane == 0u && row < count) {
+//@ if teacher
+        rows[2u * row] = select(nan, losses.x, top.z == 1.0);
+        rows[2u * row + 1u] = select(nan, losses.y, top.z == 1.0 && top.w == 1.0);
+//@ else
+        rows[row] = select(nan, losses.x, top.z == 1.0);
+//@ end
+    }
+}

@@ -1,0 +1,158 @@
+// The gradient of the losses of distillation_loss.wgsl for the student's logits; teacher and targets are constants.
+//
+//   dz[b,c] = d0 (m softmax(z)[c] - t'[c]) + d1 / tau (softmax(z / tau)[c] - softmax(w / tau)[c])
+//
+// with d0, d1 the gradients of the row's two losses, t' the smoothed targets and m = sum_c t'[c] (1 for a probability
+// distribution). A row of logits without a softmax has a NaN gradient throughout; no other row sees it.
+//
+// The instance without a teacher has the first term alone, and d_rows is (B).
+//
+// Owner of every sum. A row belongs to LANES neighbouring invocations; each sums the classes c with c % LANES its own,
+// upwards, and the partial sums meet in a tree of fixed shape. So the same inputs give the same bits.
+//
+// Limits. Any number of classes from 1 and of rows; elements below 2^31; LANES a power of two; THREADS at most 256; 4 KiB
+// of workgroup memory.
+// Reads, in bytes: 12 B C each of z and w, 8 B C of t, 8 B of d_rows. The second and third reading find a row in the
+// cache. Writes 4 B C.
+
+@group(0) @binding(0) var<storage, {{ access }}> student: array<f32>;    // (B, C)
+@group(0) @binding(1) var<storage, {{ access }}> targets: array<f32>;    // (B, C)
+@group(0) @binding(2) var<storage, {{ access }}> d_rows: array<f32>;     // (B, 2), or (B)
+@group(0) @binding(3) var<storage, read_write> d_student: array<f32>;    // (B, C)
+//@ if teacher
+@group(0) @binding(4) var<storage, {{ access }}> teacher: array<f32>;    // (B, C)
+@group(0) @binding(5) var<storage, read> info: array<u32>;               // as below
+//@ else
+@group(0) @binding(4) var<storage, read> info: array<u32>;               // as below
+//@ end
+// info: rows, classes, eps, 1 / tau, a NaN; two words each
+
+const LANES: u32 = {{ lanes }}u;              // invocations of a row
+const THREADS: u32 = {{ threads }}u;
+const ROWS: u32 = THREADS / LANES;            // rows of a workgroup
+const LOWEST: f32 = -3.4028234e38;
+
+var<workgroup> scratch: array<vec4<f32>, THREADS>;
+
+// Sums over the lanes of a row; every lane gets the sums.
+fn total(x: vec4<f32>, thread: u32) -> vec4<f32> {
+    let lane = thread % LANES;
+    workgroupBarrier();
+    scratch[thread] = x;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if (lane < half) {
+            scratch[thread] += scratch[thread + half];
+        }
+        workgroupBarrier();
+    }
+    return scratch[thread - lane];
+}
+
+// Maxima over the lanes of a row; every lane gets the maxima.
+fn highest(x: vec4<f32>, thread: u32) -> vec4<f32> {
+    let lane = thread % LANES;
+    workgroupBarrier();
+    scratch[thread] = x;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if (lane < half) {
+            scratch[thread] = max(scratch[thread], scratch[thread + half]);
+        }
+        workgroupBarrier();
+    }
+    return scratch[thread - lane];
+}
+
+// 0 for minus infinity, 1 for a finite number, 2 for a NaN or plus infinity.
+fn state(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    if ((bits & 0x7fffffffu) < 0x7f800000u) {
+        return 1.0;
+    }
+    return select(2.0, 0.0, bits == 0xff800000u);
+}
+
+@compute @workgroup_size({{ threads }})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let count = info[0];
+    let classes = info[2];
+    let smoothing = bitcast<f32>(info[4]);
+    let inverse = bitcast<f32>(info[6]);
+    let nan = bitcast<f32>(info[8]);
+    let first = (group.x + group.y * groups.x) * ROWS;
+    if (first >= count) {
+        return;
+    }
+    let row = first + thread / LANES;
+    let lane = thread % LANES;
+    let base = row * classes;
+    let end = select(0u, classes, row < count);    // lanes of a row past the last go along and read nothing
+
+    // Peaks and states: of the student, of the teacher.
+    var top = vec4<f32>(LOWEST, LOWEST, 0.0, 0.0);
+    for (var c = lane; c < end; c += LANES) {
+        let z = student[base + c];
+        let s = state(z);
+        if (s == 1.0) {
+            top.x = max(top.x, z);
+        }
+        top.z = max(top.z, s);
+//@ if teacher
+        let w = teacher[base + c];
+        let r = state(w);
+        if (r == 1.0) {
+            top.y = max(top.y, w);
+        }
+        top.w = max(top.w, r);
+//@ end
+    }
+    top = highest(top, thread);
+//@ if teacher
+    let sound = top.z == 1.0 && top.w == 1.0;
+//@ else
+    let sound = top.z == 1.0;
+//@ end
+
+    // The sums of the softmaxes (student, student at tau, teacher at tau) and of the smoothed targets.
+    let spread = smoothing / f32(classes);
+    var sums = vec4<f32>(0.0);
+    for (var c = lane; c < end; c += LANES) {
+        let a = student[base + c] - top.x;
+        sums.x += exp(a);
+        sums.w += (1.0 - smoothing) * targets[base + c] + spread;
+//@ if teacher
+        sums.y += exp(a * inverse);
+        sums.z += exp((teacher[base + c] - top.y) * inverse);
+//@ end
+    }
+    sums = total(sums, thread);
+
+//@ if teacher
+    var d0 = 0.0;
+    var d1 = 0.0;
+    if (row < count) {
+        d0 = d_rows[2u * row];
+        d1 = d_rows[2u * row + 1u] * inverse;
+    }
+//@ else
+    var d0 = 0.0;
+    if (row < count) {
+        d0 = d_rows[row];
+    }
+//@ end
+    for (var c = lane; c < end; c += LANES) {
+        let a = student[base + c] - top.x;
+        let target_weight = (1.0 - smoothing) * targets[base + c] + spread;
+        var dz = d0 * (sums.w * (exp(a) / sums.x) - target_weight);
+//@ if teacher
+        let p = exp((teacher[base + c] - top.y) * inverse) / sums.z;
+        dz += d1 * (exp(a * inverse) / sums.y - p);
+//@ end
+        d_student[base + c] = select(nan, dz, sound);
+    }
+}
