@@ -2,6 +2,11 @@
 //!
 //! This crate builds for `wasm32-unknown-unknown`: it opens no file, starts no thread and reads no clock.
 #![recursion_limit = "256"]
+#![warn(missing_docs)]
 
 pub mod data;
 pub mod kernel;
+pub mod model;
+pub mod objective;
+pub mod train;
+pub mod weights;

@@ -1,1 +1,39 @@
-fn main(){}
+//! The `potstill` command.
+#![recursion_limit = "256"]
+
+mod cli;
+mod command;
+mod dataset;
+mod device;
+mod error;
+mod evaluate;
+mod prepare;
+mod progress;
+mod recipe;
+mod report;
+mod run;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Train(options) => command::train::run(options, &cli.device),
+        Command::Eval(options) => command::eval::run(options, &cli.device),
+        Command::Predict(options) => command::predict::run(options, &cli.device),
+        Command::Devices(options) => command::devices::run(options, &cli.device),
+        Command::Selftest(options) => command::selftest::run(options, &cli.device),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}

@@ -27,6 +27,10 @@ pub enum Purpose {
     Mix = 6,
     /// Bytes for tests.
     Test = 7,
+    /// Initial values of a network's parameters.
+    Parameters = 8,
+    /// Residual branches dropped in a step.
+    DropPath = 9,
 }
 
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,0 +1,71 @@
+//! Distillation from logits (Hinton, Vinyals and Dean, 2015).
+//!
+//! `L = (1 − α) CE(z_S, y) + α τ² KL(σ(z_T / τ) ‖ σ(z_S / τ))`
+//!
+//! τ² keeps the gradient's size independent of the temperature. Published code divides the divergence either by the batch
+//! or by batch times classes; the two differ by a factor C, so the choice has a name here.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::{Loss, Term};
+use crate::kernel;
+use crate::model::Trace;
+
+/// What a sum of divergences over a batch is divided by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalisation {
+    /// The number of samples B: the mathematical mean.
+    #[default]
+    Batchmean,
+    /// B times the number of classes, as DeiT's and DViTSAF's code do.
+    Numel,
+}
+
+/// The numbers of a logit distillation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogitDistillation {
+    /// Weight α of the teacher; the labels weigh 1 − α.
+    pub alpha: f64,
+    /// Temperature τ.
+    pub temperature: f64,
+    /// What the divergence is divided by.
+    pub normalisation: Normalisation,
+    /// Label smoothing ε of the cross-entropy term.
+    pub smoothing: f64,
+}
+
+impl Default for LogitDistillation {
+    fn default() -> Self {
+        Self { alpha: 0.5, temperature: 2.0, normalisation: Normalisation::Batchmean, smoothing: 0.0 }
+    }
+}
+
+impl LogitDistillation {
+    /// The two terms `labels` and `logits`, from one kernel.
+    pub(super) fn loss(&self, student: &Trace, teacher: &Trace, targets: Tensor<2>) -> Loss {
+        let classes = student.logits.dims()[1];
+        let (z_s, z_t) = (student.logits.clone(), teacher.logits.clone());
+        // [B, 2]: cross-entropy and divergence of each row
+        let rows = kernel::distillation_loss(z_s, z_t, targets, self.temperature as f32, self.smoothing as f32);
+        let means = rows.mean_dim(0);
+        let term = |column: usize| means.clone().narrow(1, column, 1).reshape([1]);
+        let tau_squared = self.temperature * self.temperature;
+        let scale = match self.normalisation {
+            Normalisation::Batchmean => tau_squared,
+            Normalisation::Numel => tau_squared / classes as f64,
+        };
+        Loss::of(vec![
+            Term { name: "labels", weight: 1.0 - self.alpha, value: term(0) },
+            Term { name: "logits", weight: self.alpha, value: term(1).mul_scalar(scale) },
+        ])
+    }
+}
+
+/// Cross-entropy with the targets as the term `labels`.
+pub(super) fn cross_entropy(student: &Trace, targets: Tensor<2>, smoothing: f64) -> Term {
+    let rows = kernel::cross_entropy(student.logits.clone(), targets, smoothing as f32);
+    Term { name: "labels", weight: 1.0, value: rows.mean() }
+}

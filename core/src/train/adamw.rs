@@ -1,0 +1,246 @@
+//! AdamW (Loshchilov and Hutter, 2019) over one flat vector of all parameters.
+//!
+//! A network has hundreds of small tensors; updating each costs a dozen dispatches. Here the gradients are joined once,
+//! the moments and the master copy of the parameters are three flat vectors, and a step costs the same few operations
+//! whatever the network's depth. The global gradient norm is one sum, never read back. The state is two vectors with a
+//! layout, which a checkpoint stores as they are.
+//!
+//! `g ← g · min(1, c / ‖g‖)`, `p ← p − lr λ p` where decayed,
+//! `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`, `p ← p − lr · m̂ / (√v̂ + ε)`.
+//!
+//! Not decayed: one-dimensional parameters (biases, norms) and the tokens and position embedding, as DeiT does it.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, ExecutionError, Gradients, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+/// The optimiser's numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamWConfig {
+    /// Decay β₁ of the first moment.
+    pub beta_1: f64,
+    /// Decay β₂ of the second moment.
+    pub beta_2: f64,
+    /// ε in the denominator.
+    pub epsilon: f64,
+    /// Decoupled weight decay λ.
+    pub weight_decay: f64,
+    /// Largest global gradient norm c; `None` clips nothing.
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.05, clip_norm: None }
+    }
+}
+
+/// The optimiser with its state for one network.
+pub struct AdamW {
+    config: AdamWConfig,
+    state: Option<State>,
+}
+
+/// What a checkpoint keeps of the optimiser.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdamWRecord {
+    /// Steps taken.
+    pub steps: u64,
+    /// First moments, in the order of the network's fields.
+    pub first: Vec<f32>,
+    /// Second moments, likewise.
+    pub second: Vec<f32>,
+}
+
+struct State {
+    steps: u64,
+    layout: Vec<Slot>,
+    parameters: Tensor<1>,
+    first: Tensor<1>,
+    second: Tensor<1>,
+    // 1 where decayed, 0 elsewhere; `None` without weight decay
+    decayed: Option<Tensor<1>>,
+}
+
+struct Slot {
+    id: ParamId,
+    length: usize,
+}
+
+impl AdamW {
+    /// An optimiser that has taken no step.
+    pub fn new(config: AdamWConfig) -> Self {
+        Self { config, state: None }
+    }
+
+    /// Steps taken so far.
+    pub fn steps(&self) -> u64 {
+        self.state.as_ref().map_or(0, |state| state.steps)
+    }
+
+    /// One update of `module` by `gradients` at learning rate `lr`.
+    ///
+    /// Parameters without a gradient in the first step (frozen or unused) are left alone from then on, decay included.
+    pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, lr: f64) -> M {
+        let gradients = GradientsParams::from_grads(gradients, &module);
+        let mut join = Join { gradients, known: self.state.as_ref().map(|s| s.layout.len()), ..Join::default() };
+        module.visit(&mut join);
+        if join.slots.is_empty() {
+            return module;
+        }
+        let gradient = Tensor::cat(join.flat_gradients, 0);
+        let state = match self.state.as_mut() {
+            Some(state) => state,
+            None => self.state.insert(State::start(&self.config, join.slots, join.parameters, join.decayed)),
+        };
+        state.update(&self.config, gradient, lr);
+        let mut offset = 0;
+        let pieces = state
+            .layout
+            .iter()
+            .map(|slot| {
+                let piece = state.parameters.clone().narrow(0, offset, slot.length);
+                offset += slot.length;
+                (slot.id, piece)
+            })
+            .collect();
+        module.map(&mut Split { pieces })
+    }
+
+    /// Reads the state back from the device, or `None` before the first step.
+    ///
+    /// # Errors
+    /// The device's own error if it was lost or could not be read.
+    pub async fn record(&self) -> Result<Option<AdamWRecord>, ExecutionError> {
+        let Some(state) = &self.state else { return Ok(None) };
+        let first = state.first.clone().into_data_async().await?.iter().collect();
+        let second = state.second.clone().into_data_async().await?.iter().collect();
+        Ok(Some(AdamWRecord { steps: state.steps, first, second }))
+    }
+
+    /// An optimiser that goes on from `record` with the parameters that `module` has now, or `None` if the record was made
+    /// for a network of another size.
+    pub fn resume<M: Module>(config: AdamWConfig, record: AdamWRecord, module: &M) -> Option<Self> {
+        let mut join = Join { keep_all: true, ..Join::default() };
+        module.visit(&mut join);
+        let length: usize = join.slots.iter().map(|slot| slot.length).sum();
+        if record.first.len() != length || record.second.len() != length {
+            return None;
+        }
+        let mut state = State::start(&config, join.slots, join.parameters, join.decayed);
+        let device = state.parameters.device();
+        let vector = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [length]), &device);
+        state.steps = record.steps;
+        state.first = vector(record.first);
+        state.second = vector(record.second);
+        Some(Self { config, state: Some(state) })
+    }
+}
+
+impl State {
+    fn start(config: &AdamWConfig, layout: Vec<Slot>, parameters: Vec<Tensor<1>>, decayed: Vec<bool>) -> Self {
+        let parameters = Tensor::cat(parameters, 0);
+        let device: Device = parameters.device();
+        let zeros = parameters.zeros_like();
+        let decayed = (config.weight_decay > 0.0).then(|| {
+            let mask: Vec<f32> = layout
+                .iter()
+                .zip(decayed)
+                .flat_map(|(slot, decayed)| std::iter::repeat_n(f32::from(u8::from(decayed)), slot.length))
+                .collect();
+            let length = mask.len();
+            Tensor::from_data(TensorData::new(mask, [length]), &device)
+        });
+        Self { steps: 0, layout, parameters, first: zeros.clone(), second: zeros, decayed }
+    }
+
+    fn update(&mut self, config: &AdamWConfig, gradient: Tensor<1>, lr: f64) {
+        self.steps += 1;
+        let gradient = match config.clip_norm {
+            Some(limit) => clip(gradient, limit),
+            None => gradient,
+        };
+        let (beta_1, beta_2) = (config.beta_1, config.beta_2);
+        let correction = |beta: f64| 1.0 - libm::pow(beta, self.steps as f64);
+        let (correction_1, correction_2) = (correction(beta_1), correction(beta_2));
+        let square = gradient.clone() * gradient.clone();
+        self.first = self.first.clone().mul_scalar(beta_1) + gradient.mul_scalar(1.0 - beta_1);
+        self.second = self.second.clone().mul_scalar(beta_2) + square.mul_scalar(1.0 - beta_2);
+        let denominator = self.second.clone().div_scalar(correction_2).sqrt().add_scalar(config.epsilon);
+        let step = self.first.clone().div(denominator).mul_scalar(lr / correction_1);
+        let decay = self.decayed.clone().map(|mask| self.parameters.clone() * mask.mul_scalar(lr * config.weight_decay));
+        let parameters = self.parameters.clone() - step;
+        self.parameters = match decay {
+            Some(decay) => parameters - decay,
+            None => parameters,
+        };
+    }
+}
+
+/// Scales `gradient` so that its norm is at most `limit`, without reading it back.
+///
+/// The sum goes over rows first: a one-stage sum is a single thread's work on adapters without float atomics.
+fn clip(gradient: Tensor<1>, limit: f64) -> Tensor<1> {
+    let length = gradient.dims()[0];
+    let columns = 1024;
+    let square = gradient.clone() * gradient.clone();
+    let padded = length.next_multiple_of(columns) - length;
+    let square = if padded > 0 { Tensor::cat(vec![square.clone(), Tensor::zeros([padded], &square.device())], 0) } else { square };
+    let norm = square.reshape([-1, columns as i32]).sum_dim(1).reshape([-1]).sum().sqrt();
+    let factor = (norm.add_scalar(1e-6)).recip().mul_scalar(limit).clamp_max(1.0);
+    gradient * factor
+}
+
+// Joins gradients, and in the first step the parameters, into flat vectors in the order of the module's fields.
+#[derive(Default)]
+struct Join {
+    gradients: GradientsParams,
+    known: Option<usize>,
+    // Resuming: every parameter that requires gradients takes part.
+    keep_all: bool,
+    name: Vec<String>,
+    slots: Vec<Slot>,
+    parameters: Vec<Tensor<1>>,
+    decayed: Vec<bool>,
+    flat_gradients: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Join {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.name.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.name.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        match self.gradients.remove::<D>(param.id) {
+            Some(gradient) => self.flat_gradients.push(gradient.flatten(0, D - 1)),
+            None if self.keep_all && param.val().is_require_grad() => {}
+            None => return,
+        }
+        self.slots.push(Slot { id: param.id, length: param.lazy_shape().num_elements() });
+        if self.known.is_none() {
+            self.parameters.push(param.val().inner().flatten(0, D - 1));
+            let last = self.name.last().map(String::as_str);
+            self.decayed.push(D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed")));
+        }
+    }
+}
+
+// Hands each parameter its piece of the flat vector.
+struct Split {
+    pieces: HashMap<ParamId, Tensor<1>>,
+}
+
+impl ModuleMapper for Split {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(piece) = self.pieces.remove(&param.id) else { return param };
+        param.map(|old| Tensor::from_inner(piece.reshape(old.shape())).require_grad())
+    }
+}

@@ -1,0 +1,51 @@
+//! The training step: batch, teacher trace, student trace, objective, gradients, update.
+
+use burn::tensor::Tensor;
+
+use super::AdamW;
+use crate::model::{DropPath, VisionTransformer};
+use crate::objective::Objective;
+
+/// What one step consumes, on the device.
+#[derive(Clone, Debug)]
+pub struct StepBatch {
+    /// Normalised images `[B, C, S, S]`.
+    pub images: Tensor<4>,
+    /// A distribution over the classes for each image, `[B, classes]`.
+    pub targets: Tensor<2>,
+}
+
+/// What one step reports, still on the device: reading it waits for the step.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// The names of the terms, in the order of `values` after the total.
+    pub names: Vec<&'static str>,
+    /// The total loss, then each term before its weight: `[1 + terms]`.
+    pub values: Tensor<1>,
+}
+
+/// Takes one step of `student` towards `objective` and returns it updated.
+///
+/// The teacher sees the same images on the device without gradients. Nothing is read back.
+pub fn training_step(
+    student: VisionTransformer,
+    teacher: Option<&VisionTransformer>,
+    optimiser: &mut AdamW,
+    objective: &Objective,
+    batch: StepBatch,
+    drop_path: Option<&DropPath>,
+    learning_rate: f64,
+) -> (VisionTransformer, StepReport) {
+    let teacher_trace = teacher.filter(|_| objective.needs_teacher()).map(|teacher| teacher.forward(batch.images.clone(), None));
+    let student_trace = student.forward(batch.images, drop_path);
+    let loss = objective.loss(&student_trace, teacher_trace.as_ref(), batch.targets);
+    let mut names = Vec::with_capacity(loss.terms.len());
+    let mut values = vec![loss.total.clone().inner()];
+    for term in loss.terms {
+        names.push(term.name);
+        values.push(term.value.inner());
+    }
+    let report = StepReport { names, values: Tensor::cat(values, 0) };
+    let student = optimiser.step(student, loss.total.backward(), learning_rate);
+    (student, report)
+}

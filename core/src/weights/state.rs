@@ -1,0 +1,161 @@
+//! A network's parameters as a list of named tensors, in checkpoint layout.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{ExecutionError, Tensor, TensorData};
+
+/// One parameter on the host, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    /// The checkpoint's name for it.
+    pub name: String,
+    /// Its shape in the checkpoint.
+    pub shape: Vec<usize>,
+    /// Its values.
+    pub values: Vec<f32>,
+}
+
+/// Why named tensors do not fit a network. Every problem is listed, not the first alone.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("the weights do not fit the model: {}", .problems.join("; "))]
+pub struct AssignError {
+    /// One clause for each missing, extra or misshapen tensor.
+    pub problems: Vec<String>,
+}
+
+/// Reads every parameter of `module` back from its device in one transfer, in the order of the module's fields.
+///
+/// # Errors
+/// The device's own error if it was lost or could not be read.
+pub async fn read<M: Module>(module: &M) -> Result<Vec<NamedTensor>, ExecutionError> {
+    let mut collector = Collector::default();
+    module.visit(&mut collector);
+    if collector.flat.is_empty() {
+        return Ok(Vec::new());
+    }
+    let values: Vec<f32> = Tensor::cat(collector.flat, 0).into_data_async().await?.iter().collect();
+    let mut rest = values.as_slice();
+    let mut take = |shape: &[usize]| {
+        let (head, tail) = rest.split_at(shape.iter().product());
+        rest = tail;
+        head.to_vec()
+    };
+    Ok(collector.names.into_iter().map(|(name, shape)| NamedTensor { values: take(&shape), name, shape }).collect())
+}
+
+/// Replaces every parameter of `module` by the tensor of its name.
+///
+/// # Errors
+/// [`AssignError`] with every missing, extra and misshapen tensor; the module is given up in that case.
+pub fn assign<M: Module>(module: M, tensors: Vec<NamedTensor>) -> Result<M, AssignError> {
+    let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+    let mut assigner = Assigner { path: Path::default(), tensors, problems: Vec::new() };
+    let module = module.map(&mut assigner);
+    let mut problems = assigner.problems;
+    problems.extend(assigner.tensors.into_values().map(|t| format!("{} {:?} has no place in it", t.name, t.shape)));
+    if problems.is_empty() { Ok(module) } else { Err(AssignError { problems }) }
+}
+
+/// Where a walk over a module stands.
+#[derive(Default)]
+struct Path {
+    // (field or index, container type as Burn's derive names it)
+    steps: Vec<(String, String)>,
+}
+
+impl Path {
+    fn enter(&mut self, name: &str, container: &str) {
+        self.steps.push((name.to_owned(), container.to_owned()));
+    }
+
+    fn leave(&mut self) {
+        self.steps.pop();
+    }
+
+    /// The checkpoint's name of the parameter at this place.
+    fn name(&self) -> String {
+        let mut names: Vec<&str> = self.steps.iter().map(|(name, _)| name.as_str()).collect();
+        if let Some((last, container)) = self.steps.last()
+            && container == "Struct:LayerNorm"
+        {
+            let translated = match last.as_str() {
+                "gamma" => "weight",
+                "beta" => "bias",
+                other => other,
+            };
+            names.pop();
+            names.push(translated);
+        }
+        names.join(".")
+    }
+
+    /// Whether the checkpoint stores this parameter transposed.
+    fn is_transposed(&self, rank: usize) -> bool {
+        rank == 2 && self.steps.last().is_some_and(|(_, container)| container == "Struct:Linear")
+    }
+}
+
+#[derive(Default)]
+struct Collector {
+    path: Path,
+    names: Vec<(String, Vec<usize>)>,
+    flat: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.leave();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val().inner();
+        let value = if self.path.is_transposed(D) { value.swap_dims(D - 2, D - 1) } else { value };
+        self.names.push((self.path.name(), value.dims().to_vec()));
+        self.flat.push(value.flatten(0, D - 1));
+    }
+}
+
+struct Assigner {
+    path: Path,
+    tensors: BTreeMap<String, NamedTensor>,
+    problems: Vec<String>,
+}
+
+impl ModuleMapper for Assigner {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.leave();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.name();
+        let transposed = self.path.is_transposed(D);
+        let mut expected = param.lazy_shape().to_vec();
+        if transposed {
+            expected.swap(D - 2, D - 1);
+        }
+        let Some(tensor) = self.tensors.remove(&name) else {
+            self.problems.push(format!("{name} {expected:?} is missing"));
+            return param;
+        };
+        if tensor.shape != expected || tensor.values.len() != expected.iter().product::<usize>() {
+            self.problems.push(format!("{name} is {:?}, the model needs {expected:?}", tensor.shape));
+            return param;
+        }
+        param.map(|old| {
+            let device = old.device();
+            let tracked = old.is_require_grad();
+            let new = Tensor::<D>::from_data(TensorData::new(tensor.values, expected), &device);
+            let new = if transposed { new.swap_dims(D - 2, D - 1) } else { new };
+            if tracked { new.detach().require_grad() } else { new }
+        })
+    }
+}

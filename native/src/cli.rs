@@ -1,0 +1,172 @@
+//! The command line. Scripts call it, so its options are a contract; every flag's underscored spelling is accepted too.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::device::DeviceChoice;
+
+/// Distils vision transformers on any GPU, or without one.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 120)]
+pub struct Cli {
+    /// What to run on: auto (a real GPU, else the CPU), cpu, gpu, gpu:N as `devices` numbers them, or software.
+    #[arg(long, global = true, default_value = "auto")]
+    pub device: DeviceChoice,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a teacher, distil a student from it, and train the same student without one.
+    Train(Box<Train>),
+    /// Measure a network of a run, or a weights file, on a data set.
+    Eval(Eval),
+    /// Classify pictures with a network of a run, or a weights file.
+    Predict(Predict),
+    /// List what this machine can compute on.
+    Devices(Devices),
+    /// Run every kernel against its definition on this machine's device.
+    Selftest(Selftest),
+}
+
+/// What a training run produces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// A teacher alone.
+    Teacher,
+    /// A student without a teacher.
+    Student,
+    /// A teacher, a student distilled from it, and the same student without it.
+    Distillation,
+}
+
+/// Options of `train`.
+#[derive(Debug, Args)]
+pub struct Train {
+    /// An experiment as a TOML file; without one, the built-in recipe of the data set is taken.
+    pub recipe: Option<PathBuf>,
+    /// What to train.
+    #[arg(long, value_enum)]
+    pub objective: Option<Stage>,
+    /// The distillation objective.
+    #[arg(long, value_name = "NAME")]
+    pub distillation: Option<String>,
+    /// Distil from this run's teacher, or from a weights file, instead of training one.
+    #[arg(long, value_name = "RUN|FILE")]
+    pub teacher: Option<PathBuf>,
+    /// The data set: digits (built in) or MNIST.
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+    /// Where the data set's files are.
+    #[arg(long, visible_alias = "data_dir", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Train on this many samples, drawn evenly over the classes by the seed.
+    #[arg(long, visible_alias = "train_samples", value_name = "N")]
+    pub train_samples: Option<usize>,
+    /// Samples a step.
+    #[arg(long, visible_alias = "batch_size", value_name = "B")]
+    pub batch_size: Option<usize>,
+    /// Passes over the training samples, for every network of the run.
+    #[arg(long, value_name = "E")]
+    pub epochs: Option<u64>,
+    /// Peak learning rate, for every network of the run.
+    #[arg(long, value_name = "LR")]
+    pub lr: Option<f64>,
+    /// Everything random follows from this number.
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Where run folders are made.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub logdir: PathBuf,
+    /// The run folder's name; without one, a fresh name is taken.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Go on with an interrupted run: the one called NAME, else the latest in the log folder.
+    #[arg(long)]
+    pub resume: bool,
+    /// Change one value of the recipe, for example student.vit.depth=2; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Which network of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Which {
+    /// The distilled (or only) student.
+    Student,
+    /// The teacher.
+    Teacher,
+    /// The student trained without a teacher.
+    Baseline,
+}
+
+/// A network: of a run, or from a weights file.
+#[derive(Debug, Args)]
+pub struct Network {
+    /// A run's folder.
+    #[arg(required_unless_present = "weights", conflicts_with_all = ["model", "weights"])]
+    pub run: Option<PathBuf>,
+    /// Which network of the run.
+    #[arg(long, value_enum, default_value = "student", conflicts_with_all = ["model", "weights"])]
+    pub which: Which,
+    /// The model's name, for a weights file.
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    pub model: Option<String>,
+    /// A safetensors file.
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub weights: Option<PathBuf>,
+}
+
+/// Options of `eval`.
+#[derive(Debug, Args)]
+pub struct Eval {
+    #[command(flatten)]
+    pub network: Network,
+    /// The data set to measure on: digits or MNIST.
+    #[arg(long, value_name = "NAME")]
+    pub dataset: String,
+    /// Where the data set's files are.
+    #[arg(long, visible_alias = "data_dir", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Measure on the first N held-out samples only.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `predict`.
+#[derive(Debug, Args)]
+pub struct Predict {
+    #[command(flatten)]
+    pub network: Network,
+    /// Pictures to classify, PNG or JPEG of any size and colour.
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub image: Vec<PathBuf>,
+    /// How many classes to print.
+    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub top: usize,
+    /// Print one JSON object a picture.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `devices`.
+#[derive(Debug, Args)]
+pub struct Devices {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `selftest`.
+#[derive(Debug, Args)]
+pub struct Selftest {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,53 @@
+//! `potstill eval`: a network on a data set's held-out samples.
+
+use std::time::Instant;
+
+use potstill_core::data::Dataset;
+
+use serde_json::json;
+
+use crate::cli::Eval;
+use crate::dataset::{self, Split};
+use crate::device::{self, DeviceChoice};
+use crate::error::{Failure, Result};
+use crate::evaluate::{evaluate, fits};
+use crate::run::load_network;
+
+/// Measures and prints.
+pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
+    if options.limit == Some(0) {
+        return Err(Failure::usage("--limit is 0; it must be at least 1"));
+    }
+    let chosen = device::choose(choice)?;
+    let network = load_network(&options.network, &chosen.device)?;
+    let dataset = dataset::open(&options.dataset, options.data_dir.as_deref(), Split::Test)?;
+    fits(&network.config, dataset.as_ref())?;
+    let start = Instant::now();
+    let (evaluation, _) = evaluate(
+        &network.model,
+        &network.config,
+        dataset.as_ref(),
+        &network.normalisation,
+        options.limit,
+        &chosen.device,
+    )?;
+    let rate = evaluation.samples() as f64 / start.elapsed().as_secs_f64();
+    if options.json {
+        let line = json!({
+            "accuracy": evaluation.accuracy(),
+            "top5": evaluation.top5(),
+            "loss": evaluation.loss(),
+            "samples": evaluation.samples(),
+            "images_per_second": rate,
+        });
+        println!("{line}");
+    } else {
+        println!("{} on {} ({})", network.label, dataset.name(), chosen.info.name);
+        println!("  accuracy  {:.2} %", 100.0 * evaluation.accuracy());
+        println!("  top 5     {:.2} %", 100.0 * evaluation.top5());
+        println!("  loss      {:.4}", evaluation.loss());
+        println!("  samples   {}", evaluation.samples());
+        println!("  images/s  {rate:.0}");
+    }
+    Ok(())
+}

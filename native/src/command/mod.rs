@@ -1,0 +1,7 @@
+//! One file a subcommand; each has `run(options, device)`.
+
+pub mod devices;
+pub mod eval;
+pub mod predict;
+pub mod selftest;
+pub mod train;

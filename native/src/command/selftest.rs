@@ -1,0 +1,44 @@
+//! `potstill selftest`: every kernel on this machine's device, against its definition on the CPU.
+
+use burn::cubecl::future::block_on;
+use potstill_core::kernel::{Check, selftest};
+use serde_json::json;
+
+use crate::cli::Selftest;
+use crate::device::{self, DeviceChoice};
+use crate::error::{Failure, Result};
+
+/// Runs the checks and prints each.
+///
+/// # Errors
+/// Exit code 1 if a check failed.
+pub fn run(options: &Selftest, choice: &DeviceChoice) -> Result<()> {
+    let chosen = device::choose(choice)?;
+    if !options.json {
+        println!("device   {chosen}");
+    }
+    let checks = block_on(selftest(&chosen.device));
+    let failed = checks.iter().filter(|check| !check.passed).count();
+    let passed = checks.len() - failed;
+    if options.json {
+        println!("{}", json!({ "device": chosen.info, "checks": checks, "passed": passed, "failed": failed }));
+    } else {
+        checks.iter().for_each(|check| println!("{}", line(check)));
+        println!("{passed} passed, {failed} failed");
+    }
+    match failed {
+        0 => Ok(()),
+        _ => {
+            let count = checks.len();
+            Err(Failure::work(format!("{failed} of {count} checks failed on {}; use --device cpu", chosen.info.name)))
+        }
+    }
+}
+
+fn line(check: &Check) -> String {
+    let Check { kernel, case, forward_error, gradient_error, passed, detail } = check;
+    let verdict = if *passed { "ok  " } else { "FAIL" };
+    let errors = format!("forward {forward_error:8.1e}, gradient {gradient_error:8.1e}");
+    let detail = if detail.is_empty() { String::new() } else { format!("; {detail}") };
+    format!("{verdict}  {kernel:17}  {errors}  {case}{detail}")
+}

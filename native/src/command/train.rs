@@ -1,0 +1,267 @@
+//! `potstill train`: a teacher, a student distilled from it, and the same student without it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use potstill_core::data::{Dataset, Images, Normalisation, Subset};
+use potstill_core::model::{VisionTransformer, VitConfig};
+use potstill_core::objective::Objective;
+use potstill_core::weights;
+
+use crate::cli::Train;
+use crate::dataset::{self, Split};
+use crate::device::{self, Chosen, DeviceChoice};
+use crate::error::{Context, Failure, Result};
+use crate::evaluate::{evaluate, fits};
+use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
+use crate::report::{DatasetReport, ModelReport, RunReport};
+use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, weights_metadata, write_whole};
+use crate::train::{
+    Checkpoint, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints, latest_checkpoint,
+};
+use crate::{report, train};
+
+/// Trains what the recipe says, or goes on where a run was stopped.
+pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
+    // Everything that can be wrong is found before the run folder is made.
+    let (recipe, resumed, base) = if options.resume {
+        let folder = RunFolder::unfinished(&options.logdir, options.name.as_deref())?;
+        let text = std::fs::read_to_string(folder.file("recipe.toml"));
+        let text = text.context(format_args!("cannot read {}", folder.file("recipe.toml").display()))?;
+        let recipe = Recipe::from_resolved(&text).context(folder.file("recipe.toml").display())?;
+        (recipe, Some(folder), "the run's own")
+    } else {
+        let Resolved { recipe, base } = resolve(options)?;
+        (recipe, None, base)
+    };
+    let chosen = device::choose(choice)?;
+    println!("device   {} ({}): {}", chosen.info.name, chosen.info.api, chosen.reason);
+    let data = open_data(&recipe)?;
+    let given_teacher = match &recipe.teacher_weights {
+        Some(path) if recipe.objective == Goal::Distillation => Some(load_teacher(path, &chosen, &data)?),
+        Some(_) => return Err(Failure::usage("a given teacher (--teacher) needs --objective distillation")),
+        None => None,
+    };
+    let networks = networks(&recipe)?;
+    for (_, _, config) in &networks {
+        fits(config, data.held_out.as_ref())?;
+    }
+    let interrupt = Interrupt::listen()?;
+
+    let is_resumed = resumed.is_some();
+    let folder = match resumed {
+        Some(folder) => folder,
+        None => {
+            let folder = RunFolder::create(&options.logdir, options.name.as_deref(), &stem(&recipe))?;
+            let text = toml::to_string(&recipe).context("cannot serialise the recipe")?;
+            write_whole(&folder.file("recipe.toml"), text.as_bytes())?;
+            folder.write_json("state.json", &RunState::default())?;
+            folder
+        }
+    };
+    let how = if is_resumed { ", resumed" } else { "" };
+    println!("run      {}{how} (recipe: {base}, seed {})", folder.path().display(), recipe.seed);
+    let (train_samples, test_samples) = (data.source.dataset.len(), data.held_out.len());
+    println!("data     {}: {train_samples} training and {test_samples} held-out samples", recipe.data.dataset);
+    let session = Session { recipe: &recipe, chosen: &chosen, data: &data, folder: &folder, interrupt: &interrupt };
+    session.finish(networks, given_teacher)
+}
+
+struct Session<'a> {
+    recipe: &'a Recipe,
+    chosen: &'a Chosen,
+    data: &'a StageData,
+    folder: &'a RunFolder,
+    interrupt: &'a Interrupt,
+}
+
+struct Trained {
+    role: Role,
+    name: String,
+    config: VitConfig,
+    model: VisionTransformer,
+    outcome: Option<Outcome>,
+}
+
+impl Session<'_> {
+    fn finish(&self, networks: Vec<(Role, &NetworkRecipe, VitConfig)>, given: Option<LoadedNetwork>) -> Result<()> {
+        let mut state: RunState = self.folder.read_json("state.json")?;
+        let checkpoint = latest_checkpoint(self.folder)?.filter(|c| !state.done.contains_key(&c.stage));
+        let keep = |line: &train::LogLine| match line.place() {
+            (stage, _) if state.done.contains_key(&stage) => true,
+            (stage, step) => checkpoint.as_ref().is_some_and(|c| c.stage == stage && step <= c.step),
+        };
+        let mut log = MetricsLog::open(&self.folder.file("metrics.jsonl"), keep)?;
+        let mut trained: Vec<Trained> = Vec::new();
+        if let Some(teacher) = given {
+            let LoadedNetwork { model, config, label, .. } = teacher;
+            trained.push(Trained { role: Role::Teacher, name: label, config, model, outcome: None });
+        }
+        for (role, recipe, config) in networks {
+            let teacher = trained.iter().find(|t| t.role == Role::Teacher).map(|t| &t.model);
+            let (model, outcome) = match state.done.get(&role) {
+                Some(outcome) => {
+                    let loaded = load_file(&self.folder.weights(role), None, &self.chosen.device)?;
+                    (loaded.model, outcome.clone())
+                }
+                None => {
+                    let checkpoint = checkpoint.as_ref().filter(|c| c.stage == role);
+                    let Some((model, outcome)) = self.train(role, recipe, &config, teacher, checkpoint, &mut log)? else {
+                        log.flush()?;
+                        let name = self.folder.name();
+                        let logdir = self.folder.path().parent().unwrap_or(Path::new("."));
+                        return Err(Failure::interrupted(format!(
+                            "stopped and saved; go on with: potstill train --resume --name {name} --logdir {}",
+                            logdir.display()
+                        )));
+                    };
+                    self.keep(role, &config, &model)?;
+                    state.done.insert(role, outcome.clone());
+                    self.folder.write_json("state.json", &state)?;
+                    (model, outcome)
+                }
+            };
+            trained.push(Trained { role, name: recipe.model.clone(), config, model, outcome: Some(outcome) });
+        }
+        log.flush()?;
+        let report = self.measure(&trained)?;
+        let lines = train::read_log(&self.folder.file("metrics.jsonl"))?;
+        write_whole(&self.folder.file("curves.svg"), report::curves(&lines, &report)?.as_bytes())?;
+        self.folder.write_json("result.json", &report)?;
+        // Finished: what is only needed for a resume goes.
+        std::fs::remove_file(self.folder.file("state.json")).ok();
+        clear_checkpoints(self.folder);
+        println!("\n{}", report.table());
+        println!("{}", self.folder.path().display());
+        Ok(())
+    }
+
+    fn train(
+        &self,
+        role: Role,
+        recipe: &NetworkRecipe,
+        config: &VitConfig,
+        teacher: Option<&VisionTransformer>,
+        checkpoint: Option<&Checkpoint>,
+        log: &mut MetricsLog,
+    ) -> Result<Option<(VisionTransformer, Outcome)>> {
+        let labels = Objective::Labels { smoothing: recipe.smoothing };
+        let distilled = role == Role::Student && self.recipe.objective == Goal::Distillation;
+        let objective = if distilled { &self.recipe.distillation } else { &labels };
+        // The student and its baseline start from the same values: what differs is the objective alone.
+        let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
+        let (data, device, run) = (self.data, &self.chosen.device, self.folder);
+        Stage { role, recipe, config, objective, teacher, data, seed, device, run }.train(checkpoint, log, self.interrupt)
+    }
+
+    fn keep(&self, role: Role, config: &VitConfig, model: &VisionTransformer) -> Result<()> {
+        let tensors = pollster::block_on(weights::read(model)).context("cannot read the network back")?;
+        let class_names = self.data.held_out.class_names();
+        let metadata = weights_metadata(config, class_names, &self.data.source.normalisation)?;
+        let bytes = weights::to_safetensors(&tensors, metadata).context("cannot serialise weights")?;
+        write_whole(&self.folder.weights(role), &bytes)
+    }
+
+    fn measure(&self, trained: &[Trained]) -> Result<RunReport> {
+        let (device, normalisation) = (&self.chosen.device, &self.data.source.normalisation);
+        let held_out = self.data.held_out.as_ref();
+        let mut teacher_says: Option<Vec<u32>> = None;
+        let mut models = Vec::new();
+        for network in trained {
+            let (evaluation, predicted) = evaluate(&network.model, &network.config, held_out, normalisation, None, device)?;
+            let agreement = teacher_says.as_ref().map(|teacher| {
+                let equal = teacher.iter().zip(&predicted).filter(|(a, b)| a == b).count();
+                equal as f64 / predicted.len().max(1) as f64
+            });
+            let bytes = std::fs::metadata(self.folder.weights(network.role)).map(|m| m.len()).ok();
+            if network.role == Role::Teacher {
+                teacher_says = Some(predicted);
+            }
+            let report = ModelReport {
+                model: network.name.clone(),
+                parameters: network.config.parameters() as u64,
+                bytes: bytes.unwrap_or(4 * network.config.parameters() as u64),
+                accuracy: evaluation.accuracy(),
+                agreement: agreement.or((network.role == Role::Teacher).then_some(1.0)),
+                seconds: network.outcome.as_ref().map(|o| o.seconds),
+                images_per_second: network.outcome.as_ref().map(|o| o.images_per_second),
+            };
+            models.push((network.role, report));
+        }
+        Ok(RunReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: self.chosen.info.clone(),
+            dataset: DatasetReport {
+                name: self.recipe.data.dataset.clone(),
+                train: self.data.source.dataset.len(),
+                test: held_out.len(),
+            },
+            seed: self.recipe.seed,
+            models: models.into_iter().collect(),
+        })
+    }
+}
+
+// The networks of a run in the order in which they are trained.
+fn networks(recipe: &Recipe) -> Result<Vec<(Role, &NetworkRecipe, VitConfig)>> {
+    let teacher = (Role::Teacher, &recipe.teacher);
+    let student = (Role::Student, &recipe.student);
+    let baseline = (Role::Baseline, &recipe.student);
+    let mut list = match recipe.objective {
+        Goal::Teacher => vec![teacher],
+        Goal::Student => vec![student],
+        Goal::Distillation if recipe.teacher_weights.is_some() => vec![student],
+        Goal::Distillation => vec![teacher, student],
+    };
+    if recipe.objective == Goal::Distillation && recipe.baseline {
+        list.push(baseline);
+    }
+    list.into_iter()
+        .map(|(role, network)| {
+            let section = if role == Role::Teacher { "teacher" } else { "student" };
+            Ok((role, network, network.config(section)?))
+        })
+        .collect()
+}
+
+fn open_data(recipe: &Recipe) -> Result<StageData> {
+    let data = &recipe.data;
+    let train = dataset::open_sized(&data.dataset, data.data_dir.as_deref(), Split::Train, data.train_samples)?;
+    let held_out: Arc<Images> = dataset::open(&data.dataset, data.data_dir.as_deref(), Split::Test)?;
+    let train: Arc<dyn Dataset> = match data.train_samples {
+        Some(samples) if samples != train.len() => {
+            Arc::new(Subset::balanced(train, samples, recipe.seed).map_err(Failure::usage)?)
+        }
+        _ => train,
+    };
+    Ok(StageData {
+        source: train::Source {
+            dataset: train,
+            augment: data.augment.distortion(),
+            normalisation: Normalisation::mnist(),
+            // Each stage sets its own.
+            batch_size: 1,
+            seed: recipe.seed,
+        },
+        held_out,
+    })
+}
+
+fn load_teacher(path: &Path, chosen: &Chosen, data: &StageData) -> Result<LoadedNetwork> {
+    let teacher = if path.is_dir() {
+        load_from_run(path, Role::Teacher, &chosen.device)?
+    } else {
+        load_file(path, None, &chosen.device)?
+    };
+    fits(&teacher.config, data.held_out.as_ref())?;
+    Ok(teacher)
+}
+
+fn stem(recipe: &Recipe) -> String {
+    let goal = match recipe.objective {
+        Goal::Teacher => "teacher",
+        Goal::Student => "student",
+        Goal::Distillation => "distillation",
+    };
+    format!("{}-{goal}", recipe.data.dataset.to_lowercase())
+}

@@ -1,0 +1,293 @@
+//! Data sets by name: drawn digits, or MNIST's files on disk.
+//!
+//! Files come from downloads and other people's disks, so nothing in them is believed: a file is read no further than
+//! its own header declares, and that declaration is bounded, so that neither a damaged header nor a small archive of
+//! endless zeros takes the machine's memory. Every message names the file.
+//!
+//! Invariant: what [`open`] returns is held in memory, so reading a sample costs a copy, and the same request gives the
+//! same samples in the same order.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flate2::bufread::MultiGzDecoder;
+use potstill_core::data::{Dataset, Digits, Error, Images, idx};
+
+pub use potstill_core::data::Split;
+
+use crate::error::{Context, Failure, Result};
+
+/// Samples of the drawn digits, unless a number is asked for.
+const DIGITS_TRAIN: usize = 20_000;
+const DIGITS_TEST: usize = 10_000;
+/// Most digits that are drawn: 784 MB of them.
+const DIGITS_MOST: usize = 1_000_000;
+
+/// Where MNIST is looked for unless `--data-dir` says.
+const DEFAULT_DIR: &str = "data";
+/// Where torchvision keeps the files, below the folder it is given.
+const TORCHVISION: &str = "MNIST/raw";
+
+/// The failure of a name that is no data set's.
+pub fn unknown(name: &str) -> Failure {
+    Failure::usage(format!("there is no data set {name:?}; there are digits (built in) and MNIST"))
+}
+
+/// Opens a split of a data set by its name, in any case.
+///
+/// # Errors
+/// Exit code 2 for an unknown name; 1 for files that are missing or damaged.
+pub fn open(name: &str, data_dir: Option<&Path>, split: Split) -> Result<Arc<Images>> {
+    open_sized(name, data_dir, split, None)
+}
+
+/// The same with at least `samples` samples where the set has no end, as the drawn digits have none. A set of files has
+/// the samples that it has.
+///
+/// # Errors
+/// As [`open`], and exit code 2 for more samples than are drawn.
+pub fn open_sized(name: &str, data_dir: Option<&Path>, split: Split, samples: Option<usize>) -> Result<Arc<Images>> {
+    match name.to_ascii_lowercase().as_str() {
+        "digits" => {
+            let usual = match split {
+                Split::Train => DIGITS_TRAIN,
+                Split::Test => DIGITS_TEST,
+            };
+            let samples = samples.unwrap_or(usual).max(usual);
+            if samples > DIGITS_MOST {
+                let message = format!("{samples} samples of digits were asked for; ask for 1 to {DIGITS_MOST}");
+                return Err(Failure::usage(message));
+            }
+            in_memory(&Digits::new(split, samples)).map(Arc::new)
+        }
+        "mnist" => mnist(data_dir.unwrap_or(Path::new(DEFAULT_DIR)), split).map(Arc::new),
+        _ => Err(unknown(name)),
+    }
+}
+
+/// Copies a set into memory on every core: drawing a digit takes far longer than reading it.
+fn in_memory(set: &dyn Dataset) -> Result<Images> {
+    let (len, bytes) = (set.len(), set.shape().bytes());
+    let mut pixels = vec![0; len * bytes];
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = len.div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        for (part, pixels) in pixels.chunks_mut(share * bytes).enumerate() {
+            scope.spawn(move || {
+                for (offset, image) in pixels.chunks_mut(bytes).enumerate() {
+                    set.image(part * share + offset, image);
+                }
+            });
+        }
+    });
+    let labels = (0..len).map(|index| set.label(index)).collect();
+    Images::new(set.name(), set.shape(), set.class_names().to_vec(), pixels, labels).map_err(Failure::work)
+}
+
+/// The two files of a split.
+fn mnist(folder: &Path, split: Split) -> Result<Images> {
+    let (set, stem) = match split {
+        Split::Train => ("mnist-train", "train"),
+        Split::Test => ("mnist-test", "t10k"),
+    };
+    let images_path = find(folder, &format!("{stem}-images-idx3-ubyte"))?;
+    let labels_path = find(folder, &format!("{stem}-labels-idx1-ubyte"))?;
+    let images = read(&images_path)?;
+    let labels = read(&labels_path)?;
+    let parsed = idx::mnist(&images, &labels).map_err(|error| {
+        let (images, labels) = (images_path.display(), labels_path.display());
+        match in_labels(&error) {
+            Some(true) => Failure::work(format!("{labels}: {error}")),
+            Some(false) => Failure::work(format!("{images}: {error}")),
+            None => Failure::work(format!("{images} and {labels}: {error}")),
+        }
+    })?;
+    Ok(parsed.named(set))
+}
+
+/// Whether a fault is in the labels' file or in the images'; `None` if it lies between them.
+fn in_labels(error: &Error) -> Option<bool> {
+    match error {
+        Error::Compressed { what }
+        | Error::Header { what, .. }
+        | Error::Magic { what, .. }
+        | Error::ElementType { what, .. }
+        | Error::Size { what, .. }
+        | Error::TooLarge { what, .. }
+        | Error::Truncated { what, .. }
+        | Error::Trailing { what, .. } => Some(what.contains("labels")),
+        Error::Label { .. } => Some(true),
+        _ => None,
+    }
+}
+
+/// A file by its name, plain or compressed, where people and torchvision put it.
+fn find(folder: &Path, name: &str) -> Result<PathBuf> {
+    for place in [folder.to_path_buf(), folder.join(TORCHVISION)] {
+        for file in [place.join(name), place.join(format!("{name}.gz"))] {
+            if file.is_file() {
+                return Ok(file);
+            }
+        }
+    }
+    let folder = folder.display();
+    Err(Failure::work(format!(
+        "there is no {name} or {name}.gz in {folder} or {folder}/{TORCHVISION}; download the four files of MNIST \
+         (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, \
+         t10k-labels-idx1-ubyte.gz) into {folder}, or pass --data-dir"
+    )))
+}
+
+/// Reads a file, decompressed if it is compressed, whatever its name says.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut file = BufReader::new(File::open(path).context(format_args!("cannot read {}", path.display()))?);
+    let mut mark = Vec::new();
+    file.by_ref().take(2).read_to_end(&mut mark).context(format_args!("cannot read {}", path.display()))?;
+    let compressed = mark == [0x1f, 0x8b];
+    let file = std::io::Cursor::new(mark).chain(file);
+    match compressed {
+        true => bounded(MultiGzDecoder::new(file)).context(format_args!("cannot decompress {}", path.display())),
+        false => bounded(file).context(format_args!("cannot read {}", path.display())),
+    }
+    .and_then(|read| read.map_err(|fault| Failure::work(format!("{}: {fault}", path.display()))))
+}
+
+/// Reads to the end, but no further than the IDX header declares and one byte beyond. The outer error is the reader's,
+/// the inner one the format's.
+fn bounded(mut reader: impl Read) -> std::io::Result<Result<Vec<u8>, String>> {
+    let mut bytes = Vec::new();
+    reader.by_ref().take(idx::MAX_HEADER as u64).read_to_end(&mut bytes)?;
+    let expected = match idx::expected_len(&bytes) {
+        Ok(expected) => expected,
+        Err(fault) => return Ok(Err(fault.to_string())),
+    };
+    let left = (expected + 1).saturating_sub(bytes.len() as u64);
+    reader.take(left).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > expected {
+        let fault = format!("there are bytes beyond the {expected} that the header declares; the file is damaged");
+        return Ok(Err(fault));
+    }
+    Ok(Ok(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn idx_file(sizes: &[u32], data: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0, 0, 8, sizes.len() as u8];
+        sizes.iter().for_each(|size| bytes.extend(size.to_be_bytes()));
+        bytes.extend(data);
+        bytes
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    /// Twenty images of 28 x 28 whose pixels are their index, and their labels.
+    fn pair() -> (Vec<u8>, Vec<u8>) {
+        let pixels: Vec<u8> = (0..20u8).flat_map(|index| [index; 784]).collect();
+        let labels: Vec<u8> = (0..20).map(|index| index % 10).collect();
+        (idx_file(&[20, 28, 28], &pixels), idx_file(&[20], &labels))
+    }
+
+    fn folder(images: &[u8], labels: &[u8]) -> TempDir {
+        let folder = TempDir::new().expect("a folder");
+        std::fs::write(folder.path().join("t10k-images-idx3-ubyte"), images).expect("writes");
+        std::fs::write(folder.path().join("t10k-labels-idx1-ubyte"), labels).expect("writes");
+        folder
+    }
+
+    fn failure(images: &[u8], labels: &[u8]) -> Failure {
+        let folder = folder(images, labels);
+        open("MNIST", Some(folder.path()), Split::Test).expect_err("a failure")
+    }
+
+    #[test]
+    fn reads_plain_compressed_and_nested_files() {
+        let (images, labels) = pair();
+        let plain = folder(&images, &labels);
+        let set = open("mnist", Some(plain.path()), Split::Test).expect("plain files");
+        assert_eq!((set.len(), set.label(13), set.name()), (20, 3, "mnist-test"));
+
+        let nested = TempDir::new().expect("a folder");
+        let raw = nested.path().join("MNIST/raw");
+        std::fs::create_dir_all(&raw).expect("makes");
+        std::fs::write(raw.join("t10k-images-idx3-ubyte.gz"), gzip(&images)).expect("writes");
+        std::fs::write(raw.join("t10k-labels-idx1-ubyte.gz"), gzip(&labels)).expect("writes");
+        let set = open("MNIST", Some(nested.path()), Split::Test).expect("nested files");
+        let mut image = [0; 784];
+        set.image(6, &mut image);
+        assert_eq!((set.len(), image), (20, [6; 784]));
+        assert_eq!(open("MNIST", Some(nested.path()), Split::Train).err().map(|f| f.code()), Some(1));
+    }
+
+    #[test]
+    fn every_fault_names_its_file() {
+        let (images, labels) = pair();
+        let cut = &images[..images.len() - 1];
+        let long = [&images[..], &[0]].concat();
+        let vast = idx_file(&[u32::MAX, 28, 28], &[]);
+        let none = idx_file(&[0, 28, 28], &[]);
+        let few = idx_file(&[19], &[0; 19]);
+        let wrong = idx_file(&[20], &[10; 20]);
+        // The checksum at the end is of other bytes.
+        let mut broken = gzip(&images);
+        let checksum = broken.len() - 8;
+        broken[checksum] ^= 0x55;
+        // A few kilobytes that hold far more than their header says.
+        let bomb = gzip(&[idx_file(&[1, 1, 1], &[0]), vec![0; 1 << 22]].concat());
+        for (images, labels, file, word) in [
+            (&images[..3], &labels[..], "t10k-images", "header"),
+            (cut, &labels, "t10k-images", "truncated"),
+            (&long, &labels, "t10k-images", "beyond"),
+            (&vast, &labels, "t10k-images", "declare"),
+            (&none, &labels, "t10k-images", "declare 0"),
+            (&broken, &labels, "t10k-images", "decompress"),
+            (&bomb, &labels, "t10k-images", "beyond"),
+            (&labels, &images, "t10k-images", "magic"),
+            (&images, &few, "t10k-labels", "19 labels"),
+            (&images, &wrong, "t10k-labels", "10 classes"),
+            (&images, b"not idx", "t10k-labels", "magic"),
+        ] {
+            let failure = failure(images, labels);
+            let text = failure.to_string();
+            assert!(text.contains(file) && text.contains(word) && failure.code() == 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_folder_says_what_to_fetch() {
+        let failure = open("MNIST", Some(Path::new("no/such")), Split::Train).expect_err("a failure");
+        let text = failure.to_string();
+        assert_eq!(failure.code(), 1);
+        assert!(text.contains("no/such/MNIST/raw") && text.contains("t10k-labels-idx1-ubyte.gz"), "{text}");
+    }
+
+    #[test]
+    fn digits_are_drawn_as_asked() {
+        let set = open("DIGITS", None, Split::Test).expect("digits");
+        assert_eq!((set.len(), set.classes(), set.name()), (10_000, 10, "digits-test"));
+        let (mut copied, mut drawn) = ([0; 784], [0; 784]);
+        for index in [0, 4_999, 5_000, 9_999] {
+            set.image(index, &mut copied);
+            Digits::new(Split::Test, 10_000).image(index, &mut drawn);
+            assert_eq!(copied, drawn);
+        }
+        let more = open_sized("digits", None, Split::Test, Some(10_003)).expect("digits");
+        assert_eq!((more.len(), more.label(10_002)), (10_003, 2));
+        assert_eq!(open_sized("digits", None, Split::Train, Some(1 << 40)).err().map(|f| f.code()), Some(2));
+        assert_eq!(open("cifar", None, Split::Train).err().map(|f| f.code()), Some(2));
+    }
+}

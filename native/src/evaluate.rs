@@ -1,0 +1,63 @@
+//! A network on held-out data.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use potstill_core::data::{Dataset, Normalisation, assemble};
+use potstill_core::model::{VisionTransformer, VitConfig};
+use potstill_core::train::Evaluation;
+
+use crate::error::{Context, Failure, Result};
+
+const BATCH: usize = 250;
+
+/// Runs `model` on the first `limit` samples, or all, and returns the counts and each sample's predicted class.
+///
+/// # Errors
+/// Exit code 2 if images or classes do not fit the model; 1 if the device fails.
+pub fn evaluate(
+    model: &VisionTransformer,
+    config: &VitConfig,
+    dataset: &dyn Dataset,
+    normalisation: &Normalisation,
+    limit: Option<usize>,
+    device: &Device,
+) -> Result<(Evaluation, Vec<u32>)> {
+    fits(config, dataset)?;
+    let samples = limit.unwrap_or(usize::MAX).min(dataset.len());
+    let mut evaluation = Evaluation::new(config.classes);
+    let mut predicted = Vec::with_capacity(samples);
+    for start in (0..samples).step_by(BATCH) {
+        let indices: Vec<u64> = (start..(start + BATCH).min(samples)).map(|index| index as u64).collect();
+        let batch = assemble(dataset, &indices, None, 0, 0, normalisation).map_err(Failure::work)?;
+        let shape = [indices.len(), config.channels, config.image_size, config.image_size];
+        let images = Tensor::<4>::from_data(TensorData::new(batch.images, shape), device);
+        let logits = model.forward(images, None).logits;
+        let logits: Vec<f32> = logits.try_into_data().context("the device failed")?.iter().collect();
+        predicted.extend(evaluation.add(&logits, &batch.labels));
+    }
+    Ok((evaluation, predicted))
+}
+
+/// Whether a data set's images and classes are those of a model.
+///
+/// # Errors
+/// Exit code 2 with both sides' numbers.
+pub fn fits(config: &VitConfig, dataset: &dyn Dataset) -> Result<()> {
+    let shape = dataset.shape();
+    if (shape.channels, shape.height, shape.width) != (config.channels, config.image_size, config.image_size) {
+        return Err(Failure::usage(format!(
+            "{} has images of {shape}, the model takes {s} x {s} x {}; use a model of that size",
+            dataset.name(),
+            config.channels,
+            s = config.image_size
+        )));
+    }
+    if dataset.classes() != config.classes {
+        return Err(Failure::usage(format!(
+            "{} has {} classes, the model {}",
+            dataset.name(),
+            dataset.classes(),
+            config.classes
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! What a finished run says of itself: `result.json`, a table and a picture of its curves.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use serde::Serialize;
+
+use crate::device::DeviceInfo;
+use crate::error::{Failure, Result};
+use crate::run::Role;
+use crate::train::LogLine;
+
+/// `result.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    /// Potstill's version.
+    pub version: String,
+    /// What the run computed on.
+    pub device: DeviceInfo,
+    /// What it learnt from.
+    pub dataset: DatasetReport,
+    /// Its seed.
+    pub seed: u64,
+    /// Its networks.
+    pub models: BTreeMap<Role, ModelReport>,
+}
+
+/// A data set's name and sizes.
+#[derive(Clone, Debug, Serialize)]
+pub struct DatasetReport {
+    /// As the recipe names it.
+    pub name: String,
+    /// Training samples.
+    pub train: usize,
+    /// Held-out samples.
+    pub test: usize,
+}
+
+/// One network's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelReport {
+    /// Its name.
+    pub model: String,
+    /// Trainable values.
+    pub parameters: u64,
+    /// Size of its weights file.
+    pub bytes: u64,
+    /// Fraction of all held-out samples that are right.
+    pub accuracy: f64,
+    /// Fraction of them on which it says what the teacher says; absent without a teacher.
+    pub agreement: Option<f64>,
+    /// Seconds of training; absent if it was not trained here.
+    pub seconds: Option<f64>,
+    /// Images a second in training; likewise.
+    pub images_per_second: Option<f64>,
+}
+
+impl RunReport {
+    /// The figures as a table for people.
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "{:<9} {:<16} {:>9} {:>10} {:>10} {:>10} {:>8} {:>9}\n",
+            "", "model", "accuracy", "agreement", "parameters", "bytes", "seconds", "images/s"
+        );
+        let percent = |value: f64| format!("{:.2} %", 100.0 * value);
+        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+        for (role, model) in &self.models {
+            let line = writeln!(
+                text,
+                "{:<9} {:<16} {:>9} {:>10} {:>10} {:>10} {:>8} {:>9}",
+                role.name(),
+                model.model,
+                percent(model.accuracy),
+                or_dash(model.agreement.map(percent)),
+                model.parameters,
+                model.bytes,
+                or_dash(model.seconds.map(|s| format!("{s:.1}"))),
+                or_dash(model.images_per_second.map(|r| format!("{r:.0}")))
+            );
+            debug_assert!(line.is_ok(), "writing to a string cannot fail");
+        }
+        text
+    }
+}
+
+// Okabe and Ito's colours: apart for every kind of colour vision, on white.
+const fn colour(role: Role) -> RGBColor {
+    match role {
+        Role::Teacher => RGBColor(0, 114, 178),
+        Role::Student => RGBColor(213, 94, 0),
+        Role::Baseline => RGBColor(90, 90, 90),
+    }
+}
+
+const SIZE: (u32, u32) = (1000, 420);
+const INK: RGBColor = RGBColor(40, 40, 40);
+
+/// Draws held-out accuracy after each epoch and the smoothed training loss of each network, as SVG.
+pub fn curves(lines: &[LogLine], report: &RunReport) -> Result<String> {
+    let mut svg = String::new();
+    draw(&mut svg, lines, report).map_err(|error| Failure::work(format!("cannot draw the curves: {error}")))?;
+    // A title and a description make the picture readable without eyes.
+    let description: String = report
+        .models
+        .iter()
+        .map(|(role, model)| format!("{}: {:.2} % right on held-out samples. ", role.name(), 100.0 * model.accuracy))
+        .collect();
+    let label = format!("<title>Training curves on {}</title><desc>{description}</desc>", escape(&report.dataset.name));
+    let end = svg.find('>').map_or(0, |index| index + 1);
+    svg.insert_str(end, &label);
+    Ok(svg)
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+
+fn draw(svg: &mut String, lines: &[LogLine], report: &RunReport) -> Drawn {
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let (left, right) = root.split_horizontally(SIZE.0 / 2);
+    let mut accuracy: BTreeMap<Role, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut loss: BTreeMap<Role, Vec<(f64, f64)>> = BTreeMap::new();
+    for line in lines {
+        match line {
+            LogLine::Check(check) => {
+                accuracy.entry(check.stage).or_default().push((check.epoch as f64, 100.0 * check.held_out_accuracy));
+            }
+            LogLine::Step(step) => loss.entry(step.stage).or_default().push((step.step as f64, f64::from(step.loss))),
+        }
+    }
+    for points in loss.values_mut() {
+        smooth(points);
+    }
+    // The last point is the figure on all held-out samples.
+    for (role, points) in &mut accuracy {
+        if let (Some(last), Some(model)) = (points.last_mut(), report.models.get(role)) {
+            last.1 = 100.0 * model.accuracy;
+        }
+    }
+    let floor = accuracy.values().flatten().map(|p| p.1).fold(100.0_f64, f64::min);
+    chart(&left, "held-out accuracy (%)", "epoch", &accuracy, ((floor - 1.0).max(0.0), 100.0), true)?;
+    let top = loss.values().flatten().map(|p| p.1).fold(0.0_f64, f64::max);
+    chart(&right, "training loss (each network's own objective)", "step", &loss, (0.0, top * 1.05 + 1e-3), false)?;
+    root.present()?;
+    Ok(())
+}
+
+fn chart(
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    title: &str,
+    x_name: &str,
+    lines: &BTreeMap<Role, Vec<(f64, f64)>>,
+    y: (f64, f64),
+    marks: bool,
+) -> Drawn {
+    let last = lines.values().flatten().map(|p| p.0).fold(1.0_f64, f64::max);
+    // Room at the right for the names beside the lines.
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 16).into_font().color(&INK))
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(48)
+        .build_cartesian_2d(0.0..last * 1.25, y.0..y.1)?;
+    chart
+        .configure_mesh()
+        .light_line_style(RGBColor(245, 245, 245))
+        .bold_line_style(RGBColor(225, 225, 225))
+        .axis_style(INK)
+        .x_desc(x_name)
+        .x_labels(6)
+        .label_style(("sans-serif", 13).into_font().color(&INK))
+        .draw()?;
+    // Names stand apart even where lines end at the same height.
+    let mut ends: Vec<(Role, (f64, f64))> = lines.iter().filter_map(|(role, p)| Some((*role, *p.last()?))).collect();
+    ends.sort_by(|a, b| a.1.1.total_cmp(&b.1.1));
+    let gap = (y.1 - y.0) * 0.055;
+    let mut lowest = y.0 + gap * 0.5;
+    for (role, end) in ends {
+        let style = ShapeStyle { color: colour(role).to_rgba(), filled: false, stroke_width: 2 };
+        let points = lines.get(&role).cloned().unwrap_or_default();
+        match role {
+            Role::Baseline => {
+                chart.draw_series(DashedLineSeries::new(points.iter().copied(), 6, 4, style))?;
+            }
+            _ => {
+                chart.draw_series(LineSeries::new(points.iter().copied(), style))?;
+            }
+        }
+        if marks {
+            chart.draw_series(points.iter().map(|p| Circle::new(*p, 3, colour(role).filled())))?;
+        }
+        let height = end.1.max(lowest);
+        lowest = height + gap;
+        let text = ("sans-serif", 14).into_font().color(&colour(role)).pos(Pos::new(HPos::Left, VPos::Center));
+        chart.draw_series([Text::new(format!(" {}", role.name()), (end.0 + last * 0.01, height), text)])?;
+    }
+    Ok(())
+}
+
+// An exponential mean corrected for its start, and at most some hundreds of points.
+fn smooth(points: &mut Vec<(f64, f64)>) {
+    let keep = 0.95;
+    let (mut mean, mut weight) = (0.0, 0.0);
+    for point in points.iter_mut() {
+        mean = keep * mean + (1.0 - keep) * point.1;
+        weight = keep * weight + (1.0 - keep);
+        point.1 = mean / weight;
+    }
+    let every = points.len().div_ceil(400).max(1);
+    let last = points.last().copied();
+    let mut index = 0;
+    points.retain(|_| {
+        index += 1;
+        index % every == 1 || every == 1
+    });
+    if let Some(last) = last.filter(|last| points.last() != Some(last)) {
+        points.push(last);
+    }
+}

@@ -1,0 +1,277 @@
+//! The run folder: what a training leaves behind, and how a network is read back from it.
+//!
+//!     LOGDIR/NAME/
+//!       recipe.toml                        the resolved recipe
+//!       metrics.jsonl                      a line a step, a line a check on held-out data
+//!       teacher|student|baseline.safetensors
+//!       result.json                        only in a finished run
+//!       curves.svg
+//!       state.json, checkpoint/            only in an unfinished run: what `--resume` needs
+//!
+//! Every file appears whole or not at all: it is written beside its place, synced and renamed.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use potstill_core::data::Normalisation;
+use potstill_core::model::{VisionTransformer, VitConfig};
+use potstill_core::weights::{self, Metadata, NamedTensor};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cli::{Network, Which};
+use crate::error::{Context, Failure, Result};
+use crate::recipe::model_named;
+
+/// A run's folder, which exists.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// Which of a run's networks: also the name of its weights file and of its entry in `result.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The teacher.
+    Teacher,
+    /// The distilled, or only, student.
+    Student,
+    /// The student trained without a teacher.
+    Baseline,
+}
+
+impl Role {
+    /// The role's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Teacher => "teacher",
+            Self::Student => "student",
+            Self::Baseline => "baseline",
+        }
+    }
+}
+
+impl From<Which> for Role {
+    fn from(which: Which) -> Self {
+        match which {
+            Which::Teacher => Self::Teacher,
+            Which::Student => Self::Student,
+            Which::Baseline => Self::Baseline,
+        }
+    }
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run: `name`, else the first free `STEM-001`, `STEM-002`, ...
+    ///
+    /// # Errors
+    /// Exit code 2 if `name` is no plain folder name or is taken; 1 if the folder cannot be made.
+    pub fn create(logdir: &Path, name: Option<&str>, stem: &str) -> Result<Self> {
+        fs::create_dir_all(logdir).context(format_args!("cannot make the folder {}", logdir.display()))?;
+        if let Some(name) = name {
+            let path = logdir.join(plain_name(name)?);
+            return match fs::create_dir(&path) {
+                Ok(()) => Ok(Self { path }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::usage(format!(
+                    "the run {} exists already; choose another --name, or add --resume to go on with it",
+                    path.display()
+                ))),
+                Err(error) => Err(Failure::work(format!("cannot make the run folder {}: {error}", path.display()))),
+            };
+        }
+        for number in 1..100_000 {
+            let path = logdir.join(format!("{stem}-{number:03}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(Failure::work(format!("cannot make the run folder {}: {error}", path.display())));
+                }
+            }
+        }
+        Err(Failure::work(format!("{} holds too many runs; pass --name", logdir.display())))
+    }
+
+    /// The unfinished run to go on with: the one called `name`, else the one worked on last.
+    ///
+    /// # Errors
+    /// Exit code 2 if there is none, or the named one is finished.
+    pub fn unfinished(logdir: &Path, name: Option<&str>) -> Result<Self> {
+        if let Some(name) = name {
+            let run = Self { path: logdir.join(plain_name(name)?) };
+            if !run.path.is_dir() {
+                return Err(Failure::usage(format!("there is no run {} to resume", run.path.display())));
+            }
+            if run.file("result.json").exists() {
+                return Err(Failure::usage(format!("the run {} is finished; there is nothing to resume", run.path.display())));
+            }
+            if !run.file("recipe.toml").exists() {
+                return Err(Failure::usage(format!("{} holds no recipe.toml; it is no run to resume", run.path.display())));
+            }
+            return Ok(run);
+        }
+        let modified = |path: &Path| path.join("state.json").metadata().and_then(|m| m.modified()).ok();
+        fs::read_dir(logdir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| !path.join("result.json").exists())
+            .filter_map(|path| Some((modified(&path)?, path)))
+            .max()
+            .map(|(_, path)| Self { path })
+            .ok_or_else(|| Failure::usage(format!("there is no unfinished run in {} to resume", logdir.display())))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The run's name.
+    pub fn name(&self) -> String {
+        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// A file in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The weights file of a network.
+    pub fn weights(&self, role: Role) -> PathBuf {
+        self.file(&format!("{}.safetensors", role.name()))
+    }
+
+    /// Writes a JSON file whole.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(value).context(format_args!("cannot serialise {name}"))?;
+        text.push('\n');
+        write_whole(&self.file(name), text.as_bytes())
+    }
+
+    /// Reads a JSON file.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let path = self.file(name);
+        let text = fs::read_to_string(&path).context(format_args!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).context(path.display())
+    }
+}
+
+// A run's name is one folder's name, never a path out of the log folder.
+fn plain_name(name: &str) -> Result<&str> {
+    let mut parts = Path::new(name).components();
+    match (parts.next(), parts.next()) {
+        (Some(std::path::Component::Normal(_)), None) => Ok(name),
+        _ => Err(Failure::usage(format!("--name {name:?} is no plain folder name"))),
+    }
+}
+
+/// Writes a file whole: beside its place, synced, renamed.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let doing = format!("cannot write {}", path.display());
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).context(&doing)?;
+    file.write_all(bytes).context(&doing)?;
+    file.as_file().sync_all().context(&doing)?;
+    #[cfg(unix)]
+    {
+        // Temporary files are private to their owner; what is kept is as readable as any other file.
+        use std::os::unix::fs::PermissionsExt;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).context(&doing)?;
+    }
+    file.persist(path).context(&doing)?;
+    Ok(())
+}
+
+/// A network ready to classify.
+pub struct LoadedNetwork {
+    /// The network, without gradients.
+    pub model: VisionTransformer,
+    /// Its configuration.
+    pub config: VitConfig,
+    /// The classes' names in the order of the logits.
+    pub class_names: Vec<String>,
+    /// What its inputs are normalised by.
+    pub normalisation: Normalisation,
+    /// What to call it in messages.
+    pub label: String,
+}
+
+const MODEL_KEY: &str = "potstill.model";
+const CLASSES_KEY: &str = "potstill.classes";
+const NORMALISATION_KEY: &str = "potstill.normalisation";
+
+/// What a weights file says of itself, so that it can be used without its run.
+pub fn weights_metadata(config: &VitConfig, class_names: &[String], normalisation: &Normalisation) -> Result<Metadata> {
+    let json = |value: serde_json::Result<String>| value.context("cannot serialise a network's description");
+    Ok(Metadata::from([
+        (MODEL_KEY.to_owned(), json(serde_json::to_string(config))?),
+        (CLASSES_KEY.to_owned(), json(serde_json::to_string(class_names))?),
+        (NORMALISATION_KEY.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))?),
+    ]))
+}
+
+/// Reads a weights file, all of it or nothing.
+pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
+    let bytes = fs::read(path).context(format_args!("cannot read the weights {}", path.display()))?;
+    weights::from_safetensors(&bytes).context(path.display())
+}
+
+/// Loads the network that the command line names.
+///
+/// # Errors
+/// Exit code 2 for an unknown model; 1 for a file that cannot be read or does not fit, with every tensor that does not.
+pub fn load_network(network: &Network, device: &Device) -> Result<LoadedNetwork> {
+    match (&network.run, &network.model, &network.weights) {
+        (Some(run), _, _) => load_from_run(run, network.which.into(), device),
+        (None, Some(model), Some(path)) => load_file(path, Some(model_named(model)?), device),
+        _ => Err(Failure::usage("name a run's folder, or --model and --weights")),
+    }
+}
+
+/// Loads a network of a run.
+pub fn load_from_run(folder: &Path, role: Role, device: &Device) -> Result<LoadedNetwork> {
+    let run = RunFolder { path: folder.to_owned() };
+    if !folder.is_dir() {
+        return Err(Failure::work(format!("there is no run folder {}", folder.display())));
+    }
+    let path = run.weights(role);
+    if !path.exists() {
+        let has: Vec<&str> =
+            [Role::Teacher, Role::Student, Role::Baseline].into_iter().filter(|r| run.weights(*r).exists()).map(Role::name).collect();
+        let has = if has.is_empty() { "nothing that is trained".to_owned() } else { has.join(", ") };
+        return Err(Failure::work(format!("the run {} has no {}; it has {has}", folder.display(), role.name())));
+    }
+    load_file(&path, None, device)
+}
+
+/// Loads a weights file as `config`, or as what the file says of itself.
+pub fn load_file(path: &Path, config: Option<VitConfig>, device: &Device) -> Result<LoadedNetwork> {
+    let (tensors, metadata) = read_weights(path)?;
+    let described = |key: &str| metadata.get(key).map(String::as_str);
+    let config = match (config, described(MODEL_KEY)) {
+        (Some(config), _) => config,
+        (None, Some(json)) => serde_json::from_str(json).context(path.display())?,
+        (None, None) => {
+            return Err(Failure::work(format!("{} does not say which model it is; pass --model NAME", path.display())));
+        }
+    };
+    let class_names = match described(CLASSES_KEY).and_then(|json| serde_json::from_str::<Vec<String>>(json).ok()) {
+        Some(names) if names.len() == config.classes => names,
+        _ => (0..config.classes).map(|class| class.to_string()).collect(),
+    };
+    let normalisation = match described(NORMALISATION_KEY).and_then(|json| serde_json::from_str(json).ok()) {
+        Some((mean, std)) => Normalisation { mean, std },
+        None => Normalisation::mnist(),
+    };
+    if normalisation.mean.len() != config.channels || normalisation.std.len() != config.channels {
+        return Err(Failure::work(format!("{} is normalised for another number of channels", path.display())));
+    }
+    let empty = config.init(0, device).context(path.display())?;
+    let model = weights::assign(empty, tensors).context(path.display())?;
+    Ok(LoadedNetwork { model, config, class_names, normalisation, label: path.display().to_string() })
+}

@@ -1,0 +1,205 @@
+//! One network's training, from its first step or a checkpoint to its last.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use potstill_core::data::{Batch, Dataset};
+use potstill_core::model::{VisionTransformer, VitConfig};
+use potstill_core::objective::Objective;
+use potstill_core::train::{AdamW, StepBatch, StepReport, WarmupCosine, training_step};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
+
+use super::checkpoint::Checkpoint;
+use super::loader::{Loader, Source};
+use super::metrics_log::{Check, Line, MetricsLog, Step};
+use super::Interrupt;
+use crate::error::{Context, Failure, Result};
+use crate::evaluate::evaluate;
+use crate::progress::Progress;
+use crate::recipe::NetworkRecipe;
+use crate::run::{Role, RunFolder};
+
+// Losses are read back this often: each read waits for the device.
+const READ_EVERY: usize = 10;
+// A check after an epoch looks at this many held-out samples; the final figure is taken on all of them.
+const CHECK_SAMPLES: usize = 2_000;
+
+/// What a stage reads.
+#[derive(Clone)]
+pub struct StageData {
+    /// Training samples and how they are read.
+    pub source: Source,
+    /// Held-out samples.
+    pub held_out: Arc<dyn Dataset>,
+}
+
+/// A stage to run.
+pub struct Stage<'a> {
+    /// Which network of the run.
+    pub role: Role,
+    /// How it is trained.
+    pub recipe: &'a NetworkRecipe,
+    /// What it is.
+    pub config: &'a VitConfig,
+    /// What it is taught.
+    pub objective: &'a Objective,
+    /// By whom.
+    pub teacher: Option<&'a VisionTransformer>,
+    /// From what.
+    pub data: &'a StageData,
+    /// The seed of its initial values.
+    pub seed: u64,
+    /// The device, without gradients.
+    pub device: &'a Device,
+    /// Where its files go.
+    pub run: &'a RunFolder,
+}
+
+/// What a stage's training cost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Seconds spent in training steps and reading batches; checks and files are left out.
+    pub seconds: f64,
+    /// Training images a second over that time.
+    pub images_per_second: f64,
+}
+
+impl Stage<'_> {
+    /// Trains to the end. `Ok(None)` means that the person stopped it and it is saved.
+    pub fn train(
+        &self,
+        checkpoint: Option<&Checkpoint>,
+        log: &mut MetricsLog,
+        interrupt: &Interrupt,
+    ) -> Result<Option<(VisionTransformer, Outcome)>> {
+        let source = Source { batch_size: self.recipe.batch_size.min(self.data.source.dataset.len()), ..self.data.source.clone() };
+        let per_epoch = source.batches_per_epoch();
+        let total_steps = per_epoch * self.recipe.epochs;
+        let schedule = WarmupCosine {
+            peak: self.recipe.lr,
+            floor: self.recipe.min_lr,
+            warmup_steps: (self.recipe.warmup * total_steps as f64) as u64,
+            total_steps,
+        };
+        let tracked = self.device.clone().autodiff();
+        let mut model = self.config.init(self.seed, &tracked).map_err(Failure::usage)?;
+        let mut optimiser = AdamW::new(self.recipe.adamw.clone());
+        let (mut step, mut seconds) = (0, 0.0);
+        if let Some(checkpoint) = checkpoint {
+            model = checkpoint.load_model(model)?;
+            optimiser = checkpoint.load_optimiser(self.recipe.adamw.clone(), &model)?;
+            (step, seconds) = (checkpoint.step, checkpoint.seconds);
+        }
+        let progress = Progress::start(self.role.name(), total_steps, step);
+        let mut loader = Loader::start(source.clone(), step, total_steps)?;
+        let mut unread: Vec<(u64, f64, StepReport)> = Vec::with_capacity(READ_EVERY);
+        let mut since = Instant::now();
+        let mut last_loss = f32::NAN;
+        while step < total_steps {
+            let batch = loader.next()?;
+            let samples = batch.labels.len();
+            let learning_rate = schedule.at(step);
+            let drop_path = model.draw_drop_path(self.seed, step, samples, self.device);
+            let inputs = self.upload(batch);
+            let report;
+            (model, report) = training_step(
+                model,
+                self.teacher,
+                &mut optimiser,
+                self.objective,
+                inputs,
+                drop_path.as_ref(),
+                learning_rate,
+            );
+            step += 1;
+            unread.push((step, learning_rate, report));
+            let (epoch_ends, stopping) = (step % per_epoch == 0, interrupt.is_set());
+            if unread.len() == READ_EVERY || epoch_ends || stopping {
+                last_loss = self.log_steps(&mut unread, per_epoch, log)?;
+                seconds += since.elapsed().as_secs_f64();
+                since = Instant::now();
+                let rate = (step * source.batch_size as u64) as f64 / seconds;
+                progress.at(step, || format!("loss {last_loss:.3}, {rate:.0} images/s"));
+            }
+            if epoch_ends {
+                let epoch = step / per_epoch;
+                let check = self.check(&model, epoch, step)?;
+                progress.line(&format!(
+                    "{:>9}  epoch {epoch:>3} of {}  loss {last_loss:.4}  held-out {:.2} %",
+                    self.role.name(),
+                    self.recipe.epochs,
+                    100.0 * check.held_out_accuracy
+                ));
+                log.write(&Line::Check(check))?;
+                log.flush()?;
+            }
+            if stopping || (epoch_ends && step < total_steps) {
+                Checkpoint::save(self.run, self.role, step, seconds, &model, &optimiser)?;
+                since = Instant::now();
+            }
+            if stopping {
+                return Ok(None);
+            }
+        }
+        let images = total_steps * source.batch_size as u64;
+        let outcome = Outcome { seconds, images_per_second: images as f64 / seconds };
+        Ok(Some((model.valid(), outcome)))
+    }
+
+    fn upload(&self, batch: Batch) -> StepBatch {
+        let (samples, classes) = (batch.labels.len(), self.config.classes);
+        let mut targets = vec![0.0_f32; samples * classes];
+        for (row, label) in batch.labels.iter().enumerate() {
+            targets[row * classes + *label as usize] = 1.0;
+        }
+        let (channels, size) = (self.config.channels, self.config.image_size);
+        StepBatch {
+            images: Tensor::from_data(TensorData::new(batch.images, [samples, channels, size, size]), self.device),
+            targets: Tensor::from_data(TensorData::new(targets, [samples, classes]), self.device),
+        }
+    }
+
+    // Reads the waiting reports in one transfer, logs them and returns the last loss.
+    fn log_steps(&self, unread: &mut Vec<(u64, f64, StepReport)>, per_epoch: u64, log: &mut MetricsLog) -> Result<f32> {
+        let all = Tensor::cat(unread.iter().map(|(_, _, report)| report.values.clone()).collect(), 0);
+        let values: Vec<f32> =
+            all.try_into_data().context("the device failed during training")?.iter().collect();
+        let mut rest = values.as_slice();
+        let mut last = f32::NAN;
+        for (step, lr, report) in unread.drain(..) {
+            let (own, tail) = rest.split_at(1 + report.names.len());
+            rest = tail;
+            last = own[0];
+            let terms: Map<_, _> =
+                report.names.iter().zip(&own[1..]).map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+            let epoch = (step - 1) / per_epoch + 1;
+            log.write(&Line::Step(Step { stage: self.role, epoch, step, lr, loss: last, terms }))?;
+            if !last.is_finite() {
+                log.flush()?;
+                return Err(Failure::work(format!(
+                    "the loss of the {} is no longer a number at step {step}; lower --lr (now at most {})",
+                    self.role.name(),
+                    self.recipe.lr
+                )));
+            }
+        }
+        Ok(last)
+    }
+
+    fn check(&self, model: &VisionTransformer, epoch: u64, step: u64) -> Result<Check> {
+        let normalisation = &self.data.source.normalisation;
+        let (evaluation, _) =
+            evaluate(&model.valid(), self.config, self.data.held_out.as_ref(), normalisation, Some(CHECK_SAMPLES), self.device)?;
+        Ok(Check {
+            stage: self.role,
+            epoch,
+            step,
+            held_out_accuracy: evaluation.accuracy(),
+            held_out_loss: evaluation.loss(),
+            samples: evaluation.samples(),
+        })
+    }
+}

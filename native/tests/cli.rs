@@ -1,0 +1,489 @@
+//! The command from outside: what a script sees of it.
+//!
+//! Why here and not with the other tests: cargo builds a command before the tests of its own package, and of no other.
+//!
+//! Invariants that every refused input is held to: the exit code that the table states, one line on the error stream that
+//! begins with `error:` (the argument parser's own messages have more), no panic, and not a file written anywhere.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgba};
+use potstill_core::data::{Dataset, Digits, Split};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const TRAIN_SAMPLES: usize = 60;
+const TEST_SAMPLES: usize = 30;
+
+/// Networks small enough for a run of a second.
+const TINY: &[&str] = &[
+    "--set",
+    "teacher.vit={depth=1,width=16,heads=2}",
+    "--set",
+    "student.vit={depth=1,width=8,heads=1}",
+    "--batch-size",
+    "16",
+];
+
+/// A folder with MNIST's files, of drawn digits, and room for runs.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { folder: TempDir::new().expect("a temporary folder") };
+        fs::create_dir(place.path("data")).expect("makes");
+        fs::create_dir(place.path("cwd")).expect("makes");
+        for (split, stem, samples) in [(Split::Train, "train", TRAIN_SAMPLES), (Split::Test, "t10k", TEST_SAMPLES)] {
+            let set = Digits::new(split, samples);
+            let mut pixels = vec![0; samples * 784];
+            pixels.chunks_mut(784).enumerate().for_each(|(index, image)| set.image(index, image));
+            let labels: Vec<u8> = (0..samples).map(|index| set.label(index) as u8).collect();
+            place.write(&format!("data/{stem}-images-idx3-ubyte"), &idx(&[samples as u32, 28, 28], &pixels));
+            place.write(&format!("data/{stem}-labels-idx1-ubyte"), &idx(&[samples as u32], &labels));
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
+        fs::write(path, bytes).expect("writes");
+    }
+
+    /// Splits a line at blanks, puts this place where it says `@`, and prepares the command in an empty folder.
+    fn command(&self, line: &str, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_potstill"));
+        let root = self.folder.path().display().to_string();
+        command.args(line.split_whitespace().map(|word| word.replace('@', &root))).args(more);
+        command.current_dir(self.path("cwd")).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, line: &str, more: &[&str]) -> Output {
+        self.command(line, more).output().expect("the command starts")
+    }
+
+    /// Runs what must succeed and returns what it printed.
+    fn good(&self, line: &str, more: &[&str]) -> String {
+        let output = self.run(line, more);
+        let (out, err) = texts(&output);
+        assert!(output.status.success(), "{line}\n{out}\n{err}");
+        assert_eq!(err, "", "{line} complained");
+        out
+    }
+
+    fn train(&self, line: &str) -> String {
+        self.good(&format!("--device cpu train --dataset MNIST --data-dir @/data --logdir @/runs --epochs 2 {line}"), TINY)
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.path(name)).expect("reads")).expect("JSON")
+    }
+
+    /// Every file below the place with its bytes.
+    fn contents(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("lists") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path.clone());
+                    found.insert(path, None);
+                } else {
+                    found.insert(path.clone(), fs::read(path).ok());
+                }
+            }
+        }
+        found
+    }
+}
+
+fn idx(sizes: &[u32], data: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, 8, sizes.len() as u8];
+    sizes.iter().for_each(|size| bytes.extend(size.to_be_bytes()));
+    bytes.extend(data);
+    bytes
+}
+
+/// A safetensors file of one tensor.
+fn safetensors(name: &str, shape: &[usize]) -> Vec<u8> {
+    let length = 4 * shape.iter().product::<usize>();
+    let header = serde_json::json!({ name: { "dtype": "F32", "shape": shape, "data_offsets": [0, length] } }).to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + length, 0);
+    bytes
+}
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
+}
+
+/// A held-out digit of the place's data set.
+fn digit(index: usize) -> GrayImage {
+    let mut pixels = vec![0; 784];
+    Digits::new(Split::Test, TEST_SAMPLES).image(index, &mut pixels);
+    GrayImage::from_raw(28, 28, pixels).expect("28 x 28")
+}
+
+#[test]
+fn a_run_is_trained_measured_and_used() {
+    let place = Place::new();
+    let out = place.train("--name first --train_samples 50 --seed 3");
+    assert!(out.contains("--device cpu"), "the device and why are printed:\n{out}");
+    for file in ["recipe.toml", "metrics.jsonl", "result.json", "curves.svg", "student.safetensors"] {
+        assert!(place.path("runs/first").join(file).is_file(), "{file}");
+    }
+    assert!(!place.path("runs/first/state.json").exists());
+    let result = place.json("runs/first/result.json");
+    assert_eq!(result["device"]["kind"], "cpu");
+    assert_eq!((&result["dataset"]["train"], &result["dataset"]["test"]), (&50.into(), &TEST_SAMPLES.into()));
+    for role in ["teacher", "student", "baseline"] {
+        let accuracy = result["models"][role]["accuracy"].as_f64().expect("an accuracy");
+        assert!((0.0..=1.0).contains(&accuracy));
+        // A second look at the same network sees the same.
+        let line = format!("eval @/runs/first --which {role} --dataset mnist --data_dir @/data --json --device cpu");
+        let eval = &lines(&place.good(&line, &[]))[0];
+        assert_eq!((&eval["accuracy"], &eval["samples"]), (&accuracy.into(), &TEST_SAMPLES.into()));
+    }
+    let eval = place.good("eval @/runs/first --dataset MNIST --data-dir @/data --limit 7 --json --device cpu", &[]);
+    assert_eq!(lines(&eval)[0]["samples"], 7);
+
+    // Pictures of the held-out digits are taken for what the digits were taken for.
+    let mut names = Vec::new();
+    for index in 0..TEST_SAMPLES {
+        names.push(place.text(&format!("digit-{index}.png")));
+        digit(index).save(&names[index]).expect("writes");
+    }
+    let more: Vec<&str> = ["--image"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let found = lines(&place.good("predict @/runs/first --json --top 3 --device cpu", &more));
+    assert_eq!(found.len(), TEST_SAMPLES);
+    let mut right = 0;
+    for (index, line) in found.iter().enumerate() {
+        assert_eq!(line["image"], names[index].as_str());
+        let (logits, top) = (line["logits"].as_array().expect("logits"), line["top"].as_array().expect("top"));
+        assert_eq!((logits.len(), top.len()), (10, 3));
+        assert_eq!(top[0]["label"], top[0]["index"].to_string().as_str());
+        assert!(top[0]["probability"].as_f64() >= top[1]["probability"].as_f64());
+        right += usize::from(top[0]["index"] == index % 10);
+    }
+    let accuracy = result["models"]["student"]["accuracy"].as_f64().expect("an accuracy");
+    assert_eq!(right, (accuracy * TEST_SAMPLES as f64).round() as usize);
+
+    // A weights file says what it is: it serves as a teacher by itself.
+    let teacher = place.text("runs/first/teacher.safetensors");
+    place.train(&format!("--name second --teacher {teacher} --set baseline=false"));
+    let models = &place.json("runs/second/result.json")["models"];
+    assert!(models["student"].is_object() && models["baseline"].is_null());
+}
+
+#[test]
+fn a_run_without_a_name_gets_a_fresh_folder() {
+    let place = Place::new();
+    for _ in 0..2 {
+        place.train("--objective student");
+    }
+    let runs: Vec<_> = fs::read_dir(place.path("runs")).expect("lists").flatten().map(|entry| entry.path()).collect();
+    assert_eq!(runs.len(), 2);
+    // The same seed gives the same network, to the last bit.
+    let weights = |run: &Path| fs::read(run.join("student.safetensors")).expect("weights");
+    let tail = |bytes: Vec<u8>| {
+        let header = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    assert_eq!(tail(weights(&runs[0])), tail(weights(&runs[1])));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
+    let place = Place::new();
+    let line = |name: &str| {
+        format!(
+            "--device cpu train --dataset MNIST --data-dir @/data --logdir @/runs --name {name} \
+             --set teacher.epochs=40 --set student.epochs=3 --set baseline=false"
+        )
+    };
+    place.good(&line("whole"), TINY);
+    let child = place.command(&line("cut"), TINY).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("the command starts");
+    // Interrupted after the first checkpoint, some way into forty epochs.
+    while !place.path("runs/cut/checkpoint").exists() {
+        assert!(child.try_wait().expect("waits").is_none(), "the run ended before it could be interrupted");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill starts");
+    assert!(sent.success());
+    let output = child.wait_with_output().expect("waits");
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(130), "{out}\n{err}");
+    assert!(!place.path("runs/cut/result.json").exists());
+    place.good("--device cpu train --resume --logdir @/runs", &[]);
+    for role in ["teacher", "student"] {
+        let [whole, cut] = ["whole", "cut"].map(|run| place.json(&format!("runs/{run}/result.json"))["models"][role].clone());
+        assert_eq!(whole["accuracy"], cut["accuracy"], "{role}");
+        let line = |run: &str| format!("eval @/runs/{run} --which {role} --dataset MNIST --data-dir @/data --json --device cpu");
+        let [whole, cut] = ["whole", "cut"].map(|run| lines(&place.good(&line(run), &[]))[0]["loss"].clone());
+        assert_eq!(whole, cut, "{role}");
+    }
+    let lines_of = |run: &str| fs::read_to_string(place.path(run).join("metrics.jsonl")).expect("reads").lines().count();
+    assert_eq!(lines_of("runs/whole"), lines_of("runs/cut"));
+}
+
+#[test]
+fn pictures_of_every_kind_are_taken() {
+    let place = Place::new();
+    place.train("--name run --objective student");
+    let page = |ink: fn(u8) -> u8| {
+        let digit = image::imageops::resize(&digit(4), 112, 112, image::imageops::FilterType::Triangle);
+        GrayImage::from_fn(160, 220, |x, y| {
+            let inside = (20..132).contains(&x) && (80..192).contains(&y);
+            Luma([ink(if inside { digit.get_pixel(x - 20, y - 80).0[0] } else { 0 })])
+        })
+    };
+    let (bright, dark) = (page(|v| v), page(|v| 255 - v));
+    let deep: ImageBuffer<Luma<u16>, Vec<u16>> =
+        ImageBuffer::from_fn(160, 220, |x, y| Luma([u16::from(dark.get_pixel(x, y).0[0]) * 257]));
+    let clear = image::RgbaImage::from_fn(160, 220, |x, y| Rgba([0, 0, 0, bright.get_pixel(x, y).0[0]]));
+    let pictures: [(&str, DynamicImage); 6] = [
+        ("white-on-black.png", bright.into()),
+        ("grey.png", dark.clone().into()),
+        ("grey.jpg", dark.clone().into()),
+        ("colour.jpeg", DynamicImage::from(dark.clone()).to_rgb8().into()),
+        ("deep.png", deep.into()),
+        ("clear.png", clear.into()),
+    ];
+    let mut names = Vec::new();
+    for (name, picture) in pictures {
+        names.push(place.text(name));
+        picture.save(place.path(name)).expect("writes");
+    }
+    // What counts is what is in the file, not what it is called.
+    names.push(place.text("picture"));
+    fs::copy(&names[0], place.path("picture")).expect("copies");
+    let more: Vec<&str> = ["--image"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let found = lines(&place.good("predict @/runs/run --json --device cpu", &more));
+    let class = |line: &Value| line["top"][0]["index"].clone();
+    assert!(found.iter().all(|line| class(line) == class(&found[0])), "{found:#?}");
+
+    // One that cannot be read keeps none of the others from being classified.
+    place.write("broken.png", b"\x89PNG\r\n\x1a\nand no more");
+    let output = place.run("predict @/runs/run --device cpu --image @/broken.png @/grey.png @/none.png @/deep.png", &[]);
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out.contains("grey.png") && out.contains("deep.png") && out.contains('%'), "{out}");
+    let complaints: Vec<&str> = err.lines().collect();
+    assert_eq!(complaints.len(), 2, "{err}");
+    assert!(complaints[0].starts_with("error: ") && complaints[0].contains("broken.png"), "{err}");
+    assert!(complaints[1].starts_with("error: ") && complaints[1].contains("none.png"), "{err}");
+}
+
+#[test]
+fn devices_and_selftest_answer_in_json() {
+    let place = Place::new();
+    let devices: Vec<Value> = serde_json::from_str(&place.run_out("devices --json")).expect("JSON");
+    assert_eq!(devices.iter().filter(|device| device["default"] == true).count(), 1);
+    let cpu: Vec<&Value> = devices.iter().filter(|device| device["kind"] == "cpu").collect();
+    assert_eq!((cpu.len(), &cpu[0]["device"], &cpu[0]["usable"]), (1, &"cpu".into(), &true.into()));
+    for device in &devices {
+        for key in ["name", "api", "driver", "reason"] {
+            assert!(device[key].is_string(), "{key} of {device}");
+        }
+        assert_eq!(device["index"].is_u64(), device["device"].as_str().is_some_and(|name| name.starts_with("gpu:")));
+    }
+    assert!(place.run_out("devices").contains("--device"));
+
+    let tested: Value = serde_json::from_str(&place.good("selftest --json --device cpu", &[])).expect("JSON");
+    assert_eq!((&tested["failed"], &tested["device"]["kind"]), (&0.into(), &"cpu".into()));
+    assert_eq!(tested["checks"].as_array().map(|checks| checks.len() as u64), tested["passed"].as_u64());
+    assert!(place.good("selftest --device cpu", &[]).contains("0 failed"));
+}
+
+impl Place {
+    /// What a command printed that must succeed; graphics drivers may say what they like on the error stream.
+    fn run_out(&self, line: &str) -> String {
+        let output = self.run(line, &[]);
+        let (out, err) = texts(&output);
+        assert!(output.status.success(), "{line}\n{out}\n{err}");
+        out
+    }
+}
+
+/// Who refuses: the command, in one line, or the parser of its arguments, in several.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    Command,
+    Parser,
+}
+
+#[test]
+fn every_bad_input_is_refused_in_one_line() {
+    use By::{Command, Parser};
+    let place = Place::new();
+    let file = |name: &str| fs::read(place.path("data").join(name)).expect("reads");
+    let (images, labels) = (file("train-images-idx3-ubyte"), file("train-labels-idx1-ubyte"));
+    let bad_data = |folder: &str, images: &[u8], labels: &[u8]| {
+        for (name, bytes) in [("images-idx3-ubyte", images), ("labels-idx1-ubyte", labels)] {
+            place.write(&format!("{folder}/train-{name}"), bytes);
+            place.write(&format!("{folder}/t10k-{name}"), bytes);
+        }
+    };
+    bad_data("cut", &images[..images.len() - 9], &labels);
+    bad_data("vast", &idx(&[u32::MAX, 28, 28], &[]), &labels);
+    bad_data("swapped", &labels, &images);
+    bad_data("fewer", &images, &idx(&[59], &[0; 59]));
+    bad_data("beyond", &images, &idx(&[60], &[10; 60]));
+    bad_data("empty", &idx(&[0, 28, 28], &[]), &idx(&[0], &[]));
+    bad_data("other-size", &idx(&[60, 14, 14], &[0; 60 * 196]), &labels);
+    place.write("gz/train-images-idx3-ubyte.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\x03broken");
+    place.write("gz/train-labels-idx1-ubyte", &labels);
+    fs::create_dir_all(place.path("runs/taken")).expect("makes");
+    place.write("other.safetensors", &safetensors("head.weight", &[3, 5]));
+    let whole = safetensors("head.weight", &[10, 64]);
+    place.write("cut.safetensors", &whole[..whole.len() - 100]);
+    place.write("noise.safetensors", &[0xff; 64]);
+    place.write("unknown.toml", b"[student]\nwidht = 3\n");
+    place.write("broken.toml", b"seed = [1,\n");
+    place.write("noise.png", b"no picture");
+    place.write("binary.toml", &[0xff, 0xfe, 0]);
+
+    let train = "train --dataset MNIST --data-dir @/data --logdir @/new";
+    let digits = "train --dataset digits --logdir @/new";
+    let data = "train --dataset MNIST --logdir @/new --data-dir";
+    let weights = "--dataset MNIST --data-dir @/data --model digits_student --weights";
+    let mut table: Vec<(String, i32, By, &str)> = Vec::new();
+    let mut add = |line: String, code: i32, by: By, word: &'static str| table.push((line, code, by, word));
+    // Data.
+    add(format!("{data} @/nowhere"), 1, Command, "download");
+    add(format!("{data} @/cut"), 1, Command, "truncated");
+    add(format!("{data} @/vast"), 1, Command, "declare");
+    add(format!("{data} @/swapped"), 1, Command, "magic");
+    add(format!("{data} @/fewer"), 1, Command, "labels");
+    add(format!("{data} @/beyond"), 1, Command, "classes");
+    add(format!("{data} @/empty"), 1, Command, "declare 0");
+    add(format!("{data} @/gz"), 1, Command, "decompress");
+    add(format!("{data} @/other-size"), 2, Command, "14 x 14");
+    add("train --dataset nothing --logdir @/new".into(), 2, Command, "digits");
+    add("eval @/runs/taken --dataset nothing".into(), 1, Command, "taken");
+    // Numbers.
+    for (flag, word) in [
+        ("--batch-size 0", "batch_size"),
+        ("--batch-size 1000000000000", "batch_size"),
+        ("--epochs 0", "epochs"),
+        ("--epochs 9223372036854775808", "epochs"),
+        ("--train-samples 0", "samples"),
+        ("--train-samples 61", "60"),
+        ("--train-samples 1000000000000", "samples"),
+        ("--train-samples 18446744073709551615", "samples"),
+        ("--lr nan", "lr"),
+        ("--lr inf", "lr"),
+        ("--lr=-1", "lr"),
+        ("--lr 0", "lr"),
+        ("--set student.vit.heads=7", "heads"),
+        ("--set student.vit.width=0", "width"),
+        ("--set student.vit.depth=1000000000", "depth"),
+        ("--set student.vti.depth=2", "vti"),
+        ("--set student.vit.dpeth=2", "dpeth"),
+        ("--set student.epochs=soon", "epochs"),
+        ("--set student.epochs=-3", "epochs"),
+        ("--set student", "KEY=VALUE"),
+        ("--set =3", "key"),
+        ("--set seed.x=3", "seed"),
+        ("--set distillation.temperature=0", "temperature"),
+        ("--set distillation.alpha=nan", "alpha"),
+        ("--set student.model=resnet9000", "resnet9000"),
+        ("--distillation magic", "magic"),
+        ("--name taken/../../x", "name"),
+        ("--name ..", "name"),
+        ("--resume", "resume"),
+        ("--resume --name none", "resume"),
+    ] {
+        add(format!("{train} {flag}"), 2, Command, word);
+    }
+    add(format!("{digits} --train-samples 1000000000000"), 2, Command, "samples");
+    add("train --dataset MNIST --data-dir @/data --logdir @/runs --name taken".into(), 2, Command, "taken");
+    add(format!("{train} --teacher @/runs/taken"), 1, Command, "teacher");
+    add(format!("{train} --teacher @/nowhere"), 1, Command, "nowhere");
+    add(format!("{train} --teacher @/cut.safetensors"), 1, Command, "cut.safetensors");
+    // Recipes.
+    add("train @/unknown.toml --logdir @/new".into(), 2, Command, "widht");
+    add("train @/broken.toml --logdir @/new".into(), 2, Command, "broken.toml");
+    add("train @/binary.toml --logdir @/new".into(), 1, Command, "binary.toml");
+    add("train @/none.toml --logdir @/new".into(), 1, Command, "none.toml");
+    // Networks.
+    add("eval @/runs/taken --dataset digits".into(), 1, Command, "taken");
+    add("eval @/runs/none --dataset digits".into(), 1, Command, "none");
+    add("eval @/runs/taken --dataset digits --limit 0".into(), 2, Command, "limit");
+    add("eval --dataset digits --model nothing --weights @/other.safetensors".into(), 2, Command, "digits_student");
+    add(format!("eval {weights} @/other.safetensors"), 1, Command, "other.safetensors");
+    add(format!("eval {weights} @/cut.safetensors"), 1, Command, "cut.safetensors");
+    add(format!("eval {weights} @/noise.safetensors"), 1, Command, "noise.safetensors");
+    add(format!("eval {weights} @/none.safetensors"), 1, Command, "none.safetensors");
+    add(format!("eval {weights} @/cwd"), 1, Command, "cwd");
+    add("predict @/runs/taken --image @/noise.png".into(), 1, Command, "taken");
+    // The command line.
+    add("".into(), 2, Parser, "Usage");
+    add("distil".into(), 2, Parser, "distil");
+    add(format!("{train} --lr -1"), 2, Parser, "-1");
+    add(format!("{train} --epochs many"), 2, Parser, "many");
+    add(format!("{train} --batch-size -4"), 2, Parser, "-4");
+    add(format!("{train} --device teapot"), 2, Parser, "gpu:N");
+    add(format!("{train} --objective sleep"), 2, Parser, "distillation");
+    add("eval --dataset digits".into(), 2, Parser, "RUN");
+    add("eval @/runs/taken".into(), 2, Parser, "--dataset");
+    add("eval --dataset digits --weights @/other.safetensors".into(), 2, Parser, "--model");
+    add("predict @/runs/taken".into(), 2, Parser, "--image");
+    add("predict @/runs/taken --top 0 --image @/noise.png".into(), 2, Parser, "--top");
+
+    let devices: Vec<Value> = serde_json::from_str(&place.run_out("devices --json")).expect("JSON");
+    if !devices.iter().any(|device| device["index"].is_u64()) {
+        add(format!("{train} --device gpu"), 1, Command, "--device cpu");
+        add(format!("{train} --device gpu:3"), 1, Command, "--device cpu");
+        add("selftest --device gpu".into(), 1, Command, "--device cpu");
+    }
+
+    let before = place.contents();
+    let mut wrong = Vec::new();
+    for (line, code, by, word) in &table {
+        let more: &[&str] = if line.contains("--device") || line.is_empty() { &[] } else { &["--device", "cpu"] };
+        let output = place.run(line, more);
+        let (out, err) = texts(&output);
+        // Drivers may complain as well while a GPU is looked for.
+        let own: Vec<&str> = match line.contains("--device gpu") {
+            true => err.lines().filter(|line| line.starts_with("error:")).collect(),
+            false => err.lines().collect(),
+        };
+        let begins = own.first().is_some_and(|first| first.starts_with("error:")) || (line.is_empty() && *by == Parser);
+        let fine = output.status.code() == Some(*code)
+            && begins
+            && (own.len() == 1 || *by == Parser)
+            && err.contains(word)
+            && !err.contains("panicked");
+        if !fine {
+            wrong.push(format!("{line}\n  wanted {code} and {word:?}\n  {}\n  out: {out}\n  err: {err}", output.status));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), table.len(), wrong.join("\n"));
+    let after = place.contents();
+    let changed: Vec<_> = after.keys().filter(|path| before.get(*path) != after.get(*path)).collect();
+    assert!(changed.is_empty() && before.len() == after.len(), "something was written: {changed:?}");
+}
