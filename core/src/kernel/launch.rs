@@ -101,9 +101,9 @@ impl Shader {
             }
         }
         let template = SourceTemplate::new(text).register("access", self.access);
-        self.values
-            .iter()
-            .fold(template, |template, (name, value)| template.register(*name, value.to_string()))
+        self.values.iter().fold(template, |template, (name, value)| {
+            template.register(*name, value.to_string())
+        })
     }
 
     /// The finished WGSL.
@@ -118,7 +118,16 @@ impl KernelSource for Shader {
     }
 
     fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info(self.clone())
+        // The file stands for its text, which would be hashed again with every launch.
+        let Self {
+            file,
+            access,
+            threads,
+            values,
+            flags,
+            ..
+        } = self;
+        KernelId::new::<Self>().info((*file, *access, *threads, values.clone(), flags.clone()))
     }
 
     fn lang(&self) -> &'static str {
