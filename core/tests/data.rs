@@ -1,12 +1,10 @@
 //! What the parts of the data room promise together: a run sees the same samples however it is cut up.
 
-use potstill_core::data::{
-    Augment, Dataset, Digits, Normalisation, Split, Subset, assemble, epoch_order,
-};
+use potstill_core::data::{Augment, Dataset, Digits, Normalisation, Split, Subset, assemble, epoch_order};
 
 /// The samples of an epoch, in its order, read in batches of the given size.
 fn epoch(set: &dyn Dataset, epoch: u64, batch: usize) -> (Vec<f32>, Vec<u32>) {
-    let (augment, normalisation) = (Augment::digits_light(), Normalisation::mnist());
+    let (augment, normalisation) = (Augment::handwriting(), Normalisation::mnist());
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     for indices in epoch_order(set.len(), 5, epoch).chunks(batch) {
         let batch = assemble(set, indices, Some(&augment), 5, epoch, &normalisation).unwrap();
@@ -33,10 +31,7 @@ fn workers_draw_what_one_thread_draws() {
     let alone = epoch(&set, 1, 10);
     let together: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..4).map(|_| scope.spawn(|| epoch(&set, 1, 10))).collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap())
-            .collect()
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     });
     assert!(together.iter().all(|epoch| *epoch == alone));
 }
@@ -59,11 +54,8 @@ fn numbers_fit_a_model() {
 #[test]
 fn floats_are_the_same_everywhere() {
     let (images, _) = epoch(&digits(), 1, 16);
-    let bytes = images
-        .iter()
-        .flat_map(|value| value.to_bits().to_le_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
+    let bytes = images.iter().flat_map(|value| value.to_bits().to_le_bytes());
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     assert_eq!(format!("{hash:016x}"), "ca6ab5f493a09218");
 }

@@ -52,9 +52,7 @@ fn devices() -> Vec<(&'static str, Device)> {
 // ---- Numbers
 
 fn wave(count: usize, a: f32, b: f32, amplitude: f32) -> Vec<f32> {
-    (0..count)
-        .map(|i| (f64::from(amplitude) * (f64::from(a) * i as f64 + f64::from(b)).sin()) as f32)
-        .collect()
+    (0..count).map(|i| (f64::from(amplitude) * (f64::from(a) * i as f64 + f64::from(b)).sin()) as f32).collect()
 }
 
 fn distributions(rows: usize, classes: usize) -> Vec<f32> {
@@ -67,10 +65,7 @@ fn distributions(rows: usize, classes: usize) -> Vec<f32> {
 }
 
 fn one_hot(labels: &[usize], classes: usize) -> Vec<f32> {
-    labels
-        .iter()
-        .flat_map(|&label| (0..classes).map(move |c| f32::from(u8::from(c == label))))
-        .collect()
+    labels.iter().flat_map(|&label| (0..classes).map(move |c| f32::from(u8::from(c == label)))).collect()
 }
 
 fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
@@ -87,11 +82,7 @@ fn error(found: &[f32], expected: &[f32]) -> f32 {
     let largest = expected.iter().fold(1e-30_f32, |largest, x| largest.max(x.abs()));
     found.iter().zip(expected).fold(0.0, |worst: f32, (x, y)| {
         let difference = (x - y).abs() / largest;
-        if difference.is_nan() {
-            f32::INFINITY
-        } else {
-            worst.max(difference)
-        }
+        if difference.is_nan() { f32::INFINITY } else { worst.max(difference) }
     })
 }
 
@@ -127,13 +118,7 @@ fn composed_attention(qkv: Tensor<5>, scale: f32) -> Tensor<4> {
 
 #[test]
 fn attention_matches_its_definition() {
-    let mut shapes = vec![
-        [2, 17, 2, 1],
-        [2, 17, 2, 48],
-        [1, 37, 2, 128],
-        [1, 9, 1, 130],
-        [3, 1, 5, 3],
-    ];
+    let mut shapes = vec![[2, 17, 2, 1], [2, 17, 2, 48], [1, 37, 2, 128], [1, 9, 1, 130], [3, 1, 5, 3]];
     for tokens in [1, 5, 16, 17, 65, 197] {
         for head_size in [16, 32, 64, 7, 80] {
             let [batch, heads] = if tokens > 100 { [1, 2] } else { [2, 3] };
@@ -149,22 +134,11 @@ fn attention_matches_its_definition() {
             let found = evaluate(&device, &input, shape, |qkv| attention(qkv, scale));
             let expected = evaluate(&Device::flex(), &input, shape, |qkv| composed_attention(qkv, scale));
             let errors = [error(&found[0], &expected[0]), error(&found[1], &expected[1])];
-            assert!(
-                errors[0] <= 1e-5,
-                "{name} {shape:?}: forward differs by {:e}",
-                errors[0]
-            );
-            assert!(
-                errors[1] <= 1e-4,
-                "{name} {shape:?}: gradient differs by {:e}",
-                errors[1]
-            );
+            assert!(errors[0] <= 1e-5, "{name} {shape:?}: forward differs by {:e}", errors[0]);
+            assert!(errors[1] <= 1e-4, "{name} {shape:?}: gradient differs by {:e}", errors[1]);
             worst = [worst[0].max(errors[0]), worst[1].max(errors[1])];
         }
-        println!(
-            "attention on {name}: forward within {:e}, gradient within {:e}",
-            worst[0], worst[1]
-        );
+        println!("attention on {name}: forward within {:e}, gradient within {:e}", worst[0], worst[1]);
     }
 }
 
@@ -176,9 +150,7 @@ fn plain_attention(qkv: &[f64], [batch, tokens, _, heads, size]: [usize; 5], sca
     for b in 0..batch {
         for h in 0..heads {
             for i in 0..tokens {
-                let scores: Vec<f64> = (0..tokens)
-                    .map(|j| scale * dot(at(b, i, 0, h), at(b, j, 1, h)))
-                    .collect();
+                let scores: Vec<f64> = (0..tokens).map(|j| scale * dot(at(b, i, 0, h), at(b, j, 1, h))).collect();
                 let z: f64 = scores.iter().map(|s| s.exp()).sum();
                 for (j, score) in scores.iter().enumerate() {
                     for d in 0..size {
@@ -291,12 +263,7 @@ fn attention_stays_finite_at_large_scores() {
 // ---- Losses
 
 fn mean(values: &[f32], column: usize, columns: usize) -> f64 {
-    let column: Vec<f64> = values
-        .iter()
-        .skip(column)
-        .step_by(columns)
-        .map(|&x| f64::from(x))
-        .collect();
+    let column: Vec<f64> = values.iter().skip(column).step_by(columns).map(|&x| f64::from(x)).collect();
     column.iter().sum::<f64>() / column.len() as f64
 }
 
@@ -316,11 +283,7 @@ fn losses_match_the_golden_numbers() {
             worst = worst.max(error);
         };
         let entropy = |targets: &[f32], smoothing| {
-            let rows = cross_entropy(
-                tensor(&student, shape, &device),
-                tensor(targets, shape, &device),
-                smoothing,
-            );
+            let rows = cross_entropy(tensor(&student, shape, &device), tensor(targets, shape, &device), smoothing);
             mean(&values(rows), 0, 1)
         };
         let rows = |temperature, smoothing| {
@@ -340,11 +303,9 @@ fn losses_match_the_golden_numbers() {
         golden("teacher alone at temperature 4", entropy(&soft, 0.0), 2.0179495927);
         golden("column 0", mean(&rows(2.0, 0.0), 0, 2), 1.6302105652);
         golden("column 0, smoothed", mean(&rows(2.0, 0.1), 0, 2), 1.6813897527);
-        for (temperature, batch_mean, numel) in [
-            (1.0, 0.9739080255, 0.1947816051),
-            (2.0, 1.6223015780, 0.3244603156),
-            (3.0, 1.9186163186, 0.3837232637),
-        ] {
+        for (temperature, batch_mean, numel) in
+            [(1.0, 0.9739080255, 0.1947816051), (2.0, 1.6223015780, 0.3244603156), (3.0, 1.9186163186, 0.3837232637)]
+        {
             let scaled = mean(&rows(temperature, 0.1), 1, 2) * f64::from(temperature * temperature);
             golden("divergence, batchmean", scaled, batch_mean);
             golden("divergence, numel", scaled / 5.0, numel);
@@ -366,18 +327,9 @@ fn composed_losses(student: Tensor<2>, teacher: Tensor<2>, targets: Tensor<2>, t
 fn losses_match_their_definition() {
     for (name, device) in devices() {
         let mut worst = [0.0_f32; 2];
-        for (rows, classes) in [
-            (1, 1),
-            (3, 2),
-            (7, 5),
-            (17, 10),
-            (33, 64),
-            (5, 65),
-            (9, 100),
-            (5, 513),
-            (3, 1000),
-            (1, 21843),
-        ] {
+        for (rows, classes) in
+            [(1, 1), (3, 2), (7, 5), (17, 10), (33, 64), (5, 65), (9, 100), (5, 513), (3, 1000), (1, 21843)]
+        {
             for (tau, smoothing) in [(1.0, 0.0), (2.0, 0.1), (4.5, 1.0)] {
                 let shape = [rows, classes];
                 let student = wave(rows * classes, 0.7, 0.3, 2.0);
@@ -393,18 +345,10 @@ fn losses_match_their_definition() {
                     distillation_loss(student, teacher, targets, tau, smoothing)
                 });
                 let errors = [error(&found[0], &expected[0]), error(&found[1], &expected[1])];
-                assert!(
-                    errors[0] <= 1e-5,
-                    "{name} {shape:?} {tau} {smoothing}: forward differs by {:e}",
-                    errors[0]
-                );
+                assert!(errors[0] <= 1e-5, "{name} {shape:?} {tau} {smoothing}: forward differs by {:e}", errors[0]);
                 // With one class the gradient is zero but for rounding.
                 let limit = if classes == 1 { f32::INFINITY } else { 1e-4 };
-                assert!(
-                    errors[1] <= limit,
-                    "{name} {shape:?} {tau} {smoothing}: gradient differs by {:e}",
-                    errors[1]
-                );
+                assert!(errors[1] <= limit, "{name} {shape:?} {tau} {smoothing}: gradient differs by {:e}", errors[1]);
                 if classes > 1 {
                     worst = [worst[0].max(errors[0]), worst[1].max(errors[1])];
                 }
@@ -412,16 +356,10 @@ fn losses_match_their_definition() {
                     cross_entropy(student, tensor(&targets, shape, &device), smoothing)
                 });
                 let column: Vec<f32> = found[0].iter().step_by(2).copied().collect();
-                assert!(
-                    error(&alone[0], &column) <= 1e-6,
-                    "{name} {shape:?}: cross-entropy alone differs"
-                );
+                assert!(error(&alone[0], &column) <= 1e-6, "{name} {shape:?}: cross-entropy alone differs");
             }
         }
-        println!(
-            "losses on {name}: forward within {:e}, gradient within {:e}",
-            worst[0], worst[1]
-        );
+        println!("losses on {name}: forward within {:e}, gradient within {:e}", worst[0], worst[1]);
     }
 }
 
@@ -429,12 +367,7 @@ fn losses_match_their_definition() {
 fn plain_losses(z: &[f64], w: &[f64], t: &[f64], classes: usize, tau: f64, smoothing: f64, weights: &[f64]) -> f64 {
     let log_sum = |row: &[f64], tau: f64| row.iter().map(|x| (x / tau).exp()).sum::<f64>().ln();
     let mut sum = 0.0;
-    for (b, ((z, w), t)) in z
-        .chunks(classes)
-        .zip(w.chunks(classes))
-        .zip(t.chunks(classes))
-        .enumerate()
-    {
+    for (b, ((z, w), t)) in z.chunks(classes).zip(w.chunks(classes)).zip(t.chunks(classes)).enumerate() {
         let [z1, zt, wt] = [log_sum(z, 1.0), log_sum(z, tau), log_sum(w, tau)];
         for c in 0..classes {
             let target = (1.0 - smoothing) * t[c] + smoothing / classes as f64;
@@ -453,9 +386,8 @@ fn loss_gradients_agree_with_central_differences() {
     let teacher = wave(rows * classes, 1.1, -0.4, 3.0);
     let targets = distributions(rows, classes);
     let [w, t, weights] = [teacher.clone(), targets.clone(), wave(2 * rows, 0.9, 0.2, 1.0)].map(wide);
-    let expected = differences(&student, |z| {
-        plain_losses(z, &w, &t, classes, f64::from(tau), f64::from(smoothing), &weights)
-    });
+    let expected =
+        differences(&student, |z| plain_losses(z, &w, &t, classes, f64::from(tau), f64::from(smoothing), &weights));
     let shape = [rows, classes];
     for (name, device) in devices() {
         let [_, gradient] = evaluate(&device, &student, shape, |student| {
@@ -486,10 +418,7 @@ fn losses_of_huge_logits_are_finite() {
                     let (teacher, targets) = (tensor(&teacher, shape, &device), tensor(&targets, shape, &device));
                     distillation_loss(student, teacher, targets, 2.0, 0.0)
                 });
-                assert!(
-                    found.iter().flatten().all(|x| x.is_finite()),
-                    "{name}, {size:e}: {found:?}"
-                );
+                assert!(found.iter().flatten().all(|x| x.is_finite()), "{name}, {size:e}: {found:?}");
             }
         }
     }
@@ -508,11 +437,8 @@ fn losses_keep_a_fault_in_its_row() {
     for (name, device) in devices() {
         for classes in [1, 6, 70, 700] {
             let shape = [3, classes];
-            let clean = [
-                wave(3 * classes, 0.7, 0.3, 2.0),
-                wave(3 * classes, 1.1, -0.4, 3.0),
-                distributions(3, classes),
-            ];
+            let clean =
+                [wave(3 * classes, 0.7, 0.3, 2.0), wave(3 * classes, 1.1, -0.4, 3.0), distributions(3, classes)];
             let run = |inputs: &[Vec<f32>; 3]| {
                 evaluate(&device, &inputs[0], shape, |student| {
                     let (teacher, targets) = (tensor(&inputs[1], shape, &device), tensor(&inputs[2], shape, &device));
@@ -574,10 +500,7 @@ fn a_class_of_no_weight_adds_nothing() {
         });
         assert!(error(&found[0], &expected[0]) <= 1e-6, "{name}: {found:?} {expected:?}");
         assert_eq!(found[1][1], 0.0, "{name}");
-        assert!(
-            error(&[found[1][0], found[1][2]], &expected[1]) <= 1e-6,
-            "{name}: {found:?} {expected:?}"
-        );
+        assert!(error(&[found[1][0], found[1][2]], &expected[1]) <= 1e-6, "{name}: {found:?} {expected:?}");
     }
 }
 
@@ -587,11 +510,8 @@ fn losses_fold_a_dispatch_longer_than_one_axis() {
     let student = wave(rows * 2, 0.7, 0.3, 2.0);
     let targets = one_hot(&vec![1; rows], 2);
     for (name, device) in devices() {
-        let losses = values(cross_entropy(
-            tensor(&student, [rows, 2], &device),
-            tensor(&targets, [rows, 2], &device),
-            0.0,
-        ));
+        let losses =
+            values(cross_entropy(tensor(&student, [rows, 2], &device), tensor(&targets, [rows, 2], &device), 0.0));
         for (row, (loss, z)) in losses.iter().zip(student.chunks(2)).enumerate() {
             let expected = (f64::from(z[0]) - f64::from(z[1])).exp().ln_1p() as f32;
             assert!(
@@ -613,21 +533,10 @@ fn the_same_inputs_give_the_same_bits() {
         let bits = || {
             let losses = evaluate(&device, &logits, [9, 700], |student| {
                 let teacher = tensor(&wave(9 * 700, 1.1, -0.4, 3.0), [9, 700], &device);
-                distillation_loss(
-                    student,
-                    teacher,
-                    tensor(&distributions(9, 700), [9, 700], &device),
-                    2.0,
-                    0.1,
-                )
+                distillation_loss(student, teacher, tensor(&distributions(9, 700), [9, 700], &device), 2.0, 0.1)
             });
             let attended = evaluate(&device, &input, shape, |qkv| attention(qkv, 0.25));
-            losses
-                .into_iter()
-                .chain(attended)
-                .flatten()
-                .map(f32::to_bits)
-                .collect::<Vec<_>>()
+            losses.into_iter().chain(attended).flatten().map(f32::to_bits).collect::<Vec<_>>()
         };
         assert_eq!(bits(), bits(), "{name}");
     }
@@ -647,10 +556,7 @@ fn only_the_student_gets_a_gradient() {
         let expected = values(loss.clone());
         let gradients = loss.sum().backward();
         assert!(student.grad(&gradients).is_some(), "{name}");
-        assert!(
-            teacher.grad(&gradients).is_none() && weights.grad(&gradients).is_none(),
-            "{name}"
-        );
+        assert!(teacher.grad(&gradients).is_none() && weights.grad(&gradients).is_none(), "{name}");
         // An untracked student under gradients, plain tensors, and a plain teacher beside a tracked student.
         let untracked = distillation_loss(logits(0.7, device), logits(1.1, device), targets(device), 2.0, 0.1);
         assert_eq!(values(untracked), expected, "{name}");
@@ -677,21 +583,11 @@ fn kernels_sit_among_other_operations() {
         let out = attend(qkv);
         ((out.clone() * 3.0).exp() + out).reshape([2, 48]).mean_dim(1)
     };
-    let expected = evaluate(&Device::flex(), &input, [2, 6, 24], |x| {
-        graph(x, &|qkv| composed_attention(qkv, 0.7))
-    });
+    let expected = evaluate(&Device::flex(), &input, [2, 6, 24], |x| graph(x, &|qkv| composed_attention(qkv, 0.7)));
     for (name, device) in devices() {
         let found = evaluate(&device, &input, [2, 6, 24], |x| graph(x, &|qkv| attention(qkv, 0.7)));
-        assert!(
-            error(&found[0], &expected[0]) <= 1e-5,
-            "{name}: forward {:e}",
-            error(&found[0], &expected[0])
-        );
-        assert!(
-            error(&found[1], &expected[1]) <= 1e-4,
-            "{name}: gradient {:e}",
-            error(&found[1], &expected[1])
-        );
+        assert!(error(&found[0], &expected[0]) <= 1e-5, "{name}: forward {:e}", error(&found[0], &expected[0]));
+        assert!(error(&found[1], &expected[1]) <= 1e-4, "{name}: gradient {:e}", error(&found[1], &expected[1]));
     }
 }
 

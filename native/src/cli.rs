@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::device::DeviceChoice;
+use crate::recipe::Goal;
 
 /// Distils vision transformers on any GPU, or without one.
 #[derive(Debug, Parser)]
@@ -32,17 +33,6 @@ pub enum Command {
     Selftest(Selftest),
 }
 
-/// What a training run produces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Stage {
-    /// A teacher alone.
-    Teacher,
-    /// A student without a teacher.
-    Student,
-    /// A teacher, a student distilled from it, and the same student without it.
-    Distillation,
-}
-
 /// Options of `train`.
 #[derive(Debug, Args)]
 pub struct Train {
@@ -50,7 +40,7 @@ pub struct Train {
     pub recipe: Option<PathBuf>,
     /// What to train.
     #[arg(long, value_enum)]
-    pub objective: Option<Stage>,
+    pub objective: Option<Goal>,
     /// The distillation objective.
     #[arg(long, value_name = "NAME")]
     pub distillation: Option<String>,

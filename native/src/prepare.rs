@@ -147,7 +147,8 @@ fn digit(image: &GrayImage) -> GrayImage {
     }
     // Triangle filtering widens with the reduction, so every pixel of a large picture counts, as in an area mean.
     let longest = width.max(height);
-    let fit = |side: u32| ((u64::from(side) * u64::from(INK) + u64::from(longest) / 2) / u64::from(longest)).max(1) as u32;
+    let fit =
+        |side: u32| ((u64::from(side) * u64::from(INK) + u64::from(longest) / 2) / u64::from(longest)).max(1) as u32;
     let small = resize(&cut, fit(width), fit(height), FilterType::Triangle);
     let (x, y) = mass(&small);
     // The centre of mass goes to the page's centre, as near as whole pixels allow, all of the ink staying on the page.
@@ -353,7 +354,8 @@ mod tests {
     #[test]
     fn other_models_get_the_centred_square() {
         let shape = ImageShape { channels: 3, height: 32, width: 32 };
-        let image = RgbImage::from_fn(300, 100, |x, _| if (100..200).contains(&x) { Rgb([10, 200, 30]) } else { Rgb([0; 3]) });
+        let image =
+            RgbImage::from_fn(300, 100, |x, _| if (100..200).contains(&x) { Rgb([10, 200, 30]) } else { Rgb([0; 3]) });
         let pixels = prepared(&png(image), shape);
         assert_eq!(pixels.len(), 32 * 32 * 3);
         assert!(pixels.chunks(3).all(|pixel| pixel == [10, 200, 30]));

@@ -15,7 +15,8 @@ impl Progress {
     pub fn start(what: &str, total: u64, done: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total).with_position(done).with_prefix(what.to_owned());
-            let style = ProgressStyle::with_template("{prefix:>9} {wide_bar} {pos}/{len} {msg} [{elapsed} / {eta} left]");
+            let style =
+                ProgressStyle::with_template("{prefix:>9} {wide_bar} {pos}/{len} {msg} [{elapsed} / {eta} left]");
             if let Ok(style) = style {
                 bar.set_style(style);
             }

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use potstill_core::data::Augment;
 use potstill_core::model::{VitConfig, zoo};
 use potstill_core::objective::Objective;
@@ -13,7 +14,7 @@ use potstill_core::train::AdamWConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::cli::{Stage, Train};
+use crate::cli::Train;
 use crate::error::{Context, Failure, Result};
 
 /// A resolved experiment.
@@ -39,16 +40,27 @@ pub struct Recipe {
     pub distillation: Objective,
 }
 
-/// [`Stage`] as recipes spell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a run produces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Goal {
     /// A teacher alone.
     Teacher,
     /// A student without a teacher.
     Student,
-    /// Teacher, distilled student, baseline.
+    /// A teacher, a student distilled from it, and the same student without it.
     Distillation,
+}
+
+impl Goal {
+    /// The goal's name, as recipes spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Teacher => "teacher",
+            Self::Student => "student",
+            Self::Distillation => "distillation",
+        }
+    }
 }
 
 /// The data of an experiment.
@@ -91,7 +103,7 @@ impl Augmentation {
                 translate_pixels: 1.5,
                 ..Augment::none()
             }),
-            Self::Strong => Some(Augment::digits_light()),
+            Self::Strong => Some(Augment::handwriting()),
         }
     }
 }
@@ -145,7 +157,12 @@ impl NetworkRecipe {
         check((1..=65_536).contains(&self.batch_size), "batch_size", &self.batch_size, "between 1 and 65536")?;
         check(self.lr > 0.0 && self.lr <= 100.0, "lr", &self.lr, "above 0 and at most 100")?;
         check((0.0..=self.lr).contains(&self.min_lr), "min_lr", &self.min_lr, "between 0 and lr")?;
-        check((0.0..1.0).contains(&self.warmup), "warmup", &self.warmup, "a share of the steps, at least 0 and below 1")?;
+        check(
+            (0.0..1.0).contains(&self.warmup),
+            "warmup",
+            &self.warmup,
+            "a share of the steps, at least 0 and below 1",
+        )?;
         check((0.0..1.0).contains(&self.smoothing), "smoothing", &self.smoothing, "at least 0 and below 1")?;
         let adamw = &self.adamw;
         check((0.0..1.0).contains(&adamw.beta_1), "adamw.beta_1", &adamw.beta_1, "at least 0 and below 1")?;
@@ -192,7 +209,8 @@ pub struct Resolved {
 pub fn resolve(options: &Train) -> Result<Resolved> {
     let mut asked = match &options.recipe {
         Some(path) => {
-            let text = std::fs::read_to_string(path).context(format_args!("cannot read the recipe {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).context(format_args!("cannot read the recipe {}", path.display()))?;
             let parsed: Result<Table, toml::de::Error> = toml::from_str(&text);
             parsed.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?
         }
@@ -204,8 +222,9 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
     }
     let (base, text) = base_for(&asked)?;
     let mut table: Table = toml::from_str(text).context(format_args!("the built-in recipe {base}"))?;
-    // A person's own distillation table replaces the built-in one: keys of another objective would not fit.
-    if asked.get("distillation").and_then(|d| d.get("kind")).is_some() {
+    // The built-in numbers of one objective do not fit another.
+    let kind = |table: &Table| table.get("distillation").and_then(|d| d.get("kind")).cloned();
+    if kind(&asked).is_some_and(|asked| Some(asked) != kind(&table)) {
         table.remove("distillation");
     }
     merge(&mut table, asked);
@@ -230,7 +249,8 @@ impl Recipe {
                 ("classes", teacher.classes, student.classes),
             ] {
                 if t != s {
-                    let message = format!("the teacher's {what} is {t}, the student's {s}; distillation needs them equal");
+                    let message =
+                        format!("the teacher's {what} is {t}, the student's {s}; distillation needs them equal");
                     return Err(Failure::usage(message));
                 }
             }
@@ -263,13 +283,8 @@ fn apply_flags(table: &mut Table, options: &Train) -> Result<()> {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         set("teacher_weights", path.to_string_lossy().into_owned().into())?;
     }
-    if let Some(stage) = options.objective {
-        let name = match stage {
-            Stage::Teacher => "teacher",
-            Stage::Student => "student",
-            Stage::Distillation => "distillation",
-        };
-        set("objective", name.into())?;
+    if let Some(goal) = options.objective {
+        set("objective", goal.name().into())?;
     }
     if let Some(name) = &options.distillation {
         if !name.eq_ignore_ascii_case("kd") {
@@ -284,7 +299,9 @@ fn apply_flags(table: &mut Table, options: &Train) -> Result<()> {
         set("data.data_dir", dir.to_string_lossy().into_owned().into())?;
     }
     let integer = |flag: &str, value: u64| {
-        i64::try_from(value).map(Value::Integer).map_err(|_| Failure::usage(format!("{flag} {value} is absurdly large")))
+        i64::try_from(value)
+            .map(Value::Integer)
+            .map_err(|_| Failure::usage(format!("{flag} {value} is absurdly large")))
     };
     if let Some(n) = options.train_samples {
         set("data.train_samples", integer("--train-samples", n as u64)?)?;
@@ -363,7 +380,9 @@ mod tests {
 
     #[test]
     fn every_built_in_recipe_is_valid() {
-        for line in ["potstill train", "potstill train --dataset MNIST", "potstill train --dataset mnist --train-samples 1000"] {
+        for line in
+            ["potstill train", "potstill train --dataset MNIST", "potstill train --dataset mnist --train-samples 1000"]
+        {
             let recipe = resolve_line(line).unwrap_or_else(|failure| panic!("{line}: {failure}"));
             let text = toml::to_string(&recipe).expect("serialises");
             assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe);

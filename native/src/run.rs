@@ -106,10 +106,16 @@ impl RunFolder {
                 return Err(Failure::usage(format!("there is no run {} to resume", run.path.display())));
             }
             if run.file("result.json").exists() {
-                return Err(Failure::usage(format!("the run {} is finished; there is nothing to resume", run.path.display())));
+                return Err(Failure::usage(format!(
+                    "the run {} is finished; there is nothing to resume",
+                    run.path.display()
+                )));
             }
             if !run.file("recipe.toml").exists() {
-                return Err(Failure::usage(format!("{} holds no recipe.toml; it is no run to resume", run.path.display())));
+                return Err(Failure::usage(format!(
+                    "{} holds no recipe.toml; it is no run to resume",
+                    run.path.display()
+                )));
             }
             return Ok(run);
         }
@@ -173,17 +179,29 @@ fn plain_name(name: &str) -> Result<&str> {
 /// Writes a file whole: beside its place, synced, renamed.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let doing = format!("cannot write {}", path.display());
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).context(&doing)?;
-    file.write_all(bytes).context(&doing)?;
-    file.as_file().sync_all().context(&doing)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
-        // Temporary files are private to their owner; what is kept is as readable as any other file.
+        // Temporary files are private to their owner; what is kept is as readable as the umask lets any other file be.
         use std::os::unix::fs::PermissionsExt;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).context(&doing)?;
+        builder.permissions(fs::Permissions::from_mode(0o666));
     }
+    let mut file = builder.tempfile_in(folder).context(&doing)?;
+    file.write_all(bytes).context(&doing)?;
+    file.as_file().sync_all().context(&doing)?;
     file.persist(path).context(&doing)?;
+    sync_folder(folder)
+}
+
+/// Makes the names in a folder survive a power cut. Only Unix can sync a folder; elsewhere this does nothing.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
+        synced.context(format_args!("cannot write {}", folder.display()))?;
+    }
     Ok(())
 }
 
@@ -241,8 +259,11 @@ pub fn load_from_run(folder: &Path, role: Role, device: &Device) -> Result<Loade
     }
     let path = run.weights(role);
     if !path.exists() {
-        let has: Vec<&str> =
-            [Role::Teacher, Role::Student, Role::Baseline].into_iter().filter(|r| run.weights(*r).exists()).map(Role::name).collect();
+        let has: Vec<&str> = [Role::Teacher, Role::Student, Role::Baseline]
+            .into_iter()
+            .filter(|r| run.weights(*r).exists())
+            .map(Role::name)
+            .collect();
         let has = if has.is_empty() { "nothing that is trained".to_owned() } else { has.join(", ") };
         return Err(Failure::work(format!("the run {} has no {}; it has {has}", folder.display(), role.name())));
     }
@@ -270,6 +291,16 @@ pub fn load_file(path: &Path, config: Option<VitConfig>, device: &Device) -> Res
     };
     if normalisation.mean.len() != config.channels || normalisation.std.len() != config.channels {
         return Err(Failure::work(format!("{} is normalised for another number of channels", path.display())));
+    }
+    config.validate().context(path.display())?;
+    // A small file must not make us draw the values of a huge network first.
+    let held: u64 = tensors.iter().map(|tensor| tensor.values.len() as u64).sum();
+    if config.parameters() > held.saturating_mul(2).saturating_add(1_000_000) {
+        return Err(Failure::work(format!(
+            "{} holds {held} values, the model needs {}",
+            path.display(),
+            config.parameters()
+        )));
     }
     let empty = config.init(0, device).context(path.display())?;
     let model = weights::assign(empty, tensors).context(path.display())?;

@@ -50,11 +50,7 @@ fn judge(program: &str, arguments: &[&str], file: &Path, name: &str) {
 fn instances_have_names_of_their_own_and_no_placeholder_left() {
     let mut names = HashSet::new();
     for instance in shader_instances() {
-        assert!(
-            !instance.source.contains("{{") && !instance.source.contains("//@"),
-            "{}",
-            instance.name
-        );
+        assert!(!instance.source.contains("{{") && !instance.source.contains("//@"), "{}", instance.name);
         assert!(names.insert(instance.name.clone()), "{} twice", instance.name);
     }
     println!("{} instances", names.len());
@@ -66,46 +62,21 @@ fn instances_keep_to_the_limits_that_every_device_has() {
         let (module, _) = parse(&instance);
         let name = &instance.name;
         let size = |space: AddressSpace| {
-            let variables = module
-                .global_variables
-                .iter()
-                .filter(|(_, variable)| variable.space == space);
-            variables
-                .map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx()))
-                .sum::<u32>()
+            let variables = module.global_variables.iter().filter(|(_, variable)| variable.space == space);
+            variables.map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx())).sum::<u32>()
         };
         let shared = size(AddressSpace::WorkGroup);
         assert!(shared <= 16 * 1024, "{name}: {shared} bytes of workgroup memory");
-        let storage = module
-            .global_variables
-            .iter()
-            .filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. }));
-        let mut bindings: Vec<u32> = storage
-            .filter_map(|(_, v)| v.binding.as_ref())
-            .map(|b| b.binding)
-            .collect();
+        let storage = module.global_variables.iter().filter(|(_, v)| matches!(v.space, AddressSpace::Storage { .. }));
+        let mut bindings: Vec<u32> = storage.filter_map(|(_, v)| v.binding.as_ref()).map(|b| b.binding).collect();
         bindings.sort_unstable();
         assert!(bindings.len() <= 7, "{name}: {} storage buffers", bindings.len());
-        assert!(
-            bindings.iter().copied().eq(0..bindings.len() as u32),
-            "{name}: bindings {bindings:?}"
-        );
+        assert!(bindings.iter().copied().eq(0..bindings.len() as u32), "{name}: bindings {bindings:?}");
         assert_eq!(module.entry_points.len(), 1, "{name}");
         let entry = &module.entry_points[0];
-        assert_eq!(
-            (entry.name.as_str(), entry.stage),
-            ("main", ShaderStage::Compute),
-            "{name}"
-        );
-        assert!(
-            entry.workgroup_size.iter().product::<u32>() <= 256,
-            "{name}: {:?}",
-            entry.workgroup_size
-        );
-        assert!(
-            !instance.source.contains("atomic") && !instance.source.contains("enable "),
-            "{name}"
-        );
+        assert_eq!((entry.name.as_str(), entry.stage), ("main", ShaderStage::Compute), "{name}");
+        assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{name}: {:?}", entry.workgroup_size);
+        assert!(!instance.source.contains("atomic") && !instance.source.contains("enable "), "{name}");
     }
 }
 
@@ -117,15 +88,9 @@ fn instances_compile_for_every_platform() {
     for instance in shader_instances() {
         let (module, info) = parse(&instance);
         let name = &instance.name;
-        let options = spv::Options {
-            lang_version: (1, 3),
-            ..spv::Options::default()
-        };
+        let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
         let words = spv::write_vec(&module, &info, &options, None).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let options = msl::Options {
-            lang_version: (2, 4),
-            ..msl::Options::default()
-        };
+        let options = msl::Options { lang_version: (2, 4), ..msl::Options::default() };
         let (text, _) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(text.contains("kernel void"), "{name}");

@@ -65,16 +65,13 @@ impl Augment {
     }
 
     /// For handwritten digits of about 28 x 28 pixels.
-    pub const fn digits_light() -> Self {
+    pub const fn handwriting() -> Self {
         Self {
             rotate_degrees: 12.0,
             scale: (0.85, 1.15),
             shear_degrees: 12.0,
             translate_pixels: 2.0,
-            elastic: Some(Elastic {
-                alpha: 2.0,
-                spacing: 7.0,
-            }),
+            elastic: Some(Elastic { alpha: 2.0, spacing: 7.0 }),
             thickness: 0.4,
             erase: None,
         }
@@ -90,66 +87,23 @@ impl Augment {
     /// # Errors
     /// Names the first setting out of range.
     pub fn check(&self) -> Result<(), Error> {
-        let elastic = self.elastic.unwrap_or(Elastic {
-            alpha: 0.0,
-            spacing: 2.0,
-        });
+        let elastic = self.elastic.unwrap_or(Elastic { alpha: 0.0, spacing: 2.0 });
         let erase = self.erase.map_or(0.0, |erase| erase.probability);
         let settings = [
-            (
-                "rotate_degrees",
-                self.rotate_degrees,
-                0.0,
-                180.0,
-                "from 0 to 180",
-            ),
-            (
-                "scale.0",
-                self.scale.0,
-                0.1,
-                self.scale.1,
-                "from 0.1 to scale.1",
-            ),
+            ("rotate_degrees", self.rotate_degrees, 0.0, 180.0, "from 0 to 180"),
+            ("scale.0", self.scale.0, 0.1, self.scale.1, "from 0.1 to scale.1"),
             ("scale.1", self.scale.1, 0.1, 10.0, "from 0.1 to 10"),
-            (
-                "shear_degrees",
-                self.shear_degrees,
-                0.0,
-                60.0,
-                "from 0 to 60",
-            ),
-            (
-                "translate_pixels",
-                self.translate_pixels,
-                0.0,
-                1024.0,
-                "from 0 to 1024",
-            ),
-            (
-                "elastic.alpha",
-                elastic.alpha,
-                0.0,
-                1024.0,
-                "from 0 to 1024",
-            ),
-            (
-                "elastic.spacing",
-                elastic.spacing,
-                2.0,
-                4096.0,
-                "from 2 to 4096",
-            ),
+            ("shear_degrees", self.shear_degrees, 0.0, 60.0, "from 0 to 60"),
+            ("translate_pixels", self.translate_pixels, 0.0, 1024.0, "from 0 to 1024"),
+            ("elastic.alpha", elastic.alpha, 0.0, 1024.0, "from 0 to 1024"),
+            ("elastic.spacing", elastic.spacing, 2.0, 4096.0, "from 2 to 4096"),
             ("thickness", self.thickness, 0.0, 1.0, "from 0 to 1"),
             ("erase.probability", erase, 0.0, 1.0, "from 0 to 1"),
         ];
         for (setting, value, low, high, range) in settings {
             // Written so that NaN is refused.
             if !(low <= value && value <= high) {
-                return Err(Error::Augment {
-                    setting,
-                    value,
-                    range,
-                });
+                return Err(Error::Augment { setting, value, range });
             }
         }
         Ok(())
@@ -161,15 +115,7 @@ impl Augment {
     ///
     /// # Panics
     /// If `image` or `out` is not [`ImageShape::bytes`] long.
-    pub fn apply(
-        &self,
-        image: &[u8],
-        shape: ImageShape,
-        seed: u64,
-        epoch: u64,
-        index: u64,
-        out: &mut [f32],
-    ) {
+    pub fn apply(&self, image: &[u8], shape: ImageShape, seed: u64, epoch: u64, index: u64, out: &mut [f32]) {
         assert_eq!(image.len(), shape.bytes(), "pixels of the image");
         assert_eq!(out.len(), shape.bytes(), "pixels of the result");
         if self.is_none() {
@@ -194,26 +140,16 @@ impl Augment {
         let shear = libm::tan(either(self.shear_degrees).to_radians());
         let (shift_x, shift_y) = (either(self.translate_pixels), either(self.translate_pixels));
         // Log-uniform: halving is as likely as doubling.
-        let (low, high) = (
-            libm::log(f64::from(self.scale.0)),
-            libm::log(f64::from(self.scale.1)),
-        );
-        let (scale_x, scale_y) = (
-            libm::exp(rng.range(low, high)),
-            libm::exp(rng.range(low, high)),
-        );
+        let (low, high) = (libm::log(f64::from(self.scale.0)), libm::log(f64::from(self.scale.1)));
+        let (scale_x, scale_y) = (libm::exp(rng.range(low, high)), libm::exp(rng.range(low, high)));
         let field = self.elastic.map(|elastic| Field::new(elastic, shape, rng));
 
         // Output offset (x, y) from the centre is read at M (x, y): unscale, then shear, then rotate.
         let (sin, cos) = (libm::sin(angle), libm::cos(angle));
         let (xx, yx) = (cos / scale_x, sin / scale_x);
         let (xy, yy) = ((shear * cos - sin) / scale_y, (shear * sin + cos) / scale_y);
-        let [xx, xy, yx, yy, shift_x, shift_y] =
-            [xx, xy, yx, yy, shift_x, shift_y].map(|value| value as f32);
-        let (centre_x, centre_y) = (
-            0.5 * (shape.width as f32 - 1.0),
-            0.5 * (shape.height as f32 - 1.0),
-        );
+        let [xx, xy, yx, yy, shift_x, shift_y] = [xx, xy, yx, yy, shift_x, shift_y].map(|value| value as f32);
+        let (centre_x, centre_y) = (0.5 * (shape.width as f32 - 1.0), 0.5 * (shape.height as f32 - 1.0));
         for row in 0..shape.height {
             let y = row as f32 - centre_y - shift_y;
             for column in 0..shape.width {
@@ -226,13 +162,7 @@ impl Augment {
                     source_y += dy;
                 }
                 let at = (row * shape.width + column) * shape.channels;
-                sample(
-                    image,
-                    shape,
-                    source_x,
-                    source_y,
-                    &mut out[at..at + shape.channels],
-                );
+                sample(image, shape, source_x, source_y, &mut out[at..at + shape.channels]);
             }
         }
     }
@@ -257,10 +187,7 @@ fn sample(image: &[u8], shape: ImageShape, x: f32, y: f32, out: &mut [f32]) {
         && top < shape.height
     {
         let at = (top - 1) * shape.width + left - 1;
-        let (upper, lower) = (
-            &image[at..at + 2],
-            &image[at + shape.width..at + shape.width + 2],
-        );
+        let (upper, lower) = (&image[at..at + 2], &image[at + shape.width..at + shape.width + 2]);
         let [a, b] = [upper[0], upper[1]].map(f32::from);
         let [c, d] = [lower[0], lower[1]].map(f32::from);
         let (upper, lower) = (a + fx * (b - a), c + fx * (d - c));
@@ -326,10 +253,7 @@ impl Field {
             let line = |k: usize| &joined[(start + k) * width..(start + k + 1) * width];
             let (p, q, r, s) = (line(0), line(1), line(2), line(3));
             shifts.extend((0..width).map(|x| {
-                (
-                    a * p[x].0 + b * q[x].0 + c * r[x].0 + d * s[x].0,
-                    a * p[x].1 + b * q[x].1 + c * r[x].1 + d * s[x].1,
-                )
+                (a * p[x].0 + b * q[x].0 + c * r[x].0 + d * s[x].0, a * p[x].1 + b * q[x].1 + c * r[x].1 + d * s[x].1)
             }));
         }
         Self { width, shifts }
@@ -399,22 +323,12 @@ impl Erase {
 mod tests {
     use super::*;
 
-    const SHAPE: ImageShape = ImageShape {
-        channels: 1,
-        height: 28,
-        width: 28,
-    };
+    const SHAPE: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
 
     /// A bright upright bar.
     fn bar() -> Vec<u8> {
         (0..28 * 28)
-            .map(|i| {
-                if (12..16).contains(&(i % 28)) && (5..23).contains(&(i / 28)) {
-                    255
-                } else {
-                    0
-                }
-            })
+            .map(|i| if (12..16).contains(&(i % 28)) && (5..23).contains(&(i / 28)) { 255 } else { 0 })
             .collect()
     }
 
@@ -432,13 +346,7 @@ mod tests {
 
     #[test]
     fn a_warp_of_nothing_keeps_every_pixel() {
-        let still = Augment {
-            elastic: Some(Elastic {
-                alpha: 0.0,
-                spacing: 7.0,
-            }),
-            ..Augment::none()
-        };
+        let still = Augment { elastic: Some(Elastic { alpha: 0.0, spacing: 7.0 }), ..Augment::none() };
         for (a, b) in draw(&still, 0).iter().zip(draw(&Augment::none(), 0)) {
             assert!((a - b).abs() < 1e-5);
         }
@@ -446,17 +354,14 @@ mod tests {
 
     #[test]
     fn depends_on_the_key_and_stays_in_range() {
-        let light = Augment::digits_light();
+        let light = Augment::handwriting();
         assert_eq!(draw(&light, 5), draw(&light, 5));
         assert_ne!(draw(&light, 5), draw(&light, 6));
         for index in 0..200 {
             let image = draw(&light, index);
             assert!(image.iter().all(|p| (0.0..=1.0001).contains(p)));
             let ink: f32 = image.iter().sum();
-            assert!(
-                (20.0..180.0).contains(&ink),
-                "sample {index} has {ink} ink of about 72"
-            );
+            assert!((20.0..180.0).contains(&ink), "sample {index} has {ink} ink of about 72");
         }
     }
 
@@ -475,68 +380,28 @@ mod tests {
 
     #[test]
     fn colours_move_together() {
-        let shape = ImageShape {
-            channels: 3,
-            height: 9,
-            width: 7,
-        };
+        let shape = ImageShape { channels: 3, height: 9, width: 7 };
         let image: Vec<u8> = (0..shape.bytes()).map(|i| [10, 20, 30][i % 3]).collect();
         let mut out = vec![0.0; shape.bytes()];
-        let augment = Augment {
-            erase: Some(Erase {
-                probability: 0.5,
-                side: 20,
-            }),
-            ..Augment::digits_light()
-        };
+        let augment = Augment { erase: Some(Erase { probability: 0.5, side: 20 }), ..Augment::handwriting() };
         for index in 0..50 {
             augment.apply(&image, shape, 0, 0, index, &mut out);
             for pixel in out.chunks_exact(3) {
-                assert!(
-                    (pixel[1] - 2.0 * pixel[0]).abs() < 1e-4
-                        && (pixel[2] - 3.0 * pixel[0]).abs() < 1e-4
-                );
+                assert!((pixel[1] - 2.0 * pixel[0]).abs() < 1e-4 && (pixel[2] - 3.0 * pixel[0]).abs() < 1e-4);
             }
         }
     }
 
     #[test]
     fn odd_settings_are_named() {
-        assert!(Augment::digits_light().check().is_ok());
+        assert!(Augment::handwriting().check().is_ok());
         let refuse = |augment: Augment, name| match augment.check() {
             Err(Error::Augment { setting, .. }) => assert_eq!(setting, name),
             other => panic!("{other:?}"),
         };
-        refuse(
-            Augment {
-                rotate_degrees: f32::NAN,
-                ..Augment::none()
-            },
-            "rotate_degrees",
-        );
-        refuse(
-            Augment {
-                scale: (1.2, 1.1),
-                ..Augment::none()
-            },
-            "scale.0",
-        );
-        refuse(
-            Augment {
-                elastic: Some(Elastic {
-                    alpha: 1.0,
-                    spacing: 0.0,
-                }),
-                ..Augment::none()
-            },
-            "elastic.spacing",
-        );
-        refuse(
-            Augment {
-                thickness: 2.0,
-                ..Augment::none()
-            },
-            "thickness",
-        );
+        refuse(Augment { rotate_degrees: f32::NAN, ..Augment::none() }, "rotate_degrees");
+        refuse(Augment { scale: (1.2, 1.1), ..Augment::none() }, "scale.0");
+        refuse(Augment { elastic: Some(Elastic { alpha: 1.0, spacing: 0.0 }), ..Augment::none() }, "elastic.spacing");
+        refuse(Augment { thickness: 2.0, ..Augment::none() }, "thickness");
     }
 }

@@ -25,11 +25,7 @@ impl ImageShape {
 
 impl std::fmt::Display for ImageShape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} x {} x {} (height x width x channels)",
-            self.height, self.width, self.channels
-        )
+        write!(f, "{} x {} x {} (height x width x channels)", self.height, self.width, self.channels)
     }
 }
 

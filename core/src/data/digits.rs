@@ -45,11 +45,7 @@ pub struct Digits {
 impl Digits {
     /// The first `len` samples of a split; any number may be asked for.
     pub fn new(split: Split, len: usize) -> Self {
-        Self {
-            split,
-            len,
-            class_names: (0..10).map(|class| class.to_string()).collect(),
-        }
+        Self { split, len, class_names: (0..10).map(|class| class.to_string()).collect() }
     }
 }
 
@@ -70,11 +66,7 @@ impl Dataset for Digits {
     }
 
     fn shape(&self) -> ImageShape {
-        ImageShape {
-            channels: 1,
-            height: SIDE,
-            width: SIDE,
-        }
+        ImageShape { channels: 1, height: SIDE, width: SIDE }
     }
 
     fn label(&self, index: usize) -> u32 {
@@ -155,22 +147,13 @@ fn curve(nodes: &[(Point, bool)]) -> Vec<Point> {
     for span in 1..nodes.len() {
         let ((b, b_corner), (c, c_corner)) = (nodes[span - 1], nodes[span]);
         // At an end or a corner the neighbour beyond is mirrored, which leaves the curve free there.
-        let a = if b_corner || span < 2 {
-            (2.0 * b.0 - c.0, 2.0 * b.1 - c.1)
-        } else {
-            nodes[span - 2].0
-        };
-        let d = if c_corner || span + 1 >= nodes.len() {
-            (2.0 * c.0 - b.0, 2.0 * c.1 - b.1)
-        } else {
-            nodes[span + 1].0
-        };
+        let a = if b_corner || span < 2 { (2.0 * b.0 - c.0, 2.0 * b.1 - c.1) } else { nodes[span - 2].0 };
+        let d =
+            if c_corner || span + 1 >= nodes.len() { (2.0 * c.0 - b.0, 2.0 * c.1 - b.1) } else { nodes[span + 1].0 };
         for step in 1..=STEPS {
             let t = step as f64 / STEPS as f64;
             let join = |a: f64, b: f64, c: f64, d: f64| {
-                b + 0.5
-                    * t
-                    * (c - a + t * (2.0 * a - 5.0 * b + 4.0 * c - d + t * (3.0 * (b - c) + d - a)))
+                b + 0.5 * t * (c - a + t * (2.0 * a - 5.0 * b + 4.0 * c - d + t * (3.0 * (b - c) + d - a)))
             };
             points.push((join(a.0, b.0, c.0, d.0), join(a.1, b.1, c.1, d.1)));
         }
@@ -201,10 +184,7 @@ fn ink(mut strokes: Vec<Vec<Point>>, pen: f64, rng: &mut Rng, out: &mut [u8]) {
             let ((ax, ay), (bx, by)) = (pair[0], pair[1]);
             let length = libm::sqrt((bx - ax) * (bx - ax) + (by - ay) * (by - ay));
             mass += length;
-            sum = (
-                sum.0 + length * 0.5 * (ax + bx),
-                sum.1 + length * 0.5 * (ay + by),
-            );
+            sum = (sum.0 + length * 0.5 * (ax + bx), sum.1 + length * 0.5 * (ay + by));
         }
     }
     let centre = 0.5 * (SIDE as f64 - 1.0);
@@ -219,13 +199,7 @@ fn ink(mut strokes: Vec<Vec<Point>>, pen: f64, rng: &mut Rng, out: &mut [u8]) {
         let last = stroke.len().saturating_sub(1).max(1) as f64;
         for (step, pair) in stroke.windows(2).enumerate() {
             let along = step as f64 / last - 0.5;
-            draw(
-                pair[0],
-                pair[1],
-                radius * (1.0 + pressure * along),
-                edge,
-                &mut depth,
-            );
+            draw(pair[0], pair[1], radius * (1.0 + pressure * along), edge, &mut depth);
         }
     }
     // Paper and scanner leave edges rough: each pixel's depth strays a little.
@@ -300,9 +274,8 @@ mod tests {
         let mut counts = [0; 10];
         (0..100).for_each(|index| counts[digits.label(index) as usize] += 1);
         assert_eq!(counts, [10; 10]);
-        let images: std::collections::BTreeSet<_> = (0..2000)
-            .flat_map(|index| [draw(Split::Train, index), draw(Split::Test, index)])
-            .collect();
+        let images: std::collections::BTreeSet<_> =
+            (0..2000).flat_map(|index| [draw(Split::Train, index), draw(Split::Test, index)]).collect();
         assert_eq!(images.len(), 4000);
     }
 
@@ -331,22 +304,12 @@ mod tests {
             }
             let side = |lines: [bool; SIDE]| lines.iter().filter(|&&line| line).count();
             let longer = side(rows).max(side(columns));
-            assert!(
-                (15..=23).contains(&longer),
-                "sample {index} is {longer} pixels long"
-            );
-            assert!(
-                (x / mass - 13.5).abs() < 3.5 && (y / mass - 13.5).abs() < 3.5,
-                "sample {index} is off centre"
-            );
+            assert!((15..=23).contains(&longer), "sample {index} is {longer} pixels long");
+            assert!((x / mass - 13.5).abs() < 3.5 && (y / mass - 13.5).abs() < 3.5, "sample {index} is off centre");
             assert!(mass > 15.0, "sample {index} is faint");
             total += mass / (SIDE * SIDE) as f64;
         }
-        assert!(
-            (total / 1000.0 - 0.1307).abs() < 0.015,
-            "mean ink {}",
-            total / 1000.0
-        );
+        assert!((total / 1000.0 - 0.1307).abs() < 0.015, "mean ink {}", total / 1000.0);
     }
 
     #[test]
@@ -356,11 +319,7 @@ mod tests {
             assert!(!skeleton.strokes.is_empty());
             for stroke in skeleton.strokes {
                 assert!(stroke.len() >= 2);
-                assert!(
-                    stroke
-                        .iter()
-                        .all(|n| (0..=100).contains(&n.x) && (0..=100).contains(&n.y))
-                );
+                assert!(stroke.iter().all(|n| (0..=100).contains(&n.x) && (0..=100).contains(&n.y)));
             }
         }
     }

@@ -7,9 +7,7 @@ use super::ImageShape;
 #[non_exhaustive]
 pub enum Error {
     /// The bytes begin with the mark of gzip.
-    #[error(
-        "the {what} are still gzip-compressed (they begin with 1f 8b): decompress them before reading"
-    )]
+    #[error("the {what} are still gzip-compressed (they begin with 1f 8b): decompress them before reading")]
     Compressed {
         /// Which file.
         what: &'static str,
@@ -52,9 +50,7 @@ pub enum Error {
         found: u8,
     },
     /// A size that is zero or beyond what is read.
-    #[error(
-        "the {what} declare {found} for size {axis}; it must be between 1 and {limit}: the header is damaged"
-    )]
+    #[error("the {what} declare {found} for size {axis}; it must be between 1 and {limit}: the header is damaged")]
     Size {
         /// Which file.
         what: &'static str,
@@ -66,9 +62,7 @@ pub enum Error {
         limit: u64,
     },
     /// The sizes multiply to more than is read.
-    #[error(
-        "the {what} declare more than {limit} bytes of data: the header is damaged, or the file must be split"
-    )]
+    #[error("the {what} declare more than {limit} bytes of data: the header is damaged, or the file must be split")]
     TooLarge {
         /// Which file.
         what: &'static str,
@@ -76,9 +70,7 @@ pub enum Error {
         limit: u64,
     },
     /// The data ends early.
-    #[error(
-        "the {what} are truncated: the header declares {expected} bytes, {found} were found; fetch the file again"
-    )]
+    #[error("the {what} are truncated: the header declares {expected} bytes, {found} were found; fetch the file again")]
     Truncated {
         /// Which file.
         what: &'static str,
@@ -101,9 +93,7 @@ pub enum Error {
         found: u64,
     },
     /// Images and labels that do not belong together.
-    #[error(
-        "there are {images} images but {labels} labels: take both files from the same split of the same set"
-    )]
+    #[error("there are {images} images but {labels} labels: take both files from the same split of the same set")]
     Count {
         /// Images found.
         images: u64,
@@ -172,9 +162,7 @@ pub enum Error {
         channels: usize,
     },
     /// A mean or deviation that cannot be used.
-    #[error(
-        "channel {channel} has mean {mean} and standard deviation {std}: both must be finite, the second above 0"
-    )]
+    #[error("channel {channel} has mean {mean} and standard deviation {std}: both must be finite, the second above 0")]
     Deviation {
         /// Which channel.
         channel: usize,

@@ -37,11 +37,7 @@ fn header(bytes: &[u8], what: &'static str, expected: Option<u8>) -> Result<Head
     if bytes.starts_with(&[0x1f, 0x8b]) {
         return Err(Error::Compressed { what });
     }
-    let short = |needed: u64| Error::Header {
-        what,
-        needed,
-        found: bytes.len() as u64,
-    };
+    let short = |needed: u64| Error::Header { what, needed, found: bytes.len() as u64 };
     let magic: [u8; 4] = bytes
         .get(..4)
         .and_then(|b| b.try_into().ok())
@@ -56,10 +52,7 @@ fn header(bytes: &[u8], what: &'static str, expected: Option<u8>) -> Result<Head
         return Err(wrong(expected.unwrap_or(3)));
     }
     if element != UNSIGNED_BYTE {
-        return Err(Error::ElementType {
-            what,
-            found: element,
-        });
+        return Err(Error::ElementType { what, found: element });
     }
     if expected.is_some_and(|e| e != count) || count == 0 || usize::from(count) > MAX_SIZES {
         return Err(wrong(expected.unwrap_or(3)));
@@ -70,33 +63,18 @@ fn header(bytes: &[u8], what: &'static str, expected: Option<u8>) -> Result<Head
     let mut sizes = [1; MAX_SIZES];
     let mut product = 1u64;
     for (axis, (size, field)) in sizes.iter_mut().zip(fields.chunks_exact(4)).enumerate() {
-        *size = field
-            .iter()
-            .fold(0, |value, &byte| value << 8 | u64::from(byte));
+        *size = field.iter().fold(0, |value, &byte| value << 8 | u64::from(byte));
         let limit = if axis == 0 { MAX_BYTES } else { MAX_SIDE };
         if *size == 0 || *size > limit {
-            return Err(Error::Size {
-                what,
-                axis,
-                found: *size,
-                limit,
-            });
+            return Err(Error::Size { what, axis, found: *size, limit });
         }
         product = product
             .checked_mul(*size)
             .filter(|&bytes| bytes <= MAX_BYTES)
-            .ok_or(Error::TooLarge {
-                what,
-                limit: MAX_BYTES,
-            })?;
+            .ok_or(Error::TooLarge { what, limit: MAX_BYTES })?;
     }
     let bytes = length as u64;
-    Ok(Header {
-        sizes,
-        count,
-        bytes,
-        total: bytes + product,
-    })
+    Ok(Header { sizes, count, bytes, total: bytes + product })
 }
 
 /// Reads a whole file: its header, and its data of exactly the declared length.
@@ -104,18 +82,10 @@ fn parse<'a>(bytes: &'a [u8], what: &'static str, sizes: u8) -> Result<(Header, 
     let header = header(bytes, what, Some(sizes))?;
     let found = bytes.len() as u64;
     if found < header.total {
-        return Err(Error::Truncated {
-            what,
-            expected: header.total,
-            found,
-        });
+        return Err(Error::Truncated { what, expected: header.total, found });
     }
     if found > header.total {
-        return Err(Error::Trailing {
-            what,
-            expected: header.total,
-            found,
-        });
+        return Err(Error::Trailing { what, expected: header.total, found });
     }
     let data = &bytes[header.bytes as usize..];
     Ok((header, data))
@@ -140,26 +110,15 @@ pub fn mnist(images: &[u8], labels: &[u8]) -> Result<Images, Error> {
     debug_assert!(image_header.count == 3 && label_header.count == 1);
     let [count, height, width, _] = image_header.sizes;
     if count != label_header.sizes[0] {
-        return Err(Error::Count {
-            images: count,
-            labels: label_header.sizes[0],
-        });
+        return Err(Error::Count { images: count, labels: label_header.sizes[0] });
     }
     for (index, &label) in classes.iter().enumerate() {
         if u64::from(label) >= CLASSES {
-            return Err(Error::Label {
-                index: index as u64,
-                label: u64::from(label),
-                classes: CLASSES,
-            });
+            return Err(Error::Label { index: index as u64, label: u64::from(label), classes: CLASSES });
         }
     }
     // Both sides are at most MAX_SIDE, so they fit any usize.
-    let shape = ImageShape {
-        channels: 1,
-        height: height as usize,
-        width: width as usize,
-    };
+    let shape = ImageShape { channels: 1, height: height as usize, width: width as usize };
     let names = (0..CLASSES).map(|class| class.to_string()).collect();
     let labels = classes.iter().map(|&label| u32::from(label)).collect();
     Images::new("mnist", shape, names, pixels.to_vec(), labels)
@@ -172,9 +131,7 @@ mod tests {
 
     fn file(sizes: &[u32], data: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0, 0, 8, sizes.len() as u8];
-        sizes
-            .iter()
-            .for_each(|size| bytes.extend(size.to_be_bytes()));
+        sizes.iter().for_each(|size| bytes.extend(size.to_be_bytes()));
         bytes.extend(data);
         bytes
     }
@@ -189,14 +146,7 @@ mod tests {
         let (images, labels) = pair();
         let set = mnist(&images, &labels).unwrap();
         assert_eq!((set.len(), set.classes()), (4, 10));
-        assert_eq!(
-            set.shape(),
-            ImageShape {
-                channels: 1,
-                height: 3,
-                width: 2
-            }
-        );
+        assert_eq!(set.shape(), ImageShape { channels: 1, height: 3, width: 2 });
         let mut image = [0; 6];
         set.image(2, &mut image);
         assert_eq!(image, [12, 13, 14, 15, 16, 17]);
@@ -207,110 +157,24 @@ mod tests {
     fn names_every_fault_with_its_numbers() {
         let (images, labels) = pair();
         let fails = |images: &[u8], labels: &[u8]| mnist(images, labels).unwrap_err();
-        assert_eq!(
-            fails(&[], &labels),
-            Error::Header {
-                what: IMAGES,
-                needed: 16,
-                found: 0
-            }
-        );
-        assert_eq!(
-            fails(&images[..10], &labels),
-            Error::Header {
-                what: IMAGES,
-                needed: 16,
-                found: 10
-            }
-        );
-        assert_eq!(
-            fails(&[0x1f, 0x8b, 8, 0], &labels),
-            Error::Compressed { what: IMAGES }
-        );
-        assert_eq!(
-            fails(&labels, &images),
-            Error::Magic {
-                what: IMAGES,
-                expected: 0x803,
-                found: 0x801
-            }
-        );
-        assert_eq!(
-            fails(b"PK\x03\x04", &labels),
-            Error::Magic {
-                what: IMAGES,
-                expected: 0x803,
-                found: 0x504b_0304
-            }
-        );
-        assert_eq!(
-            fails(&[0, 0, 0x0d, 3], &labels),
-            Error::ElementType {
-                what: IMAGES,
-                found: 0x0d
-            }
-        );
+        assert_eq!(fails(&[], &labels), Error::Header { what: IMAGES, needed: 16, found: 0 });
+        assert_eq!(fails(&images[..10], &labels), Error::Header { what: IMAGES, needed: 16, found: 10 });
+        assert_eq!(fails(&[0x1f, 0x8b, 8, 0], &labels), Error::Compressed { what: IMAGES });
+        assert_eq!(fails(&labels, &images), Error::Magic { what: IMAGES, expected: 0x803, found: 0x801 });
+        assert_eq!(fails(b"PK\x03\x04", &labels), Error::Magic { what: IMAGES, expected: 0x803, found: 0x504b_0304 });
+        assert_eq!(fails(&[0, 0, 0x0d, 3], &labels), Error::ElementType { what: IMAGES, found: 0x0d });
         let (what, expected) = (IMAGES, 40);
-        assert_eq!(
-            fails(&images[..39], &labels),
-            Error::Truncated {
-                what,
-                expected,
-                found: 39
-            }
-        );
-        assert_eq!(
-            fails(&[&images[..], &[0]].concat(), &labels),
-            Error::Trailing {
-                what,
-                expected,
-                found: 41
-            }
-        );
+        assert_eq!(fails(&images[..39], &labels), Error::Truncated { what, expected, found: 39 });
+        assert_eq!(fails(&[&images[..], &[0]].concat(), &labels), Error::Trailing { what, expected, found: 41 });
         let zero = file(&[4, 0, 2], &[]);
-        assert_eq!(
-            fails(&zero, &labels),
-            Error::Size {
-                what,
-                axis: 1,
-                found: 0,
-                limit: MAX_SIDE
-            }
-        );
+        assert_eq!(fails(&zero, &labels), Error::Size { what, axis: 1, found: 0, limit: MAX_SIDE });
         let wide = file(&[4, 3, u32::MAX], &[]);
-        assert_eq!(
-            fails(&wide, &labels),
-            Error::Size {
-                what,
-                axis: 2,
-                found: u32::MAX.into(),
-                limit: MAX_SIDE
-            }
-        );
+        assert_eq!(fails(&wide, &labels), Error::Size { what, axis: 2, found: u32::MAX.into(), limit: MAX_SIDE });
         let vast = file(&[1 << 30, 4096, 4096], &[]);
-        assert_eq!(
-            fails(&vast, &labels),
-            Error::TooLarge {
-                what,
-                limit: MAX_BYTES
-            }
-        );
-        assert_eq!(
-            fails(&images, &file(&[3], &[1, 2, 3])),
-            Error::Count {
-                images: 4,
-                labels: 3
-            }
-        );
+        assert_eq!(fails(&vast, &labels), Error::TooLarge { what, limit: MAX_BYTES });
+        assert_eq!(fails(&images, &file(&[3], &[1, 2, 3])), Error::Count { images: 4, labels: 3 });
         let beyond = file(&[4], &[1, 2, 10, 3]);
-        assert_eq!(
-            fails(&images, &beyond),
-            Error::Label {
-                index: 2,
-                label: 10,
-                classes: 10
-            }
-        );
+        assert_eq!(fails(&images, &beyond), Error::Label { index: 2, label: 10, classes: 10 });
     }
 
     #[test]
@@ -318,14 +182,7 @@ mod tests {
         let (images, labels) = pair();
         assert_eq!(expected_len(&images[..16]).unwrap(), 40);
         assert_eq!(expected_len(&labels[..8]).unwrap(), 12);
-        assert_eq!(
-            expected_len(&images[..15]),
-            Err(Error::Header {
-                what: "IDX data",
-                needed: 16,
-                found: 15
-            })
-        );
+        assert_eq!(expected_len(&images[..15]), Err(Error::Header { what: "IDX data", needed: 16, found: 15 }));
         assert!(expected_len(&[0, 0, 8, 0]).is_err());
         assert!(expected_len(&[0, 0, 8, 200]).is_err());
     }

@@ -25,38 +25,20 @@ impl Images {
         pixels: Vec<u8>,
         labels: Vec<u32>,
     ) -> Result<Self, Error> {
-        let bytes = shape
-            .channels
-            .checked_mul(shape.height)
-            .and_then(|n| n.checked_mul(shape.width));
+        let bytes = shape.channels.checked_mul(shape.height).and_then(|n| n.checked_mul(shape.width));
         let bytes = bytes.filter(|&n| n > 0).ok_or(Error::Shape { shape })?;
         let expected = (labels.len() as u64).saturating_mul(bytes as u64);
         if pixels.len() as u64 != expected {
             let (images, found) = (labels.len() as u64, pixels.len() as u64);
-            return Err(Error::Pixels {
-                images,
-                shape,
-                expected,
-                found,
-            });
+            return Err(Error::Pixels { images, shape, expected, found });
         }
         let classes = class_names.len() as u64;
         for (index, &label) in labels.iter().enumerate() {
             if u64::from(label) >= classes {
-                return Err(Error::Label {
-                    index: index as u64,
-                    label: u64::from(label),
-                    classes,
-                });
+                return Err(Error::Label { index: index as u64, label: u64::from(label), classes });
             }
         }
-        Ok(Self {
-            name: name.into(),
-            shape,
-            class_names,
-            pixels,
-            labels,
-        })
+        Ok(Self { name: name.into(), shape, class_names, pixels, labels })
     }
 
     /// Gives the set another name, such as `mnist-train`.
@@ -100,44 +82,16 @@ mod tests {
 
     #[test]
     fn refuses_what_does_not_fit() {
-        let shape = ImageShape {
-            channels: 1,
-            height: 2,
-            width: 2,
-        };
+        let shape = ImageShape { channels: 1, height: 2, width: 2 };
         let names = || vec!["a".to_string(), "b".to_string()];
         assert!(Images::new("x", shape, names(), vec![0; 8], vec![0, 1]).is_ok());
         let error = Images::new("x", shape, names(), vec![0; 7], vec![0, 1]).unwrap_err();
-        assert_eq!(
-            error,
-            Error::Pixels {
-                images: 2,
-                shape,
-                expected: 8,
-                found: 7
-            }
-        );
+        assert_eq!(error, Error::Pixels { images: 2, shape, expected: 8, found: 7 });
         let error = Images::new("x", shape, names(), vec![0; 8], vec![0, 2]).unwrap_err();
-        assert_eq!(
-            error,
-            Error::Label {
-                index: 1,
-                label: 2,
-                classes: 2
-            }
-        );
+        assert_eq!(error, Error::Label { index: 1, label: 2, classes: 2 });
         let flat = ImageShape { height: 0, ..shape };
-        assert_eq!(
-            Images::new("x", flat, names(), vec![], vec![]).unwrap_err(),
-            Error::Shape { shape: flat }
-        );
-        let vast = ImageShape {
-            height: usize::MAX,
-            ..shape
-        };
-        assert!(matches!(
-            Images::new("x", vast, names(), vec![], vec![]),
-            Err(Error::Shape { .. })
-        ));
+        assert_eq!(Images::new("x", flat, names(), vec![], vec![]).unwrap_err(), Error::Shape { shape: flat });
+        let vast = ImageShape { height: usize::MAX, ..shape };
+        assert!(matches!(Images::new("x", vast, names(), vec![], vec![]), Err(Error::Shape { .. })));
     }
 }

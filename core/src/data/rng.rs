@@ -58,10 +58,7 @@ impl Rng {
         key = mix((key ^ epoch).wrapping_add(GAMMA));
         key = mix((key ^ index).wrapping_add(GAMMA));
         key = mix((key ^ purpose as u64).wrapping_add(GAMMA));
-        Self {
-            state: key,
-            spare: None,
-        }
+        Self { state: key, spare: None }
     }
 
     /// The next 64 bits.
@@ -133,15 +130,8 @@ mod tests {
     #[test]
     fn splitmix64_matches_the_published_sequence() {
         // Seed 1234567: the first numbers of the reference implementation.
-        let mut rng = Rng {
-            state: 1234567,
-            spare: None,
-        };
-        let expected = [
-            6457827717110365317u64,
-            3203168211198807973,
-            9817491932198370423,
-        ];
+        let mut rng = Rng { state: 1234567, spare: None };
+        let expected = [6457827717110365317u64, 3203168211198807973, 9817491932198370423];
         assert_eq!(expected.map(|_| rng.next_u64()), expected);
     }
 
@@ -188,10 +178,7 @@ mod tests {
         for _ in 0..70_000 {
             counts[rng.below(7) as usize] += 1;
         }
-        assert!(
-            counts.iter().all(|c| (9_500..10_500).contains(c)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|c| (9_500..10_500).contains(c)), "{counts:?}");
         assert_eq!(rng.below(0), 0);
         assert_eq!(rng.below(1), 0);
     }

@@ -12,18 +12,10 @@ use super::{Dataset, Error, ImageShape, Purpose, Rng};
 ///
 /// # Errors
 /// If `samples` is 0 or more than there are.
-pub fn balanced_indices(
-    dataset: &dyn Dataset,
-    samples: usize,
-    seed: u64,
-) -> Result<Vec<u64>, Error> {
+pub fn balanced_indices(dataset: &dyn Dataset, samples: usize, seed: u64) -> Result<Vec<u64>, Error> {
     let len = dataset.len();
     if samples == 0 || samples > len {
-        return Err(Error::Samples {
-            name: dataset.name().to_string(),
-            asked: samples as u64,
-            len: len as u64,
-        });
+        return Err(Error::Samples { name: dataset.name().to_string(), asked: samples as u64, len: len as u64 });
     }
     let mut classes = vec![Vec::new(); dataset.classes()];
     for index in 0..len {
@@ -37,12 +29,7 @@ pub fn balanced_indices(
     let mut chosen = Vec::with_capacity(samples);
     let mut turn = 0;
     while chosen.len() < samples {
-        chosen.extend(
-            classes
-                .iter()
-                .filter_map(|class| class.get(turn))
-                .take(samples - chosen.len()),
-        );
+        chosen.extend(classes.iter().filter_map(|class| class.get(turn)).take(samples - chosen.len()));
         turn += 1;
     }
     Ok(chosen)
@@ -72,11 +59,7 @@ impl<D: Dataset> Subset<D> {
     pub fn of(inner: D, indices: Vec<u64>) -> Result<Self, Error> {
         let len = inner.len() as u64;
         match indices.iter().find(|&&index| index >= len) {
-            Some(&index) => Err(Error::Index {
-                name: inner.name().to_string(),
-                index,
-                len,
-            }),
+            Some(&index) => Err(Error::Index { name: inner.name().to_string(), index, len }),
             None => Ok(Self { inner, indices }),
         }
     }
@@ -120,15 +103,9 @@ mod tests {
 
     /// Pixel `i` of value `i`; class 0 is rare.
     fn set() -> Images {
-        let labels: Vec<u32> = (0..100)
-            .map(|i| if i < 4 { 0 } else { 1 + i % 2 })
-            .collect();
+        let labels: Vec<u32> = (0..100).map(|i| if i < 4 { 0 } else { 1 + i % 2 }).collect();
         let names = ["a", "b", "c"].map(String::from).to_vec();
-        let shape = ImageShape {
-            channels: 1,
-            height: 1,
-            width: 1,
-        };
+        let shape = ImageShape { channels: 1, height: 1, width: 1 };
         Images::new("set", shape, names, (0..100).collect(), labels).unwrap()
     }
 
@@ -142,14 +119,8 @@ mod tests {
     fn is_balanced_nested_and_fixed_by_the_seed() {
         let whole = set();
         assert_eq!(counts(&Subset::balanced(&whole, 9, 5).unwrap()), [3, 3, 3]);
-        assert_eq!(
-            counts(&Subset::balanced(&whole, 24, 5).unwrap()),
-            [4, 10, 10]
-        );
-        assert_eq!(
-            counts(&Subset::balanced(&whole, 100, 5).unwrap()),
-            counts(&whole)
-        );
+        assert_eq!(counts(&Subset::balanced(&whole, 24, 5).unwrap()), [4, 10, 10]);
+        assert_eq!(counts(&Subset::balanced(&whole, 100, 5).unwrap()), counts(&whole));
         let ten = balanced_indices(&whole, 10, 5).unwrap();
         assert_eq!(ten, balanced_indices(&whole, 11, 5).unwrap()[..10]);
         assert_ne!(ten, balanced_indices(&whole, 10, 6).unwrap());
@@ -175,23 +146,9 @@ mod tests {
         let whole = set();
         for asked in [0, 101] {
             let error = Subset::balanced(&whole, asked, 0).unwrap_err();
-            assert_eq!(
-                error,
-                Error::Samples {
-                    name: "set".into(),
-                    asked: asked as u64,
-                    len: 100
-                }
-            );
+            assert_eq!(error, Error::Samples { name: "set".into(), asked: asked as u64, len: 100 });
         }
         let error = Subset::of(&whole, vec![3, 100]).unwrap_err();
-        assert_eq!(
-            error,
-            Error::Index {
-                name: "set".into(),
-                index: 100,
-                len: 100
-            }
-        );
+        assert_eq!(error, Error::Index { name: "set".into(), index: 100, len: 100 });
     }
 }

@@ -100,10 +100,7 @@ pub(super) fn portable_forward<B: Backend>(qkv: FloatTensor<B>, scale: f32) -> (
     let sum = B::float_sum_dim(weights.clone(), 3);
     let out = B::float_div(B::float_matmul(weights, v), sum.clone());
     let lse = B::float_add(peak, B::float_log(sum));
-    (
-        swap::<B>(out),
-        B::float_reshape(lse, Shape::new([batch, heads, tokens])),
-    )
+    (swap::<B>(out), B::float_reshape(lse, Shape::new([batch, heads, tokens])))
 }
 
 pub(super) fn portable_backward<B: Backend>(
@@ -167,15 +164,9 @@ impl Pass {
             self.resident() * rows * pitch + columns * pitch + rows * (columns + 1) + rows * LANES <= WORKGROUP_FLOATS
         };
         let cost = |size: usize| (tokens.div_ceil(size) * (size + 4), usize::MAX - size);
-        let rows = [8, 16, 24, 32]
-            .into_iter()
-            .filter(|&rows| fits(rows, 8))
-            .min_by_key(|&size| cost(size));
+        let rows = [8, 16, 24, 32].into_iter().filter(|&rows| fits(rows, 8)).min_by_key(|&size| cost(size));
         let rows = rows.unwrap_or(8);
-        let columns = [8, 16, 24, 32]
-            .into_iter()
-            .filter(|&columns| fits(rows, columns))
-            .min_by_key(|&size| cost(size));
+        let columns = [8, 16, 24, 32].into_iter().filter(|&columns| fits(rows, columns)).min_by_key(|&size| cost(size));
         (rows, columns.unwrap_or(8))
     }
 
@@ -183,14 +174,12 @@ impl Pass {
         let (rows, columns) = self.tiling(head_size, tokens);
         let (file, text) = match self {
             Pass::Forward => ("attention", include_str!("../../../shaders/attention.wgsl")),
-            Pass::BackwardQuery => (
-                "attention_backward_query",
-                include_str!("../../../shaders/attention_backward_query.wgsl"),
-            ),
-            Pass::BackwardKey => (
-                "attention_backward_key",
-                include_str!("../../../shaders/attention_backward_key.wgsl"),
-            ),
+            Pass::BackwardQuery => {
+                ("attention_backward_query", include_str!("../../../shaders/attention_backward_query.wgsl"))
+            }
+            Pass::BackwardKey => {
+                ("attention_backward_key", include_str!("../../../shaders/attention_backward_key.wgsl"))
+            }
         };
         Shader::new(file, text, rows * LANES)
             .value("head_size", head_size)
@@ -208,12 +197,7 @@ impl Pass {
     ) {
         let (rows, _) = self.tiling(head_size, tokens);
         let groups = batch * heads * tokens.div_ceil(rows);
-        let scalars = [
-            Scalar::Count(tokens),
-            Scalar::Count(heads),
-            Scalar::Count(groups),
-            Scalar::Real(scale),
-        ];
+        let scalars = [Scalar::Count(tokens), Scalar::Count(heads), Scalar::Count(groups), Scalar::Real(scale)];
         launch(self.shader(head_size, tokens), groups, buffers, &scalars);
     }
 }

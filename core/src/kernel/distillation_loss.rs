@@ -53,16 +53,8 @@ pub fn distillation_loss(
     temperature: f32,
     smoothing: f32,
 ) -> Tensor<2> {
-    assert_eq!(
-        student.dims(),
-        teacher.dims(),
-        "distillation_loss: student and teacher must both be [B, C]"
-    );
-    assert_eq!(
-        student.dims(),
-        targets.dims(),
-        "distillation_loss: student and targets must both be [B, C]"
-    );
+    assert_eq!(student.dims(), teacher.dims(), "distillation_loss: student and teacher must both be [B, C]");
+    assert_eq!(student.dims(), targets.dims(), "distillation_loss: student and targets must both be [B, C]");
     assert!(
         temperature > 0.0 && temperature.is_finite(),
         "distillation_loss: the temperature must be positive, and is {temperature}"
@@ -84,24 +76,13 @@ pub fn distillation_loss(
 /// # Panics
 /// If the shapes differ or `smoothing` lies outside `[0, 1]`.
 pub fn cross_entropy(student: Tensor<2>, targets: Tensor<2>, smoothing: f32) -> Tensor<1> {
-    assert_eq!(
-        student.dims(),
-        targets.dims(),
-        "cross_entropy: student and targets must both be [B, C]"
-    );
+    assert_eq!(student.dims(), targets.dims(), "cross_entropy: student and targets must both be [B, C]");
     check_smoothing(smoothing);
-    Tensor::from_dispatch(Dispatch::cross_entropy(
-        student.into_dispatch(),
-        targets.into_dispatch(),
-        smoothing,
-    ))
+    Tensor::from_dispatch(Dispatch::cross_entropy(student.into_dispatch(), targets.into_dispatch(), smoothing))
 }
 
 fn check_smoothing(smoothing: f32) {
-    assert!(
-        (0.0..=1.0).contains(&smoothing),
-        "label smoothing must lie in [0, 1], and is {smoothing}"
-    );
+    assert!((0.0..=1.0).contains(&smoothing), "label smoothing must lie in [0, 1], and is {smoothing}");
 }
 
 /// Shape of the two losses, from that of the logits.
@@ -243,18 +224,12 @@ impl Direction {
     fn shader(self, classes: usize, teacher: bool) -> Shader {
         let (lanes, threads) = layout(classes);
         let (file, text) = match self {
-            Direction::Forward => (
-                "distillation_loss",
-                include_str!("../../../shaders/distillation_loss.wgsl"),
-            ),
-            Direction::Backward => (
-                "distillation_loss_backward",
-                include_str!("../../../shaders/distillation_loss_backward.wgsl"),
-            ),
+            Direction::Forward => ("distillation_loss", include_str!("../../../shaders/distillation_loss.wgsl")),
+            Direction::Backward => {
+                ("distillation_loss_backward", include_str!("../../../shaders/distillation_loss_backward.wgsl"))
+            }
         };
-        Shader::new(file, text, threads)
-            .value("lanes", lanes)
-            .flag("teacher", teacher)
+        Shader::new(file, text, threads).value("lanes", lanes).flag("teacher", teacher)
     }
 
     /// Launches the pass over `buffers`; without a `temperature` there is no teacher among them.
@@ -291,12 +266,7 @@ pub(super) fn wgsl_forward(
     let [student, teacher, targets] = [student, teacher, targets].map(contiguous);
     let shape: [usize; 2] = student.meta.shape().dims();
     let rows = output(&student, [shape[0], 2]);
-    Direction::Forward.launch(
-        shape,
-        &[&student, &targets, &rows, &teacher],
-        Some(temperature),
-        smoothing,
-    );
+    Direction::Forward.launch(shape, &[&student, &targets, &rows, &teacher], Some(temperature), smoothing);
     rows
 }
 
@@ -392,24 +362,16 @@ pub(super) fn tracked<B: KernelBackend, C: CheckpointStrategy>(
     smoothing: f32,
 ) -> FloatTensor<Autodiff<B, C>> {
     let (teacher, targets) = (teacher.into_primitive(), targets.into_primitive());
-    match DistillationLossBackward
-        .prepare::<C>([student.node()])
-        .compute_bound()
-        .stateful()
-    {
+    match DistillationLossBackward.prepare::<C>([student.node()]).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let node = prep.checkpoint(&student);
             let state = (node, teacher.clone(), targets.clone(), temperature, smoothing);
             let rows = B::distillation_loss(student.into_primitive(), teacher, targets, temperature, smoothing);
             prep.finish(state, rows)
         }
-        OpsKind::UnTracked(prep) => prep.finish(B::distillation_loss(
-            student.into_primitive(),
-            teacher,
-            targets,
-            temperature,
-            smoothing,
-        )),
+        OpsKind::UnTracked(prep) => {
+            prep.finish(B::distillation_loss(student.into_primitive(), teacher, targets, temperature, smoothing))
+        }
     }
 }
 
@@ -437,11 +399,7 @@ pub(super) fn tracked_cross_entropy<B: KernelBackend, C: CheckpointStrategy>(
     smoothing: f32,
 ) -> FloatTensor<Autodiff<B, C>> {
     let targets = targets.into_primitive();
-    match CrossEntropyBackward
-        .prepare::<C>([student.node()])
-        .compute_bound()
-        .stateful()
-    {
+    match CrossEntropyBackward.prepare::<C>([student.node()]).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let state = (prep.checkpoint(&student), targets.clone(), smoothing);
             prep.finish(state, B::cross_entropy(student.into_primitive(), targets, smoothing))

@@ -21,11 +21,7 @@ use burn::cubecl::{CubeCount, CubeDim};
 const GROUPS_PER_AXIS: usize = 65_535;
 
 /// How input buffers are declared on the target this build is for.
-const ACCESS: &str = if cfg!(target_family = "wasm") {
-    "read"
-} else {
-    "read_write"
-};
+const ACCESS: &str = if cfg!(target_family = "wasm") { "read" } else { "read_write" };
 
 /// One WGSL template with everything its text is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,14 +37,8 @@ pub(super) struct Shader {
 impl Shader {
     /// The template `text` of the file called `file`, run by workgroups of `threads` invocations.
     pub fn new(file: &'static str, text: &'static str, threads: usize) -> Self {
-        let shader = Self {
-            file,
-            text,
-            access: ACCESS,
-            threads: threads as u32,
-            values: Vec::new(),
-            flags: Vec::new(),
-        };
+        let shader =
+            Self { file, text, access: ACCESS, threads: threads as u32, values: Vec::new(), flags: Vec::new() };
         shader.value("threads", threads)
     }
 
@@ -101,9 +91,7 @@ impl Shader {
             }
         }
         let template = SourceTemplate::new(text).register("access", self.access);
-        self.values.iter().fold(template, |template, (name, value)| {
-            template.register(*name, value.to_string())
-        })
+        self.values.iter().fold(template, |template, (name, value)| template.register(*name, value.to_string()))
     }
 
     /// The finished WGSL.
@@ -119,14 +107,7 @@ impl KernelSource for Shader {
 
     fn id(&self) -> KernelId {
         // The file stands for its text, which would be hashed again with every launch.
-        let Self {
-            file,
-            access,
-            threads,
-            values,
-            flags,
-            ..
-        } = self;
+        let Self { file, access, threads, values, flags, .. } = self;
         KernelId::new::<Self>().info((*file, *access, *threads, values.clone(), flags.clone()))
     }
 
@@ -189,9 +170,7 @@ pub(super) fn launch(shader: Shader, groups: usize, buffers: &[&CubeTensor], sca
     client.launch(
         Box::new(SourceKernel::new(shader, dim)),
         CubeCount::Static(columns as u32, rows as u32, 1),
-        KernelArguments::new()
-            .with_buffers(bindings)
-            .with_info(MetadataBindingInfo::custom(info)),
+        KernelArguments::new().with_buffers(bindings).with_info(MetadataBindingInfo::custom(info)),
     );
 }
 

@@ -41,19 +41,13 @@ pub struct ShaderInstance {
 /// Every WGSL text in use, over the head sizes of known models and some that are not, every tiling, every flag, and
 /// both declarations of the input buffers (native and browser).
 pub fn shader_instances() -> Vec<ShaderInstance> {
-    let shaders: Vec<_> = attention::shaders()
-        .into_iter()
-        .chain(distillation_loss::shaders())
-        .collect();
+    let shaders: Vec<_> = attention::shaders().into_iter().chain(distillation_loss::shaders()).collect();
     ["read_write", "read"]
         .into_iter()
         .flat_map(|access| {
             shaders.iter().map(move |shader| {
                 let shader = shader.clone().with_access(access);
-                ShaderInstance {
-                    name: shader.name(),
-                    source: shader.text(),
-                }
+                ShaderInstance { name: shader.name(), source: shader.text() }
             })
         })
         .collect()

@@ -63,15 +63,12 @@ async fn evaluate<const I: usize, const O: usize>(
     let gradients = (output.clone() * weights).sum().backward();
     let gradient = input.grad(&gradients).ok_or("no gradient reached the input")?;
     let mut values = [Vec::new(), Vec::new()];
-    for (data, values) in [output.into_data_async().await, gradient.into_data_async().await]
-        .into_iter()
-        .zip(&mut values)
+    for (data, values) in
+        [output.into_data_async().await, gradient.into_data_async().await].into_iter().zip(&mut values)
     {
         let data = data.map_err(|error| format!("the device failed: {error:?}"))?;
-        *values = data
-            .convert::<f32>()
-            .try_into_vec::<f32>()
-            .map_err(|error| format!("unreadable output: {error:?}"))?;
+        *values =
+            data.convert::<f32>().try_into_vec::<f32>().map_err(|error| format!("unreadable output: {error:?}"))?;
     }
     Ok(values)
 }
@@ -81,9 +78,7 @@ fn error(found: &[f32], expected: &[f32]) -> f32 {
     if found.len() != expected.len() {
         return f32::NAN;
     }
-    let largest = expected
-        .iter()
-        .fold(f32::MIN_POSITIVE, |largest, x| largest.max(x.abs()));
+    let largest = expected.iter().fold(f32::MIN_POSITIVE, |largest, x| largest.max(x.abs()));
     let mut worst = 0.0_f32;
     for (x, y) in found.iter().zip(expected) {
         let difference = (x - y).abs() / largest;
@@ -105,11 +100,7 @@ async fn check<const I: usize, const O: usize>(
     let found = evaluate(device, &input, &run).await;
     let expected = evaluate(&Device::flex(), &input, &run).await;
     let (forward_error, gradient_error, detail) = match (found, expected) {
-        (Ok(found), Ok(expected)) => (
-            error(&found[0], &expected[0]),
-            error(&found[1], &expected[1]),
-            String::new(),
-        ),
+        (Ok(found), Ok(expected)) => (error(&found[0], &expected[0]), error(&found[1], &expected[1]), String::new()),
         (Err(reason), _) => (f32::NAN, f32::NAN, reason),
         (_, Err(reason)) => (f32::NAN, f32::NAN, format!("on the CPU: {reason}")),
     };
@@ -121,14 +112,7 @@ async fn check<const I: usize, const O: usize>(
              {gradient_error:e} (limit {GRADIENT_TOLERANCE:e})"
         ),
     };
-    Check {
-        kernel,
-        case,
-        forward_error,
-        gradient_error,
-        passed,
-        detail,
-    }
+    Check { kernel, case, forward_error, gradient_error, passed, detail }
 }
 
 /// Runs each kernel on `device` against its portable definition on the CPU, forward and backward, over a dozen shapes
@@ -136,15 +120,9 @@ async fn check<const I: usize, const O: usize>(
 pub async fn selftest(device: &Device) -> Vec<Check> {
     let mut checks = Vec::new();
     // Batch, tokens, heads, head size: single rows, the small models' 17 tokens, odd sizes, the 197 of 224-pixel images.
-    for [batch, tokens, heads, head_size] in [
-        [1, 1, 1, 1],
-        [2, 5, 3, 7],
-        [3, 17, 4, 16],
-        [2, 65, 2, 32],
-        [1, 50, 1, 80],
-        [1, 33, 1, 128],
-        [1, 197, 1, 64],
-    ] {
+    for [batch, tokens, heads, head_size] in
+        [[1, 1, 1, 1], [2, 5, 3, 7], [3, 17, 4, 16], [2, 65, 2, 32], [1, 50, 1, 80], [1, 33, 1, 128], [1, 197, 1, 64]]
+    {
         let scale = 1.0 / libm::sqrtf(head_size as f32);
         let input = wave([batch, tokens, 3, heads, head_size], 0.37, 0.1, 1.5);
         let case = format!("B {batch}, N {tokens}, H {heads}, D {head_size}");

@@ -126,7 +126,7 @@ impl VitConfig {
         divides("image_size", self.image_size, "patch_size", self.patch_size)?;
         divides("width", self.width, "heads", self.heads)?;
         range("the number of tokens", self.tokens(), 65_535)?;
-        range("the number of parameters", self.parameters(), 4_000_000_000)?;
+        real("the number of parameters", self.parameters() as f64, 1.0, 4e9)?;
         if self.pool == Pool::Class && !self.class_token {
             return Err(ConfigError::NoClassToken);
         }
@@ -154,16 +154,17 @@ impl VitConfig {
     }
 
     /// Trainable values of the network, without building it.
-    pub fn parameters(&self) -> usize {
-        let (d, h) = (self.width, self.hidden());
-        let linear = |inputs: usize, outputs: usize| inputs * outputs + outputs;
+    pub fn parameters(&self) -> u64 {
+        // Wider than `usize` is in a browser.
+        let (d, h) = (self.width as u64, self.hidden() as u64);
+        let linear = |inputs: u64, outputs: u64| inputs * outputs + outputs;
         let block = 4 * d + linear(d, 3 * d) + linear(d, d) + linear(d, h) + linear(h, d);
-        let heads = 1 + usize::from(self.distillation_token);
-        linear(self.channels * self.patch_size.pow(2), d)
-            + (self.prefix_tokens() + self.tokens()) * d
-            + self.depth * block
+        let heads = 1 + u64::from(self.distillation_token);
+        linear((self.channels * self.patch_size.pow(2)) as u64, d)
+            + (self.prefix_tokens() + self.tokens()) as u64 * d
+            + self.depth as u64 * block
             + 2 * d
-            + heads * linear(d, self.classes)
+            + heads * linear(d, self.classes as u64)
     }
 
     /// Builds the network on `device` with values drawn from `seed`.
@@ -182,10 +183,10 @@ impl VitConfig {
             dist_token: self.distillation_token.then(|| token("dist_token")),
             pos_embed: draw.truncated_normal("pos_embed", [1, self.tokens(), d], 0.02),
             blocks,
-            norm: layer_norm(self, device),
+            norm: (self.pool == Pool::Class).then(|| layer_norm(self, device)),
+            fc_norm: (self.pool == Pool::Mean).then(|| layer_norm(self, device)),
             head: head("head", self, &draw),
             head_dist: self.distillation_token.then(|| head("head_dist", self, &draw)),
-            mean_pool: self.pool == Pool::Mean,
             drop_path: self.drop_path,
         })
     }
@@ -208,10 +209,11 @@ pub struct VisionTransformer {
     dist_token: Option<Param<Tensor<3>>>,
     pos_embed: Param<Tensor<3>>,
     blocks: Vec<Block>,
-    norm: LayerNorm,
+    // The last LayerNorm has timm's two names: `norm` before a token is read, `fc_norm` after the mean.
+    norm: Option<LayerNorm>,
+    fc_norm: Option<LayerNorm>,
     head: Linear,
     head_dist: Option<Linear>,
-    mean_pool: bool,
     drop_path: f64,
 }
 
@@ -226,28 +228,30 @@ impl VisionTransformer {
             .map(|token| token.val().expand([batch, 1, width]))
             .collect();
         let prefix_tokens = prefix.len();
-        let mut x = if prefix.is_empty() {
-            patches
-        } else {
-            Tensor::cat(prefix.into_iter().chain([patches]).collect(), 1)
-        };
+        let mut x =
+            if prefix.is_empty() { patches } else { Tensor::cat(prefix.into_iter().chain([patches]).collect(), 1) };
         x = x + self.pos_embed.val();
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.forward(x, drop.map(|drop| drop.scales(index)));
         }
         let tokens = x.dims()[1];
-        if self.mean_pool {
-            let patches = if prefix_tokens == 0 { x.clone() } else { x.clone().narrow(1, prefix_tokens, tokens - prefix_tokens) };
-            let pooled = self.norm.forward(patches.mean_dim(1).squeeze_dim::<2>(1));
+        let normalise = |x: Tensor<3>| match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        if let Some(fc_norm) = &self.fc_norm {
+            let patches =
+                if prefix_tokens == 0 { x.clone() } else { x.clone().narrow(1, prefix_tokens, tokens - prefix_tokens) };
+            let pooled = fc_norm.forward(patches.mean_dim(1).squeeze_dim::<2>(1));
             // The distillation token follows the class token, where there is one.
             let distillation_logits = self.head_dist.as_ref().map(|head| {
                 let token = x.narrow(1, prefix_tokens - 1, 1).squeeze_dim::<2>(1);
-                head.forward(self.norm.forward(token))
+                head.forward(fc_norm.forward(token))
             });
             return Trace { logits: self.head.forward(pooled), distillation_logits };
         }
         // Only the tokens that a head reads are normalised: LayerNorm works token by token.
-        let read = self.norm.forward(x.narrow(1, 0, prefix_tokens));
+        let read = normalise(x.narrow(1, 0, prefix_tokens));
         let token = |index: usize| read.clone().narrow(1, index, 1).squeeze_dim::<2>(1);
         Trace {
             logits: self.head.forward(token(0)),
@@ -359,7 +363,11 @@ impl Block {
         };
         Self {
             norm1: layer_norm(config, draw.device()),
-            attn: Attention { qkv: linear("attn.qkv", d, 3 * d, d), proj: linear("attn.proj", d, d, d), heads: config.heads },
+            attn: Attention {
+                qkv: linear("attn.qkv", d, 3 * d, d),
+                proj: linear("attn.proj", d, d, d),
+                heads: config.heads,
+            },
             norm2: layer_norm(config, draw.device()),
             mlp: Mlp { fc1: linear("mlp.fc1", d, h, h), fc2: linear("mlp.fc2", h, d, d) },
         }

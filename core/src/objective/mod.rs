@@ -74,7 +74,8 @@ impl Objective {
     /// # Errors
     /// [`ObjectiveError`] naming the option, its value and what is accepted.
     pub fn validate(&self) -> Result<(), ObjectiveError> {
-        let smoothing = |value: f64| in_range("smoothing", value, (0.0..1.0).contains(&value), "at least 0 and below 1");
+        let smoothing =
+            |value: f64| in_range("smoothing", value, (0.0..1.0).contains(&value), "at least 0 and below 1");
         match self {
             Self::Labels { smoothing: value } => smoothing(*value),
             Self::Kd(kd) => {

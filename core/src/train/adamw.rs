@@ -10,7 +10,7 @@
 //!
 //! Not decayed: one-dimensional parameters (biases, norms) and the tokens and position embedding, as DeiT does it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -50,9 +50,18 @@ pub struct AdamW {
 pub struct AdamWRecord {
     /// Steps taken.
     pub steps: u64,
-    /// First moments, in the order of the network's fields.
+    /// The parameters that take part, by path, in the order of the network's fields.
+    pub moments: Vec<Moments>,
+}
+
+/// The moments of one parameter, row-major in Burn's layout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    /// The parameter's path in the network.
+    pub path: String,
+    /// First moments.
     pub first: Vec<f32>,
-    /// Second moments, likewise.
+    /// Second moments.
     pub second: Vec<f32>,
 }
 
@@ -68,6 +77,7 @@ struct State {
 
 struct Slot {
     id: ParamId,
+    path: String,
     length: usize,
 }
 
@@ -84,12 +94,14 @@ impl AdamW {
 
     /// One update of `module` by `gradients` at learning rate `lr`.
     ///
-    /// Parameters without a gradient in the first step (frozen or unused) are left alone from then on, decay included.
+    /// Which parameters take part is settled in the first step: those without a gradient then (frozen or unused) are left
+    /// alone from then on, decay included. A gradient that is absent later counts as zero.
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, lr: f64) -> M {
         let gradients = GradientsParams::from_grads(gradients, &module);
-        let mut join = Join { gradients, known: self.state.as_ref().map(|s| s.layout.len()), ..Join::default() };
+        let known = self.state.as_ref().map(|state| state.layout.iter().map(|slot| slot.id).collect());
+        let mut join = Join { gradients, known, ..Join::default() };
         module.visit(&mut join);
-        if join.slots.is_empty() {
+        if join.flat_gradients.is_empty() {
             return module;
         }
         let gradient = Tensor::cat(join.flat_gradients, 0);
@@ -117,26 +129,55 @@ impl AdamW {
     /// The device's own error if it was lost or could not be read.
     pub async fn record(&self) -> Result<Option<AdamWRecord>, ExecutionError> {
         let Some(state) = &self.state else { return Ok(None) };
-        let first = state.first.clone().into_data_async().await?.iter().collect();
-        let second = state.second.clone().into_data_async().await?.iter().collect();
-        Ok(Some(AdamWRecord { steps: state.steps, first, second }))
+        let first: Vec<f32> = state.first.clone().into_data_async().await?.iter().collect();
+        let second: Vec<f32> = state.second.clone().into_data_async().await?.iter().collect();
+        let mut start = 0;
+        let moments = state
+            .layout
+            .iter()
+            .map(|slot| {
+                let range = start..start + slot.length;
+                start = range.end;
+                Moments {
+                    path: slot.path.clone(),
+                    first: first[range.clone()].to_vec(),
+                    second: second[range].to_vec(),
+                }
+            })
+            .collect();
+        Ok(Some(AdamWRecord { steps: state.steps, moments }))
     }
 
-    /// An optimiser that goes on from `record` with the parameters that `module` has now, or `None` if the record was made
-    /// for a network of another size.
+    /// An optimiser that goes on from `record` with the parameters that `module` has now, or `None` if the record holds a
+    /// parameter that the module has not, or not in that size.
     pub fn resume<M: Module>(config: AdamWConfig, record: AdamWRecord, module: &M) -> Option<Self> {
-        let mut join = Join { keep_all: true, ..Join::default() };
+        if record.moments.is_empty() {
+            return (record.steps == 0).then(|| Self::new(config));
+        }
+        let mut recorded: HashMap<String, Moments> = record.moments.into_iter().map(|m| (m.path.clone(), m)).collect();
+        let mut join = Join { recorded: Some(recorded.keys().cloned().collect()), ..Join::default() };
         module.visit(&mut join);
-        let length: usize = join.slots.iter().map(|slot| slot.length).sum();
-        if record.first.len() != length || record.second.len() != length {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for slot in &join.slots {
+            let moments = recorded.remove(&slot.path)?;
+            if moments.first.len() != slot.length || moments.second.len() != slot.length {
+                return None;
+            }
+            first.extend(moments.first);
+            second.extend(moments.second);
+        }
+        if !recorded.is_empty() {
             return None;
         }
         let mut state = State::start(&config, join.slots, join.parameters, join.decayed);
         let device = state.parameters.device();
-        let vector = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [length]), &device);
+        let vector = |values: Vec<f32>| {
+            let length = values.len();
+            Tensor::from_data(TensorData::new(values, [length]), &device)
+        };
         state.steps = record.steps;
-        state.first = vector(record.first);
-        state.second = vector(record.second);
+        state.first = vector(first);
+        state.second = vector(second);
         Some(Self { config, state: Some(state) })
     }
 }
@@ -172,7 +213,8 @@ impl State {
         self.second = self.second.clone().mul_scalar(beta_2) + square.mul_scalar(1.0 - beta_2);
         let denominator = self.second.clone().div_scalar(correction_2).sqrt().add_scalar(config.epsilon);
         let step = self.first.clone().div(denominator).mul_scalar(lr / correction_1);
-        let decay = self.decayed.clone().map(|mask| self.parameters.clone() * mask.mul_scalar(lr * config.weight_decay));
+        let decay =
+            self.decayed.clone().map(|mask| self.parameters.clone() * mask.mul_scalar(lr * config.weight_decay));
         let parameters = self.parameters.clone() - step;
         self.parameters = match decay {
             Some(decay) => parameters - decay,
@@ -189,7 +231,11 @@ fn clip(gradient: Tensor<1>, limit: f64) -> Tensor<1> {
     let columns = 1024;
     let square = gradient.clone() * gradient.clone();
     let padded = length.next_multiple_of(columns) - length;
-    let square = if padded > 0 { Tensor::cat(vec![square.clone(), Tensor::zeros([padded], &square.device())], 0) } else { square };
+    let square = if padded > 0 {
+        Tensor::cat(vec![square.clone(), Tensor::zeros([padded], &square.device())], 0)
+    } else {
+        square
+    };
     let norm = square.reshape([-1, columns as i32]).sum_dim(1).reshape([-1]).sum().sqrt();
     let factor = (norm.add_scalar(1e-6)).recip().mul_scalar(limit).clamp_max(1.0);
     gradient * factor
@@ -199,10 +245,11 @@ fn clip(gradient: Tensor<1>, limit: f64) -> Tensor<1> {
 #[derive(Default)]
 struct Join {
     gradients: GradientsParams,
-    known: Option<usize>,
-    // Resuming: every parameter that requires gradients takes part.
-    keep_all: bool,
-    name: Vec<String>,
+    // After the first step: the parameters that take part.
+    known: Option<HashSet<ParamId>>,
+    // Resuming: their paths.
+    recorded: Option<HashSet<String>>,
+    path: Vec<String>,
     slots: Vec<Slot>,
     parameters: Vec<Tensor<1>>,
     decayed: Vec<bool>,
@@ -211,25 +258,36 @@ struct Join {
 
 impl ModuleVisitor for Join {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.name.push(name.to_owned());
+        self.path.push(name.to_owned());
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.name.pop();
+        self.path.pop();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        match self.gradients.remove::<D>(param.id) {
-            Some(gradient) => self.flat_gradients.push(gradient.flatten(0, D - 1)),
-            None if self.keep_all && param.val().is_require_grad() => {}
-            None => return,
+        let gradient = self.gradients.remove::<D>(param.id).map(|gradient| gradient.flatten::<1>(0, D - 1));
+        let length = param.lazy_shape().num_elements();
+        if let Some(known) = &self.known {
+            if known.contains(&param.id) {
+                let device = param.lazy_device().inner();
+                self.flat_gradients.push(gradient.unwrap_or_else(|| Tensor::zeros([length], &device)));
+            }
+            return;
         }
-        self.slots.push(Slot { id: param.id, length: param.lazy_shape().num_elements() });
-        if self.known.is_none() {
-            self.parameters.push(param.val().inner().flatten(0, D - 1));
-            let last = self.name.last().map(String::as_str);
-            self.decayed.push(D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed")));
+        let path = self.path.join(".");
+        let takes_part = match &self.recorded {
+            Some(recorded) => recorded.contains(&path),
+            None => gradient.is_some(),
+        };
+        if !takes_part {
+            return;
         }
+        self.flat_gradients.extend(gradient);
+        self.slots.push(Slot { id: param.id, path, length });
+        self.parameters.push(param.val().inner().flatten(0, D - 1));
+        let last = self.path.last().map(String::as_str);
+        self.decayed.push(D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed")));
     }
 }
 

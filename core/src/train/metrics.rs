@@ -28,7 +28,8 @@ impl Evaluation {
             .map(|(row, &label)| {
                 let own = row[label as usize];
                 // Rank by logit, ties by index, so that equal logits do not count as right.
-                let rank = row.iter().enumerate().filter(|&(i, &z)| z > own || (z == own && i < label as usize)).count();
+                let rank =
+                    row.iter().enumerate().filter(|&(i, &z)| z > own || (z == own && i < label as usize)).count();
                 // A NaN row is never right.
                 let finite = own.is_finite();
                 let predicted = argmax(row);

@@ -36,7 +36,8 @@ pub fn training_step(
     drop_path: Option<&DropPath>,
     learning_rate: f64,
 ) -> (VisionTransformer, StepReport) {
-    let teacher_trace = teacher.filter(|_| objective.needs_teacher()).map(|teacher| teacher.forward(batch.images.clone(), None));
+    let teacher_trace =
+        teacher.filter(|_| objective.needs_teacher()).map(|teacher| teacher.forward(batch.images.clone(), None));
     let student_trace = student.forward(batch.images, drop_path);
     let loss = objective.loss(&student_trace, teacher_trace.as_ref(), batch.targets);
     let mut names = Vec::with_capacity(loss.terms.len());

@@ -58,8 +58,10 @@ mod tests {
             usable,
             reason: "reason".to_owned(),
         };
-        let lines =
-            [line("gpu:0", Kind::DiscreteGpu, Api::Vulkan, false, false), line("cpu", Kind::Cpu, Api::Flex, true, true)];
+        let lines = [
+            line("gpu:0", Kind::DiscreteGpu, Api::Vulkan, false, false),
+            line("cpu", Kind::Cpu, Api::Flex, true, true),
+        ];
         let expected = "   --device  kind          api     name  driver\n\
                         \u{20}  gpu:0     discrete-gpu  vulkan  Name          not usable: reason\n\
                         *  cpu       cpu           flex    Name          reason\n";

@@ -63,15 +63,16 @@ pub fn run(options: &Predict, choice: &DeviceChoice) -> Result<()> {
         if names.is_empty() {
             continue;
         }
-        let written = classify(&network, shape, names, pixels, options.top, &chosen.device)?.iter().try_for_each(|found| {
-            if !std::mem::replace(&mut named, true) {
-                writeln!(out, "{} on {chosen}", network.label)?;
-            }
-            match options.json {
-                true => writeln!(out, "{}", serde_json::to_string(found)?),
-                false => out.write_all(for_people(found).as_bytes()),
-            }
-        });
+        let written =
+            classify(&network, shape, names, pixels, options.top, &chosen.device)?.iter().try_for_each(|found| {
+                if !std::mem::replace(&mut named, true) {
+                    writeln!(out, "{} on {chosen}", network.label)?;
+                }
+                match options.json {
+                    true => writeln!(out, "{}", serde_json::to_string(found)?),
+                    false => out.write_all(for_people(found).as_bytes()),
+                }
+            });
         match written {
             // Whoever reads has read enough, as `head` has.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),

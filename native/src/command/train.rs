@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use burn::cubecl::future::block_on;
 use potstill_core::data::{Dataset, Images, Normalisation, Subset};
 use potstill_core::model::{VisionTransformer, VitConfig};
 use potstill_core::objective::Objective;
@@ -25,6 +26,7 @@ use crate::{report, train};
 pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     // Everything that can be wrong is found before the run folder is made.
     let (recipe, resumed, base) = if options.resume {
+        refuse_changes(options)?;
         let folder = RunFolder::unfinished(&options.logdir, options.name.as_deref())?;
         let text = std::fs::read_to_string(folder.file("recipe.toml"));
         let text = text.context(format_args!("cannot read {}", folder.file("recipe.toml").display()))?;
@@ -54,8 +56,9 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         None => {
             let folder = RunFolder::create(&options.logdir, options.name.as_deref(), &stem(&recipe))?;
             let text = toml::to_string(&recipe).context("cannot serialise the recipe")?;
-            write_whole(&folder.file("recipe.toml"), text.as_bytes())?;
+            // With the recipe there, the run can be resumed: it comes last.
             folder.write_json("state.json", &RunState::default())?;
+            write_whole(&folder.file("recipe.toml"), text.as_bytes())?;
             folder
         }
     };
@@ -106,14 +109,10 @@ impl Session<'_> {
                 }
                 None => {
                     let checkpoint = checkpoint.as_ref().filter(|c| c.stage == role);
-                    let Some((model, outcome)) = self.train(role, recipe, &config, teacher, checkpoint, &mut log)? else {
+                    let Some((model, outcome)) = self.train(role, recipe, &config, teacher, checkpoint, &mut log)?
+                    else {
                         log.flush()?;
-                        let name = self.folder.name();
-                        let logdir = self.folder.path().parent().unwrap_or(Path::new("."));
-                        return Err(Failure::interrupted(format!(
-                            "stopped and saved; go on with: potstill train --resume --name {name} --logdir {}",
-                            logdir.display()
-                        )));
+                        return Err(self.stopped());
                     };
                     self.keep(role, &config, &model)?;
                     state.done.insert(role, outcome.clone());
@@ -136,6 +135,14 @@ impl Session<'_> {
         Ok(())
     }
 
+    fn stopped(&self) -> Failure {
+        let logdir = self.folder.path().parent().unwrap_or(Path::new("."));
+        let (name, logdir) = (self.folder.name(), logdir.display());
+        Failure::interrupted(format!(
+            "stopped and saved; go on with: potstill train --resume --name {name} --logdir {logdir}"
+        ))
+    }
+
     fn train(
         &self,
         role: Role,
@@ -151,11 +158,15 @@ impl Session<'_> {
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
         let (data, device, run) = (self.data, &self.chosen.device, self.folder);
-        Stage { role, recipe, config, objective, teacher, data, seed, device, run }.train(checkpoint, log, self.interrupt)
+        Stage { role, recipe, config, objective, teacher, data, seed, device, run }.train(
+            checkpoint,
+            log,
+            self.interrupt,
+        )
     }
 
     fn keep(&self, role: Role, config: &VitConfig, model: &VisionTransformer) -> Result<()> {
-        let tensors = pollster::block_on(weights::read(model)).context("cannot read the network back")?;
+        let tensors = block_on(weights::read(model)).context("cannot read the network back")?;
         let class_names = self.data.held_out.class_names();
         let metadata = weights_metadata(config, class_names, &self.data.source.normalisation)?;
         let bytes = weights::to_safetensors(&tensors, metadata).context("cannot serialise weights")?;
@@ -168,7 +179,11 @@ impl Session<'_> {
         let mut teacher_says: Option<Vec<u32>> = None;
         let mut models = Vec::new();
         for network in trained {
-            let (evaluation, predicted) = evaluate(&network.model, &network.config, held_out, normalisation, None, device)?;
+            if self.interrupt.is_set() {
+                return Err(self.stopped());
+            }
+            let (evaluation, predicted) =
+                evaluate(&network.model, &network.config, held_out, normalisation, None, device)?;
             let agreement = teacher_says.as_ref().map(|teacher| {
                 let equal = teacher.iter().zip(&predicted).filter(|(a, b)| a == b).count();
                 equal as f64 / predicted.len().max(1) as f64
@@ -179,8 +194,8 @@ impl Session<'_> {
             }
             let report = ModelReport {
                 model: network.name.clone(),
-                parameters: network.config.parameters() as u64,
-                bytes: bytes.unwrap_or(4 * network.config.parameters() as u64),
+                parameters: network.config.parameters(),
+                bytes: bytes.unwrap_or(4 * network.config.parameters()),
                 accuracy: evaluation.accuracy(),
                 agreement: agreement.or((network.role == Role::Teacher).then_some(1.0)),
                 seconds: network.outcome.as_ref().map(|o| o.seconds),
@@ -199,6 +214,28 @@ impl Session<'_> {
             seed: self.recipe.seed,
             models: models.into_iter().collect(),
         })
+    }
+}
+
+// A resumed run goes on with its own recipe; a flag that would change it is refused rather than ignored.
+fn refuse_changes(options: &Train) -> Result<()> {
+    let given = [
+        ("a recipe file", options.recipe.is_some()),
+        ("--objective", options.objective.is_some()),
+        ("--distillation", options.distillation.is_some()),
+        ("--teacher", options.teacher.is_some()),
+        ("--dataset", options.dataset.is_some()),
+        ("--data-dir", options.data_dir.is_some()),
+        ("--train-samples", options.train_samples.is_some()),
+        ("--batch-size", options.batch_size.is_some()),
+        ("--epochs", options.epochs.is_some()),
+        ("--lr", options.lr.is_some()),
+        ("--seed", options.seed.is_some()),
+        ("--set", !options.set.is_empty()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Failure::usage(format!("--resume goes on with the run's own recipe; leave out {flag}"))),
+        None => Ok(()),
     }
 }
 
@@ -254,14 +291,13 @@ fn load_teacher(path: &Path, chosen: &Chosen, data: &StageData) -> Result<Loaded
         load_file(path, None, &chosen.device)?
     };
     fits(&teacher.config, data.held_out.as_ref())?;
+    if teacher.normalisation != data.source.normalisation {
+        return Err(Failure::usage(format!("{} was trained on differently normalised images", path.display())));
+    }
     Ok(teacher)
 }
 
 fn stem(recipe: &Recipe) -> String {
-    let goal = match recipe.objective {
-        Goal::Teacher => "teacher",
-        Goal::Student => "student",
-        Goal::Distillation => "distillation",
-    };
+    let goal = recipe.objective.name();
     format!("{}-{goal}", recipe.data.dataset.to_lowercase())
 }

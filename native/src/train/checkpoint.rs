@@ -1,6 +1,6 @@
 //! What `--resume` needs, written as one unit.
 //!
-//! A checkpoint is a folder `checkpoint/STEP` with the parameters, the optimiser's moments and where the run stands. It is
+//! A checkpoint is a folder `checkpoint/STAGE-STEP` with the parameters, the optimiser's moments and where the run stands. It is
 //! filled under another name and renamed when every file is synced: it is there whole, or not at all. The one before it is
 //! removed after that, so at any moment at least one whole checkpoint exists.
 
@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn::cubecl::future::block_on;
 use burn::module::Module;
-use potstill_core::train::adamw::AdamWRecord;
+use potstill_core::train::adamw::{AdamWRecord, Moments};
 use potstill_core::train::{AdamW, AdamWConfig};
 use potstill_core::weights::{self, NamedTensor};
 use serde::{Deserialize, Serialize};
 
 use super::stage::Outcome;
 use crate::error::{Context, Failure, Result};
-use crate::run::{Role, RunFolder, read_weights, write_whole};
+use crate::run::{Role, RunFolder, read_weights, sync_folder, write_whole};
 
 /// Where an unfinished run stands: the stages that are done. Its file also marks a run as one that can be resumed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -54,11 +55,19 @@ impl Checkpoint {
         fs::create_dir_all(&parent).context(format_args!("cannot make {}", parent.display()))?;
         let filling = tempfile::Builder::new().prefix(".filling-").tempdir_in(&parent);
         let filling = filling.context(format_args!("cannot write in {}", parent.display()))?;
-        let model = pollster::block_on(weights::read(model)).context("cannot read the network back")?;
+        let model = block_on(weights::read(model)).context("cannot read the network back")?;
         write_tensors(&filling.path().join("model.safetensors"), &model)?;
-        if let Some(record) = pollster::block_on(optimiser.record()).context("cannot read the optimiser back")? {
-            let vector = |name: &str, values: Vec<f32>| NamedTensor { name: name.into(), shape: vec![values.len()], values };
-            let moments = [vector("first", record.first), vector("second", record.second)];
+        if let Some(record) = block_on(optimiser.record()).context("cannot read the optimiser back")? {
+            let vector = |kind: &str, path: &str, values: Vec<f32>| NamedTensor {
+                name: format!("{kind}.{path}"),
+                shape: vec![values.len()],
+                values,
+            };
+            let moments: Vec<NamedTensor> = record
+                .moments
+                .into_iter()
+                .flat_map(|m| [vector("first", &m.path, m.first), vector("second", &m.path, m.second)])
+                .collect();
             write_tensors(&filling.path().join("optimiser.safetensors"), &moments)?;
         }
         let checkpoint = Self { stage, step, seconds, folder: PathBuf::new() };
@@ -71,6 +80,8 @@ impl Checkpoint {
         }
         let filled = filling.keep();
         fs::rename(&filled, &place).context(format_args!("cannot write {}", place.display()))?;
+        // The name must be on the disk before the older checkpoint goes.
+        sync_folder(&parent)?;
         remove_all_but(&parent, Some(&place));
         Ok(())
     }
@@ -90,10 +101,14 @@ impl Checkpoint {
         let path = self.folder.join("optimiser.safetensors");
         let (tensors, _) = read_weights(&path)?;
         let mut by_name: BTreeMap<String, Vec<f32>> = tensors.into_iter().map(|t| (t.name, t.values)).collect();
-        let (Some(first), Some(second)) = (by_name.remove("first"), by_name.remove("second")) else {
-            return Err(Failure::work(format!("{} holds no moments", path.display())));
-        };
-        AdamW::resume(config, AdamWRecord { steps: self.step, first, second }, model)
+        let paths: Vec<String> =
+            by_name.keys().filter_map(|name| Some(name.strip_prefix("first.")?.to_owned())).collect();
+        let mut take = |kind: &str, path: &str| by_name.remove(&format!("{kind}.{path}")).unwrap_or_default();
+        let moments = paths
+            .into_iter()
+            .map(|path| Moments { first: take("first", &path), second: take("second", &path), path })
+            .collect();
+        AdamW::resume(config, AdamWRecord { steps: self.step, moments }, model)
             .ok_or_else(|| Failure::work(format!("{} was made for another network", path.display())))
     }
 }

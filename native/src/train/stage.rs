@@ -12,10 +12,10 @@ use potstill_core::train::{AdamW, StepBatch, StepReport, WarmupCosine, training_
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
+use super::Interrupt;
 use super::checkpoint::Checkpoint;
 use super::loader::{Loader, Source};
 use super::metrics_log::{Check, Line, MetricsLog, Step};
-use super::Interrupt;
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::evaluate;
 use crate::progress::Progress;
@@ -75,7 +75,10 @@ impl Stage<'_> {
         log: &mut MetricsLog,
         interrupt: &Interrupt,
     ) -> Result<Option<(VisionTransformer, Outcome)>> {
-        let source = Source { batch_size: self.recipe.batch_size.min(self.data.source.dataset.len()), ..self.data.source.clone() };
+        let source = Source {
+            batch_size: self.recipe.batch_size.min(self.data.source.dataset.len()),
+            ..self.data.source.clone()
+        };
         let per_epoch = source.batches_per_epoch();
         let total_steps = per_epoch * self.recipe.epochs;
         let schedule = WarmupCosine {
@@ -127,6 +130,9 @@ impl Stage<'_> {
             if epoch_ends {
                 let epoch = step / per_epoch;
                 let check = self.check(&model, epoch, step)?;
+                if !check.held_out_loss.is_finite() {
+                    return Err(self.diverged(step));
+                }
                 progress.line(&format!(
                     "{:>9}  epoch {epoch:>3} of {}  loss {last_loss:.4}  held-out {:.2} %",
                     self.role.name(),
@@ -165,8 +171,7 @@ impl Stage<'_> {
     // Reads the waiting reports in one transfer, logs them and returns the last loss.
     fn log_steps(&self, unread: &mut Vec<(u64, f64, StepReport)>, per_epoch: u64, log: &mut MetricsLog) -> Result<f32> {
         let all = Tensor::cat(unread.iter().map(|(_, _, report)| report.values.clone()).collect(), 0);
-        let values: Vec<f32> =
-            all.try_into_data().context("the device failed during training")?.iter().collect();
+        let values: Vec<f32> = all.try_into_data().context("the device failed during training")?.iter().collect();
         let mut rest = values.as_slice();
         let mut last = f32::NAN;
         for (step, lr, report) in unread.drain(..) {
@@ -179,20 +184,27 @@ impl Stage<'_> {
             log.write(&Line::Step(Step { stage: self.role, epoch, step, lr, loss: last, terms }))?;
             if !last.is_finite() {
                 log.flush()?;
-                return Err(Failure::work(format!(
-                    "the loss of the {} is no longer a number at step {step}; lower --lr (now at most {})",
-                    self.role.name(),
-                    self.recipe.lr
-                )));
+                return Err(self.diverged(step));
             }
         }
         Ok(last)
     }
 
+    fn diverged(&self, step: u64) -> Failure {
+        let (role, lr) = (self.role.name(), self.recipe.lr);
+        Failure::work(format!("the {role}'s loss is no longer a number at step {step}; lower --lr (its peak is {lr})"))
+    }
+
     fn check(&self, model: &VisionTransformer, epoch: u64, step: u64) -> Result<Check> {
         let normalisation = &self.data.source.normalisation;
-        let (evaluation, _) =
-            evaluate(&model.valid(), self.config, self.data.held_out.as_ref(), normalisation, Some(CHECK_SAMPLES), self.device)?;
+        let (evaluation, _) = evaluate(
+            &model.valid(),
+            self.config,
+            self.data.held_out.as_ref(),
+            normalisation,
+            Some(CHECK_SAMPLES),
+            self.device,
+        )?;
         Ok(Check {
             stage: self.role,
             epoch,

@@ -21,11 +21,7 @@ pub struct Skeleton {
 }
 
 const fn s(x: i16, y: i16) -> Node {
-    Node {
-        x,
-        y,
-        corner: false,
-    }
+    Node { x, y, corner: false }
 }
 
 const fn c(x: i16, y: i16) -> Node {
@@ -33,25 +29,16 @@ const fn c(x: i16, y: i16) -> Node {
 }
 
 const fn way(weight: u64, strokes: &'static [&'static [Node]]) -> Skeleton {
-    Skeleton {
-        weight,
-        jitter: 1.0,
-        strokes,
-    }
+    Skeleton { weight, jitter: 1.0, strokes }
 }
 
 /// A way in which straying changes the digit soon.
 const fn strict(weight: u64, jitter: f64, strokes: &'static [&'static [Node]]) -> Skeleton {
-    Skeleton {
-        weight,
-        jitter,
-        strokes,
-    }
+    Skeleton { weight, jitter, strokes }
 }
 
 /// By digit.
-pub const SKELETONS: [&[Skeleton]; 10] =
-    [ZERO, ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN, EIGHT, NINE];
+pub const SKELETONS: [&[Skeleton]; 10] = [ZERO, ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN, EIGHT, NINE];
 
 #[rustfmt::skip]
 const ZERO: &[Skeleton] = &[
