@@ -7,7 +7,8 @@ use potstill_core::train::Evaluation;
 
 use crate::error::{Context, Failure, Result};
 
-const BATCH: usize = 250;
+// Small enough for the activations of a small network to stay in a CPU's cache.
+const BATCH: usize = 100;
 
 /// Runs `model` on the first `limit` samples, or all, and returns the counts and each sample's predicted class.
 ///
@@ -25,6 +26,37 @@ pub fn evaluate(
     let samples = limit.unwrap_or(usize::MAX).min(dataset.len());
     let mut evaluation = Evaluation::new(config.classes);
     let mut predicted = Vec::with_capacity(samples);
+    for_each_batch(model, config, dataset, normalisation, samples, device, |logits, labels| {
+        predicted.extend(evaluation.add(logits, labels));
+    })?;
+    Ok((evaluation, predicted))
+}
+
+/// The logits of every sample as it is, row-major: what a teacher says of images that are never varied.
+pub fn all_logits(
+    model: &VisionTransformer,
+    config: &VitConfig,
+    dataset: &dyn Dataset,
+    normalisation: &Normalisation,
+    device: &Device,
+) -> Result<Vec<f32>> {
+    let mut all = Vec::with_capacity(dataset.len() * config.classes);
+    for_each_batch(model, config, dataset, normalisation, dataset.len(), device, |logits, _| {
+        all.extend_from_slice(logits);
+    })?;
+    Ok(all)
+}
+
+// Runs `model` on the first `samples` samples and hands over each batch's logits and labels.
+fn for_each_batch(
+    model: &VisionTransformer,
+    config: &VitConfig,
+    dataset: &dyn Dataset,
+    normalisation: &Normalisation,
+    samples: usize,
+    device: &Device,
+    mut take: impl FnMut(&[f32], &[u32]),
+) -> Result<()> {
     for start in (0..samples).step_by(BATCH) {
         let indices: Vec<u64> = (start..(start + BATCH).min(samples)).map(|index| index as u64).collect();
         let batch = assemble(dataset, &indices, None, 0, 0, normalisation).map_err(Failure::work)?;
@@ -32,9 +64,9 @@ pub fn evaluate(
         let images = Tensor::<4>::from_data(TensorData::new(batch.images, shape), device);
         let logits = model.forward(images, None).logits;
         let logits: Vec<f32> = logits.try_into_data().context("the device failed")?.iter().collect();
-        predicted.extend(evaluation.add(&logits, &batch.labels));
+        take(&logits, &batch.labels);
     }
-    Ok((evaluation, predicted))
+    Ok(())
 }
 
 /// Whether a data set's images and classes are those of a model.

@@ -1,9 +1,14 @@
 //! Progress of long work: a bar on a terminal, plain lines anywhere else.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Prints a line to standard output. A reader that went away (`| head`) is no reason to lose the work: it is not an error.
+pub fn say(line: impl std::fmt::Display) {
+    writeln!(std::io::stdout(), "{line}").ok();
+}
 
 /// Progress of one piece of work with a known number of steps.
 pub struct Progress {
@@ -37,8 +42,8 @@ impl Progress {
     /// Prints a line that stays.
     pub fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{text}")),
-            None => println!("{text}"),
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 }

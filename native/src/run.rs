@@ -70,9 +70,10 @@ impl RunFolder {
     /// # Errors
     /// Exit code 2 if `name` is no plain folder name or is taken; 1 if the folder cannot be made.
     pub fn create(logdir: &Path, name: Option<&str>, stem: &str) -> Result<Self> {
+        let name = name.map(plain_name).transpose()?;
         fs::create_dir_all(logdir).context(format_args!("cannot make the folder {}", logdir.display()))?;
         if let Some(name) = name {
-            let path = logdir.join(plain_name(name)?);
+            let path = logdir.join(name);
             return match fs::create_dir(&path) {
                 Ok(()) => Ok(Self { path }),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::usage(format!(

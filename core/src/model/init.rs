@@ -20,6 +20,18 @@ pub enum WeightInit {
     Xavier,
 }
 
+impl WeightInit {
+    /// Standard deviation of the initial position embedding.
+    pub(super) fn position_std(self) -> f32 {
+        match self {
+            Self::TruncatedNormal => 0.02,
+            // About the size of an embedded patch. Measured on the embedded digits, a teacher's error after 40,000 samples:
+            // 4.7 % at 0.02, 4.5 % at 0.2, 3.6 % at 0.5.
+            Self::Xavier => 0.5,
+        }
+    }
+}
+
 /// Draws parameters for one network from one seed.
 pub struct Initialiser<'a> {
     seed: u64,

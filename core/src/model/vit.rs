@@ -181,7 +181,7 @@ impl VitConfig {
             patch_embed: PatchEmbed::new(self, &draw),
             cls_token: self.class_token.then(|| token("cls_token")),
             dist_token: self.distillation_token.then(|| token("dist_token")),
-            pos_embed: draw.truncated_normal("pos_embed", [1, self.tokens(), d], 0.02),
+            pos_embed: draw.truncated_normal("pos_embed", [1, self.tokens(), d], self.init.position_std()),
             blocks,
             norm: (self.pool == Pool::Class).then(|| layer_norm(self, device)),
             fc_norm: (self.pool == Pool::Mean).then(|| layer_norm(self, device)),

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::AdamW;
-use crate::model::{DropPath, VisionTransformer};
+use crate::model::{DropPath, Trace, VisionTransformer};
 use crate::objective::Objective;
 
 /// What one step consumes, on the device.
@@ -13,6 +13,8 @@ pub struct StepBatch {
     pub images: Tensor<4>,
     /// A distribution over the classes for each image, `[B, classes]`.
     pub targets: Tensor<2>,
+    /// The teacher's logits `[B, classes]`, where they were computed before: the teacher is then not run.
+    pub teacher_logits: Option<Tensor<2>>,
 }
 
 /// What one step reports, still on the device: reading it waits for the step.
@@ -36,8 +38,11 @@ pub fn training_step(
     drop_path: Option<&DropPath>,
     learning_rate: f64,
 ) -> (VisionTransformer, StepReport) {
-    let teacher_trace =
-        teacher.filter(|_| objective.needs_teacher()).map(|teacher| teacher.forward(batch.images.clone(), None));
+    let known = batch.teacher_logits.map(|logits| Trace { logits, distillation_logits: None });
+    let teacher_trace = known.or_else(|| {
+        let teacher = teacher.filter(|_| objective.needs_teacher())?;
+        Some(teacher.forward(batch.images.clone(), None))
+    });
     let student_trace = student.forward(batch.images, drop_path);
     let loss = objective.loss(&student_trace, teacher_trace.as_ref(), batch.targets);
     let mut names = Vec::with_capacity(loss.terms.len());

@@ -150,11 +150,19 @@ impl ModuleMapper for Assigner {
             self.problems.push(format!("{name} is {:?}, the model needs {expected:?}", tensor.shape));
             return param;
         }
+        let (mut shape, mut values) = (expected, tensor.values);
+        if transposed {
+            // On the host, so that the device gets the layout that training gave the parameter: a transposed view is
+            // multiplied along another path, whose last bits differ.
+            let (rows, columns) = (shape[0], shape[1]);
+            let indices = (0..columns).flat_map(|column| (0..rows).map(move |row| row * columns + column));
+            values = indices.map(|index| values[index]).collect();
+            shape.swap(0, 1);
+        }
         param.map(|old| {
             let device = old.device();
             let tracked = old.is_require_grad();
-            let new = Tensor::<D>::from_data(TensorData::new(tensor.values, expected), &device);
-            let new = if transposed { new.swap_dims(D - 2, D - 1) } else { new };
+            let new = Tensor::<D>::from_data(TensorData::new(values, shape), &device);
             if tracked { new.detach().require_grad() } else { new }
         })
     }

@@ -11,6 +11,7 @@ use crate::dataset::{self, Split};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Failure, Result};
 use crate::evaluate::{evaluate, fits};
+use crate::progress::say;
 use crate::run::load_network;
 
 /// Measures and prints.
@@ -40,14 +41,14 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
             "samples": evaluation.samples(),
             "images_per_second": rate,
         });
-        println!("{line}");
+        say(line);
     } else {
-        println!("{} on {} ({})", network.label, dataset.name(), chosen.info.name);
-        println!("  accuracy  {:.2} %", 100.0 * evaluation.accuracy());
-        println!("  top 5     {:.2} %", 100.0 * evaluation.top5());
-        println!("  loss      {:.4}", evaluation.loss());
-        println!("  samples   {}", evaluation.samples());
-        println!("  images/s  {rate:.0}");
+        say(format_args!("{} on {} ({})", network.label, dataset.name(), chosen.info.name));
+        say(format_args!("  accuracy  {:.2} %", 100.0 * evaluation.accuracy()));
+        say(format_args!("  top 5     {:.2} %", 100.0 * evaluation.top5()));
+        say(format_args!("  loss      {:.4}", evaluation.loss()));
+        say(format_args!("  samples   {}", evaluation.samples()));
+        say(format_args!("  images/s  {rate:.0}"));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::cli::Selftest;
 use crate::device::{self, DeviceChoice};
 use crate::error::{Failure, Result};
+use crate::progress::say;
 
 /// Runs the checks and prints each.
 ///
@@ -15,16 +16,16 @@ use crate::error::{Failure, Result};
 pub fn run(options: &Selftest, choice: &DeviceChoice) -> Result<()> {
     let chosen = device::choose(choice)?;
     if !options.json {
-        println!("device   {chosen}");
+        say(format_args!("device   {chosen}"));
     }
     let checks = block_on(selftest(&chosen.device));
     let failed = checks.iter().filter(|check| !check.passed).count();
     let passed = checks.len() - failed;
     if options.json {
-        println!("{}", json!({ "device": chosen.info, "checks": checks, "passed": passed, "failed": failed }));
+        say(json!({ "device": chosen.info, "checks": checks, "passed": passed, "failed": failed }));
     } else {
-        checks.iter().for_each(|check| println!("{}", line(check)));
-        println!("{passed} passed, {failed} failed");
+        checks.iter().for_each(|check| say(line(check)));
+        say(format_args!("{passed} passed, {failed} failed"));
     }
     match failed {
         0 => Ok(()),

@@ -14,6 +14,7 @@ use crate::dataset::{self, Split};
 use crate::device::{self, Chosen, DeviceChoice};
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::{evaluate, fits};
+use crate::progress::say;
 use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
 use crate::report::{DatasetReport, ModelReport, RunReport};
 use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, weights_metadata, write_whole};
@@ -37,7 +38,7 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         (recipe, None, base)
     };
     let chosen = device::choose(choice)?;
-    println!("device   {} ({}): {}", chosen.info.name, chosen.info.api, chosen.reason);
+    say(format_args!("device   {} ({}): {}", chosen.info.name, chosen.info.api, chosen.reason));
     let data = open_data(&recipe)?;
     let given_teacher = match &recipe.teacher_weights {
         Some(path) if recipe.objective == Goal::Distillation => Some(load_teacher(path, &chosen, &data)?),
@@ -63,9 +64,9 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         }
     };
     let how = if is_resumed { ", resumed" } else { "" };
-    println!("run      {}{how} (recipe: {base}, seed {})", folder.path().display(), recipe.seed);
+    say(format_args!("run      {}{how} (recipe: {base}, seed {})", folder.path().display(), recipe.seed));
     let (train_samples, test_samples) = (data.source.dataset.len(), data.held_out.len());
-    println!("data     {}: {train_samples} training and {test_samples} held-out samples", recipe.data.dataset);
+    say(format_args!("data     {}: {train_samples} training and {test_samples} held-out samples", recipe.data.dataset));
     let session = Session { recipe: &recipe, chosen: &chosen, data: &data, folder: &folder, interrupt: &interrupt };
     session.finish(networks, given_teacher)
 }
@@ -130,8 +131,8 @@ impl Session<'_> {
         // Finished: what is only needed for a resume goes.
         std::fs::remove_file(self.folder.file("state.json")).ok();
         clear_checkpoints(self.folder);
-        println!("\n{}", report.table());
-        println!("{}", self.folder.path().display());
+        say(format_args!("\n{}", report.table()));
+        say(self.folder.path().display());
         Ok(())
     }
 

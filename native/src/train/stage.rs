@@ -17,7 +17,7 @@ use super::checkpoint::Checkpoint;
 use super::loader::{Loader, Source};
 use super::metrics_log::{Check, Line, MetricsLog, Step};
 use crate::error::{Context, Failure, Result};
-use crate::evaluate::evaluate;
+use crate::evaluate::{all_logits, evaluate};
 use crate::progress::Progress;
 use crate::recipe::NetworkRecipe;
 use crate::run::{Role, RunFolder};
@@ -97,16 +97,17 @@ impl Stage<'_> {
             (step, seconds) = (checkpoint.step, checkpoint.seconds);
         }
         let progress = Progress::start(self.role.name(), total_steps, step);
+        let mut since = Instant::now();
+        let teacher_logits = self.teacher_logits(&source)?;
         let mut loader = Loader::start(source.clone(), step, total_steps)?;
         let mut unread: Vec<(u64, f64, StepReport)> = Vec::with_capacity(READ_EVERY);
-        let mut since = Instant::now();
         let mut last_loss = f32::NAN;
         while step < total_steps {
             let batch = loader.next()?;
             let samples = batch.labels.len();
             let learning_rate = schedule.at(step);
             let drop_path = model.draw_drop_path(self.seed, step, samples, self.device);
-            let inputs = self.upload(batch);
+            let inputs = self.upload(batch, teacher_logits.as_deref());
             let report;
             (model, report) = training_step(
                 model,
@@ -155,16 +156,32 @@ impl Stage<'_> {
         Ok(Some((model.valid(), outcome)))
     }
 
-    fn upload(&self, batch: Batch) -> StepBatch {
+    // A teacher that is asked for its logits alone says the same of an image that is never varied: it is asked once.
+    fn teacher_logits(&self, source: &Source) -> Result<Option<Vec<f32>>> {
+        let Some(teacher) = self.teacher.filter(|_| self.objective.needs_teacher() && source.augment.is_none()) else {
+            return Ok(None);
+        };
+        let (data, normalisation) = (source.dataset.as_ref(), &source.normalisation);
+        all_logits(teacher, self.config, data, normalisation, self.device).map(Some)
+    }
+
+    fn upload(&self, batch: Batch, teacher_logits: Option<&[f32]>) -> StepBatch {
         let (samples, classes) = (batch.labels.len(), self.config.classes);
         let mut targets = vec![0.0_f32; samples * classes];
         for (row, label) in batch.labels.iter().enumerate() {
             targets[row * classes + *label as usize] = 1.0;
         }
+        let rows = |table: &[f32]| -> Vec<f32> {
+            let row = |index: &u64| &table[*index as usize * classes..][..classes];
+            batch.indices.iter().flat_map(row).copied().collect()
+        };
+        let teacher_logits = teacher_logits
+            .map(|table| Tensor::from_data(TensorData::new(rows(table), [samples, classes]), self.device));
         let (channels, size) = (self.config.channels, self.config.image_size);
         StepBatch {
             images: Tensor::from_data(TensorData::new(batch.images, [samples, channels, size, size]), self.device),
             targets: Tensor::from_data(TensorData::new(targets, [samples, classes]), self.device),
+            teacher_logits,
         }
     }
 

@@ -1,0 +1,350 @@
+//! Models, objectives and the training step: on every device at hand, against Burn's own parts and against themselves.
+#![recursion_limit = "256"]
+
+mod common;
+
+use burn::backend::read_sync;
+use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
+use burn::optim::{AdamWConfig as BurnAdamWConfig, GradientsParams};
+use burn::tensor::{Device, Tensor, TensorData};
+use common::devices;
+use potstill_core::data::{Dataset, Digits, Normalisation, Split, assemble, epoch_order};
+use potstill_core::model::init::WeightInit;
+use potstill_core::model::{Pool, VisionTransformer, VitConfig, zoo};
+use potstill_core::objective::{LogitDistillation, Normalisation as KlNormalisation, Objective};
+use potstill_core::train::{AdamW, AdamWConfig, StepBatch, training_step};
+use potstill_core::weights;
+
+fn tiny() -> VitConfig {
+    VitConfig {
+        image_size: 28,
+        patch_size: 7,
+        channels: 1,
+        classes: 10,
+        width: 16,
+        depth: 2,
+        heads: 2,
+        mlp_ratio: 2.0,
+        pool: Pool::Mean,
+        class_token: false,
+        distillation_token: false,
+        drop_path: 0.0,
+        layer_norm_eps: 1e-6,
+        init: WeightInit::Xavier,
+    }
+}
+
+fn deit_like() -> VitConfig {
+    VitConfig {
+        pool: Pool::Class,
+        class_token: true,
+        distillation_token: true,
+        init: WeightInit::TruncatedNormal,
+        channels: 3,
+        patch_size: 14,
+        drop_path: 0.1,
+        ..tiny()
+    }
+}
+
+fn batch(step: u64, samples: usize, device: &Device) -> StepBatch {
+    let digits = Digits::new(Split::Train, 512);
+    let order = epoch_order(digits.len(), 0, 0);
+    let start = step as usize * samples % (digits.len() - samples);
+    let indices = &order[start..start + samples];
+    let batch = assemble(&digits, indices, None, 0, 0, &Normalisation::mnist()).expect("valid indices");
+    let mut targets = vec![0.0_f32; samples * 10];
+    for (row, label) in batch.labels.iter().enumerate() {
+        targets[row * 10 + *label as usize] = 1.0;
+    }
+    StepBatch {
+        images: Tensor::from_data(TensorData::new(batch.images, [samples, 1, 28, 28]), device),
+        targets: Tensor::from_data(TensorData::new(targets, [samples, 10]), device),
+        teacher_logits: None,
+    }
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter().collect()
+}
+
+/// The losses of some steps of distillation of a tiny student from a tiny, untrained teacher.
+fn losses(device: &Device, steps: u64) -> Vec<f32> {
+    let teacher = VitConfig { depth: 3, ..tiny() }.init(1, device).expect("a valid model");
+    let mut student = tiny().init(2, &device.clone().autodiff()).expect("a valid model");
+    let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
+    let objective = Objective::Kd(LogitDistillation::default());
+    let mut losses = Vec::new();
+    for step in 0..steps {
+        let (next, report) =
+            training_step(student, Some(&teacher), &mut optimiser, &objective, batch(step, 16, device), None, 2e-3);
+        student = next;
+        assert_eq!(report.names, ["labels", "logits"]);
+        losses.push(values(report.values)[0]);
+    }
+    losses
+}
+
+#[test]
+fn twenty_steps_of_distillation_agree_between_devices() {
+    let mut curves = devices().into_iter().map(|(name, device)| (name, losses(&device, 20)));
+    let (_, expected) = curves.next().expect("the CPU is always there");
+    assert!(expected[19] < expected[0], "the loss falls: {expected:?}");
+    for (name, curve) in curves {
+        for (step, (a, b)) in expected.iter().zip(&curve).enumerate() {
+            let error = (a - b).abs() / a.abs();
+            assert!(error < 1e-3, "{name}, step {step}: {a} and {b} differ by {error:e}");
+        }
+    }
+}
+
+#[test]
+fn logits_computed_before_teach_the_same() {
+    let device = Device::flex();
+    let teacher = VitConfig { depth: 3, ..tiny() }.init(1, &device).expect("a valid model");
+    let report = |teacher_logits: Option<Tensor<2>>, teacher: Option<&VisionTransformer>| {
+        let student = tiny().init(2, &device.clone().autodiff()).expect("a valid model");
+        let mut optimiser = AdamW::new(AdamWConfig::default());
+        let objective = Objective::Kd(LogitDistillation::default());
+        let batch = StepBatch { teacher_logits, ..batch(0, 16, &device) };
+        values(training_step(student, teacher, &mut optimiser, &objective, batch, None, 2e-3).1.values)
+    };
+    let logits = teacher.forward(batch(0, 16, &device).images, None).logits;
+    assert_eq!(report(Some(logits), None), report(None, Some(&teacher)));
+}
+
+#[test]
+fn the_same_run_twice_gives_the_same_bits_on_each_device() {
+    let bits = |device: &Device| losses(device, 5).into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    for (name, device) in devices() {
+        // Where matrix products are tuned, the first run settles which are used.
+        bits(&device);
+        assert_eq!(bits(&device), bits(&device), "{name}");
+    }
+}
+
+#[test]
+fn the_flat_optimiser_is_burns_adamw() {
+    let device = Device::flex().autodiff();
+    // A key's bias has no gradient but rounding noise, which a tiny ε would blow up to whole steps.
+    let config = AdamWConfig { weight_decay: 0.1, epsilon: 1e-4, ..AdamWConfig::default() };
+    let reference = |decay: f32| {
+        BurnAdamWConfig::new().with_beta_1(0.9).with_beta_2(0.999).with_epsilon(1e-4).with_weight_decay(decay)
+    };
+    let undecayed = ParamGroup::from_regex(r"bias|gamma|beta|pos_embed|cls_token|dist_token").expect("a valid pattern");
+    let mut theirs = tiny().init(3, &device).expect("a valid model");
+    let mut ours = theirs.clone();
+    let mut their_optimiser = reference(0.1).init().with_group(undecayed, reference(0.0).build(), None);
+    let mut our_optimiser = AdamW::new(config);
+    let objective = Objective::Labels { smoothing: 0.0 };
+    for step in 0..100 {
+        let loss = |model: &VisionTransformer| {
+            let batch = batch(step, 8, &Device::flex());
+            objective.loss(&model.forward(batch.images, None), None, batch.targets).total
+        };
+        let gradients = loss(&theirs).backward();
+        let gradients = GradientsParams::from_grads(gradients, &theirs);
+        theirs = their_optimiser.step(1e-3, theirs, gradients);
+        let gradients = loss(&ours).backward();
+        ours = our_optimiser.step(ours, gradients, 1e-3);
+    }
+    let read = |model: &VisionTransformer| read_sync(weights::read(model)).expect("readable");
+    let (theirs, ours) = (read(&theirs), read(&ours));
+    for (a, b) in theirs.iter().zip(&ours) {
+        assert_eq!(a.name, b.name);
+        let error = a.values.iter().zip(&b.values).fold(0.0_f32, |m, (x, y)| m.max((x - y).abs()));
+        assert!(error < 1e-5, "{}: {error:e}", a.name);
+    }
+}
+
+#[test]
+fn clipping_bounds_the_step_by_the_global_norm() {
+    // With β₁ = 0 and a huge ε, AdamW moves by lr · g / ε: the move shows the gradient that was used.
+    let device = Device::flex().autodiff();
+    let model = tiny().init(4, &device).expect("a valid model");
+    let moved = |clip_norm: Option<f64>| {
+        let config = AdamWConfig { beta_1: 0.0, epsilon: 1e6, weight_decay: 0.0, clip_norm, ..AdamWConfig::default() };
+        let batch = batch(0, 8, &Device::flex());
+        let objective = Objective::Labels { smoothing: 0.0 };
+        let loss = objective.loss(&model.forward(batch.images, None), None, batch.targets).total;
+        let stepped = AdamW::new(config).step(model.clone(), loss.backward(), 1e6);
+        let before = read_sync(weights::read(&model)).expect("readable");
+        let after = read_sync(weights::read(&stepped)).expect("readable");
+        let square = |(a, b): (&weights::NamedTensor, &weights::NamedTensor)| -> f64 {
+            a.values.iter().zip(&b.values).map(|(x, y)| f64::from(x - y).powi(2)).sum()
+        };
+        before.iter().zip(&after).map(square).sum::<f64>().sqrt()
+    };
+    let free = moved(None);
+    assert!(free > 0.1, "the gradient's norm is {free}");
+    let limit = free / 4.0;
+    assert!((moved(Some(limit)) / limit - 1.0).abs() < 1e-2);
+    assert!((moved(Some(free * 4.0)) / free - 1.0).abs() < 1e-2, "a small gradient is left alone");
+}
+
+#[test]
+fn every_parameter_of_every_model_gets_a_finite_gradient() {
+    struct Check<'a>(&'a burn::tensor::Gradients, usize);
+    impl ModuleVisitor for Check<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = param.val().grad(self.0).unwrap_or_else(|| panic!("parameter {} has no gradient", self.1));
+            let gradient = values(gradient);
+            assert!(gradient.iter().all(|g| g.is_finite()), "parameter {}", self.1);
+            assert!(gradient.iter().any(|g| *g != 0.0), "parameter {} gets only zeros", self.1);
+            self.1 += 1;
+        }
+    }
+    let named = zoo::MODELS.iter().map(|(name, _)| zoo::vit(name).expect("a listed model"));
+    for config in named.chain([tiny(), deit_like()]) {
+        let device = Device::flex().autodiff();
+        let model = config.init(5, &device).expect("a valid model");
+        assert_eq!(model.num_params() as u64, config.parameters(), "{config:?}");
+        let shape = [4, config.channels, config.image_size, config.image_size];
+        let pixels = (0..shape.iter().product()).map(|i| (0.37 * i as f32).sin()).collect::<Vec<_>>();
+        let images = Tensor::from_data(TensorData::new(pixels, shape), &Device::flex());
+        let trace = model.forward(images, None);
+        assert_eq!(trace.logits.dims(), [4, config.classes]);
+        assert_eq!(trace.distillation_logits.is_some(), config.distillation_token);
+        let mut sum = trace.logits.powi_scalar(2).sum();
+        if let Some(logits) = trace.distillation_logits {
+            sum = sum + logits.powi_scalar(2).sum();
+        }
+        let gradients = sum.backward();
+        let mut check = Check(&gradients, 0);
+        model.visit(&mut check);
+    }
+}
+
+#[test]
+fn dropped_branches_scale_what_is_kept_and_repeat() {
+    let config = VitConfig { drop_path: 0.5, depth: 4, ..tiny() };
+    let device = Device::flex();
+    let model = config.init(6, &device).expect("a valid model");
+    let images = batch(0, 8, &device).images;
+    let forward = |step: u64| {
+        let drop = model.draw_drop_path(9, step, 8, &device).expect("the model drops");
+        values(model.forward(images.clone(), Some(&drop)).logits)
+    };
+    assert_eq!(forward(0), forward(0));
+    assert_ne!(forward(0), forward(1));
+    assert_ne!(forward(0), values(model.forward(images.clone(), None).logits));
+    assert!(tiny().init(6, &device).expect("a valid model").draw_drop_path(9, 0, 8, &device).is_none());
+}
+
+#[test]
+fn the_terms_of_distillation_are_the_published_numbers() {
+    // Logits and targets of the golden numbers: v_i = amp · sin(a i + b).
+    let wave = |a: f64, b: f64, amp: f64| {
+        let values = (0..20).map(|i| (amp * (a * f64::from(i) + b).sin()) as f32).collect::<Vec<_>>();
+        Tensor::<2>::from_data(TensorData::new(values, [4, 5]), &Device::flex())
+    };
+    let trace = |logits: Tensor<2>| potstill_core::model::Trace { logits, distillation_logits: None };
+    let mut targets = vec![0.0_f32; 20];
+    for (row, label) in [0, 2, 1, 4].into_iter().enumerate() {
+        targets[5 * row + label] = 1.0;
+    }
+    let targets = Tensor::<2>::from_data(TensorData::new(targets, [4, 5]), &Device::flex());
+    let (student, teacher) = (trace(wave(0.7, 0.3, 2.0)), trace(wave(1.1, -0.4, 3.0)));
+    let close = |name: &str, found: f32, expected: f64| {
+        assert!((f64::from(found) / expected - 1.0).abs() < 1e-6, "{name}: {found}, expected {expected}");
+    };
+    let (ce, smoothed) = (1.630_210_565_2, 1.681_389_752_7);
+    for (normalisation, tau, kl) in [
+        (KlNormalisation::Batchmean, 1.0, 0.973_908_025_5),
+        (KlNormalisation::Batchmean, 2.0, 1.622_301_578_0),
+        (KlNormalisation::Batchmean, 3.0, 1.918_616_318_6),
+        (KlNormalisation::Numel, 1.0, 0.194_781_605_1),
+        (KlNormalisation::Numel, 2.0, 0.324_460_315_6),
+        (KlNormalisation::Numel, 3.0, 0.383_723_263_7),
+    ] {
+        for (smoothing, labels) in [(0.0, ce), (0.1, smoothed)] {
+            let kd = LogitDistillation { alpha: 0.3, temperature: tau, normalisation, smoothing };
+            let loss = Objective::Kd(kd).loss(&student, Some(&teacher), targets.clone());
+            let [first, second] = &loss.terms[..] else { panic!("two terms") };
+            close("labels", values(first.value.clone())[0], labels);
+            close("logits", values(second.value.clone())[0], kl);
+            close("total", values(loss.total)[0], 0.7 * labels + 0.3 * kl);
+        }
+    }
+    let labels = Objective::Labels { smoothing: 0.1 }.loss(&student, None, targets);
+    close("labels alone", values(labels.total)[0], smoothed);
+}
+
+#[test]
+fn weights_go_out_and_in_unchanged_under_timms_names() {
+    let device = Device::flex();
+    let config = deit_like();
+    let model = config.init(7, &device).expect("a valid model");
+    let tensors = read_sync(weights::read(&model)).expect("readable");
+    let shape = |name: &str| tensors.iter().find(|t| t.name == name).map(|t| t.shape.clone());
+    assert_eq!(shape("cls_token"), Some(vec![1, 1, 16]));
+    assert_eq!(shape("dist_token"), Some(vec![1, 1, 16]));
+    assert_eq!(shape("pos_embed"), Some(vec![1, 6, 16]));
+    assert_eq!(shape("patch_embed.proj.weight"), Some(vec![16, 3, 14, 14]));
+    assert_eq!(shape("blocks.1.norm1.weight"), Some(vec![16]));
+    assert_eq!(shape("blocks.1.attn.qkv.weight"), Some(vec![48, 16]));
+    assert_eq!(shape("blocks.0.mlp.fc2.weight"), Some(vec![16, 32]));
+    assert_eq!(shape("norm.bias"), Some(vec![16]));
+    assert_eq!(shape("head_dist.weight"), Some(vec![10, 16]));
+    let bytes = weights::to_safetensors(&tensors, [("key".to_owned(), "value".to_owned())].into()).expect("serialises");
+    let (read_back, metadata) = weights::from_safetensors(&bytes).expect("reads back");
+    assert_eq!(metadata["key"], "value");
+    let other = config.init(8, &device).expect("a valid model");
+    let loaded = weights::assign(other, read_back).expect("fits");
+    assert_eq!(read_sync(weights::read(&loaded)).expect("readable"), tensors);
+    let images = Tensor::<4>::ones([2, 3, 28, 28], &device);
+    let logits = |model: &VisionTransformer| values(model.forward(images.clone(), None).logits);
+    assert_eq!(logits(&loaded), logits(&model));
+}
+
+#[test]
+fn weights_that_do_not_fit_are_listed() {
+    let device = Device::flex();
+    let mut tensors = read_sync(weights::read(&tiny().init(0, &device).expect("valid"))).expect("readable");
+    tensors.retain(|t| t.name != "head.bias");
+    tensors[0].name = "stranger".into();
+    let last = tensors.len() - 1;
+    tensors[last].shape.reverse();
+    tensors[last].shape.push(1);
+    let error = weights::assign(tiny().init(1, &device).expect("valid"), tensors).expect_err("does not fit");
+    let text = error.to_string();
+    for part in ["head.bias", "is missing", "stranger", "has no place", "the model needs"] {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+}
+
+#[test]
+fn broken_safetensors_are_errors() {
+    let tensors = read_sync(weights::read(&tiny().init(0, &Device::flex()).expect("valid"))).expect("readable");
+    let good = weights::to_safetensors(&tensors, Default::default()).expect("serialises");
+    for length in (0..good.len()).step_by(good.len() / 97) {
+        assert!(weights::from_safetensors(&good[..length]).is_err(), "{length} bytes of {}", good.len());
+    }
+    let mut lying = good.clone();
+    lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert!(weights::from_safetensors(&lying).is_err());
+    // Any single byte of the header may be wrong: that is an error or another reading, never a panic.
+    for index in 0..2_000 {
+        let mut mutated = good.clone();
+        mutated[index] ^= 1 << (index % 8);
+        let _ = weights::from_safetensors(&mutated);
+    }
+}
+
+#[test]
+fn a_configuration_that_describes_no_network_is_refused() {
+    let cases = [
+        (VitConfig { heads: 3, ..tiny() }, "heads"),
+        (VitConfig { patch_size: 5, ..tiny() }, "patch_size"),
+        (VitConfig { depth: 0, ..tiny() }, "depth"),
+        (VitConfig { width: 1 << 20, ..tiny() }, "width"),
+        (VitConfig { mlp_ratio: f64::NAN, ..tiny() }, "mlp_ratio"),
+        (VitConfig { drop_path: 1.0, ..tiny() }, "drop_path"),
+        (VitConfig { pool: Pool::Class, ..tiny() }, "class_token"),
+        (VitConfig { classes: 0, ..tiny() }, "classes"),
+    ];
+    for (config, part) in cases {
+        let error = config.init(0, &Device::flex()).expect_err(part).to_string();
+        assert!(error.contains(part), "{part:?} is not in {error:?}");
+    }
+}
