@@ -10,7 +10,7 @@ use burn::backend::read_sync;
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{adapter, devices};
-use potstill_core::kernel::{attention, cross_entropy, distillation_loss, selftest};
+use potstill_core::kernel::{attention, cross_entropy, distillation_loss, gelu, layer_norm, portable, selftest};
 
 // ---- Numbers
 
@@ -220,6 +220,171 @@ fn attention_stays_finite_at_large_scores() {
     for (name, device) in devices() {
         let found = evaluate(&device, &input, shape, |qkv| attention(qkv, 0.25));
         assert!(found.iter().flatten().all(|x| x.is_finite()), "{name}");
+    }
+}
+
+#[test]
+fn attention_agrees_with_the_portable_definition() {
+    // Below, at and above one register, one tile of rows and one block of queries.
+    let device = Device::flex();
+    for [batch, tokens, heads, head_size] in
+        [[1, 1, 1, 1], [2, 5, 3, 7], [3, 16, 4, 16], [2, 33, 2, 24], [5, 65, 2, 9], [2, 197, 3, 64], [1, 50, 1, 130]]
+    {
+        let shape = [batch, tokens, 3, heads, head_size];
+        let qkv = tensor(&wave(shape.iter().product(), 0.37, 0.1, 1.5), shape, &device);
+        let scale = (head_size as f32).powf(-0.5);
+        let (out, lse) = portable::attention(qkv.clone(), scale);
+        let d_out = tensor(&wave(out.shape().num_elements(), 0.9, 0.2, 1.0), out.dims(), &device);
+        let expected = values(portable::attention_backward(qkv.clone(), out.clone(), lse, d_out.clone(), scale));
+        let tracked = Tensor::from_inner(qkv).require_grad();
+        let found = attention(tracked.clone(), scale);
+        let forward = error(&values(found.clone()), &values(out));
+        let gradients = (found * Tensor::from_inner(d_out)).sum().backward();
+        let backward = error(&values(tracked.grad(&gradients).expect("a gradient")), &expected);
+        assert!(forward <= 2e-6, "{shape:?}: forward differs by {forward:e}");
+        // A single token's scores have no gradient but rounding.
+        assert!(tokens == 1 || backward <= 1e-5, "{shape:?}: gradient differs by {backward:e}");
+    }
+}
+
+// ---- Layer norm
+
+fn composed_layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<D> {
+    let last = D - 1;
+    let centred = x.clone() - x.mean_dim(last);
+    let variance = (centred.clone() * centred.clone()).mean_dim(last);
+    let normal = centred / (variance + eps).sqrt();
+    normal * gamma.unsqueeze() + beta.unsqueeze()
+}
+
+/// Output and gradients of `x`, `gamma` and `beta`.
+fn evaluate_norm(
+    device: &Device,
+    x: &[f32],
+    shape: [usize; 3],
+    run: impl Fn(Tensor<3>, Tensor<1>, Tensor<1>) -> Tensor<3>,
+) -> [Vec<f32>; 4] {
+    let device = &device.clone().autodiff();
+    let columns = shape[2];
+    let x = tensor(x, shape, device).require_grad();
+    let gamma = (tensor(&wave(columns, 1.3, 0.7, 0.5), [columns], device) + 1.0).detach().require_grad();
+    let beta = tensor(&wave(columns, 0.6, 0.1, 0.5), [columns], device).require_grad();
+    let y = run(x.clone(), gamma.clone(), beta.clone());
+    let weights = tensor(&wave(shape.iter().product(), 0.9, 0.2, 1.0), shape, device);
+    let gradients = (y.clone() * weights).sum().backward();
+    let of = |tensor: Tensor<1>| values(tensor.grad(&gradients).expect("a gradient"));
+    [values(y), values(x.grad(&gradients).expect("a gradient")), of(gamma), of(beta)]
+}
+
+#[test]
+fn layer_norm_matches_its_definition() {
+    for (name, device) in devices() {
+        for shape in [[1, 1, 2], [2, 3, 7], [3, 17, 64], [2, 65, 192], [1, 5, 1000], [70, 16, 33]] {
+            let x = wave(shape.iter().product(), 0.37, 0.1, 1.5);
+            let found = evaluate_norm(&device, &x, shape, |x, gamma, beta| layer_norm(x, gamma, beta, 1e-5));
+            let expected =
+                evaluate_norm(&Device::flex(), &x, shape, |x, gamma, beta| composed_layer_norm(x, gamma, beta, 1e-5));
+            let plain = &Device::flex();
+            let gamma = tensor(&wave(shape[2], 1.3, 0.7, 0.5), [shape[2]], plain) + 1.0;
+            let dy = tensor(&wave(x.len(), 0.9, 0.2, 1.0), shape, plain);
+            let (dx, d_gamma, d_beta) = portable::layer_norm_backward(tensor(&x, shape, plain), gamma, dy, 1e-5);
+            let portable = [expected[0].clone(), values(dx), values(d_gamma), values(d_beta)];
+            for (index, what) in ["output", "dx", "dgamma", "dbeta"].into_iter().enumerate() {
+                // Rows of two are ±1 whatever x is: their gradient is rounding.
+                if shape[2] == 2 && what == "dx" {
+                    continue;
+                }
+                for oracle in [&expected, &portable] {
+                    let error = error(&found[index], &oracle[index]);
+                    assert!(error <= 2e-5, "{name} {shape:?}: {what} differs by {error:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn layer_norm_gradient_agrees_with_central_differences() {
+    let shape = [1, 3, 11];
+    let x = wave(33, 0.37, 0.1, 1.5);
+    let weights = wide(wave(33, 0.9, 0.2, 1.0));
+    let gamma: Vec<f64> = wide(wave(11, 1.3, 0.7, 0.5)).iter().map(|x| x + 1.0).collect();
+    let expected = differences(&x, |x| {
+        let mut sum = 0.0;
+        for (x, weights) in x.chunks(11).zip(weights.chunks(11)) {
+            let mean = x.iter().sum::<f64>() / 11.0;
+            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 11.0;
+            for c in 0..11 {
+                sum += weights[c] * gamma[c] * (x[c] - mean) / (variance + 1e-5).sqrt();
+            }
+        }
+        sum
+    });
+    for (name, device) in devices() {
+        let found = evaluate_norm(&device, &x, shape, |x, gamma, beta| layer_norm(x, gamma, beta, 1e-5));
+        let error = error(&found[1], &expected);
+        assert!(error <= 1e-5, "{name}: {error:e}");
+    }
+}
+
+#[test]
+fn layer_norm_keeps_a_fault_in_its_row() {
+    let shape = [1, 70, 24];
+    let clean = wave(70 * 24, 0.37, 0.1, 1.5);
+    for fault in [f32::NAN, f32::INFINITY] {
+        let mut faulty = clean.clone();
+        faulty[65 * 24 + 3] = fault;
+        for (name, device) in devices() {
+            let run = |x: &[f32]| evaluate_norm(&device, x, shape, |x, gamma, beta| layer_norm(x, gamma, beta, 1e-5));
+            let (found, expected) = (run(&faulty), run(&clean));
+            for part in 0..2 {
+                for (i, (x, y)) in found[part].iter().zip(&expected[part]).enumerate() {
+                    assert!(if i / 24 == 65 { x.is_nan() } else { x == y }, "{name}: {i} of {part} is {x}");
+                }
+            }
+        }
+    }
+}
+
+// ---- GELU
+
+/// `x Φ(x)` and its derivative.
+fn plain_gelu(x: f64) -> [f64; 2] {
+    let cdf = 0.5 * libm::erfc(-x / 2f64.sqrt());
+    let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    [x * cdf, cdf + x * density]
+}
+
+#[test]
+fn gelu_matches_its_definition() {
+    let mut input: Vec<f32> = (-40_000..=40_000).map(|i| i as f32 / 2_000.0).collect();
+    input.extend([0.0, -0.0, 1e-30, -1e-30, 1e30, 50.0, -50.0]);
+    for (name, device) in devices() {
+        // Burn's own operation is used on adapters.
+        let limit = if name == "flex" { 2e-7 } else { 5e-6 };
+        let device = device.autodiff();
+        let x = tensor(&input, [input.len()], &device).require_grad();
+        let y = gelu(x.clone());
+        let gradients = y.clone().sum().backward();
+        let found = [values(y), values(x.grad(&gradients).expect("a gradient"))];
+        let mut worst = [0.0_f64; 2];
+        for (i, x) in input.iter().enumerate() {
+            for (part, expected) in plain_gelu(f64::from(*x)).into_iter().enumerate() {
+                let difference = (f64::from(found[part][i]) - expected).abs() / expected.abs().max(1.0);
+                assert!(difference <= limit, "{name}, {part}: {} at {x}, not {expected}", found[part][i]);
+                worst[part] = worst[part].max(difference);
+            }
+        }
+        println!("gelu on {name}: within {:e}, derivative within {:e}", worst[0], worst[1]);
+    }
+}
+
+#[test]
+fn gelu_of_a_fault_is_a_fault() {
+    for (name, device) in devices() {
+        let found = evaluate(&device, &[f32::NAN, 1.0, f32::INFINITY], [3], gelu);
+        assert!(found[0][0].is_nan() && found[1][0].is_nan(), "{name}: {found:?}");
+        assert!(found[0][1].is_finite() && found[0][2] == f32::INFINITY, "{name}: {found:?}");
     }
 }
 
@@ -499,7 +664,17 @@ fn the_same_inputs_give_the_same_bits() {
                 distillation_loss(student, teacher, tensor(&distributions(9, 700), [9, 700], &device), 2.0, 0.1)
             });
             let attended = evaluate(&device, &input, shape, |qkv| attention(qkv, 0.25));
-            losses.into_iter().chain(attended).flatten().map(f32::to_bits).collect::<Vec<_>>()
+            let normal =
+                evaluate_norm(&device, &logits, [3, 3, 700], |x, gamma, beta| layer_norm(x, gamma, beta, 1e-6));
+            let activated = evaluate(&device, &logits, [9, 700], gelu);
+            losses
+                .into_iter()
+                .chain(attended)
+                .chain(normal)
+                .chain(activated)
+                .flatten()
+                .map(f32::to_bits)
+                .collect::<Vec<_>>()
         };
         assert_eq!(bits(), bits(), "{name}");
     }

@@ -1,8 +1,8 @@
 //! The extension of Burn's backends by Potstill's operations.
 //!
 //! Why a trait: Burn dispatches a tensor to its backend at run time, and this is the one place where an operation can
-//! differ by backend. It stays thin: each default body is the portable definition, which Flex takes as it is; the cubecl
-//! backend launches WGSL where it can; the autodiff backend adds the hand-written backward pass. The generated
+//! differ by backend. It stays thin: each default body is the portable definition; Flex has loops of its own where they are
+//! faster; the cubecl backend launches WGSL where it can; the autodiff backend adds the hand-written backward pass. The generated
 //! implementation for `Fusion` runs the operation as one opaque step of the lazy stream, so each operation states the
 //! shapes of its outputs without running.
 //!
@@ -14,7 +14,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
-use super::{attention, distillation_loss};
+use super::{attention, attention_cpu, distillation_loss, gelu, layer_norm};
 
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
 pub trait KernelBackend: Backend {
@@ -83,9 +83,83 @@ pub trait KernelBackend: Backend {
     ) -> FloatTensor<Self> {
         distillation_loss::portable_cross_entropy_backward::<Self>(student, targets, d_rows, smoothing)
     }
+
+    /// `x Φ(x)`. (Burn's own operation is called `gelu`.) Element-wise, so a lazy stream merges the portable definition.
+    #[fusion(default)]
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::portable_forward::<Self>(x)
+    }
+
+    /// The gradient of `x`, from that of the output.
+    #[fusion(default)]
+    fn exact_gelu_backward(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::portable_backward::<Self>(x, dy)
+    }
+
+    /// `[.., C]`, `[C]` and `[C]` to `[.., C]`. (Burn's own operation is called `layer_norm`.)
+    #[fusion(default)]
+    fn row_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f32,
+    ) -> FloatTensor<Self> {
+        layer_norm::portable_forward::<Self>(x, gamma, beta, eps)
+    }
+
+    /// The gradients of `x`, `gamma` and `beta`.
+    #[fusion(default)]
+    fn row_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        eps: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        layer_norm::portable_backward::<Self>(x, gamma, dy, eps)
+    }
 }
 
-impl KernelBackend for Flex {}
+impl KernelBackend for Flex {
+    fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention_cpu::forward(qkv, scale)
+    }
+
+    fn attention_backward(
+        qkv: FloatTensor<Self>,
+        out: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        d_out: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        attention_cpu::backward(qkv, out, lse, d_out, scale)
+    }
+
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::flex_forward(x)
+    }
+
+    fn exact_gelu_backward(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::flex_backward(x, dy)
+    }
+
+    fn row_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f32,
+    ) -> FloatTensor<Self> {
+        layer_norm::flex_forward(x, gamma, beta, eps)
+    }
+
+    fn row_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        eps: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        layer_norm::flex_backward(x, gamma, dy, eps)
+    }
+}
 
 impl KernelBackend for CubeBackend {
     fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
@@ -154,5 +228,18 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
 
     fn cross_entropy(student: FloatTensor<Self>, targets: FloatTensor<Self>, smoothing: f32) -> FloatTensor<Self> {
         distillation_loss::tracked_cross_entropy::<B, C>(student, targets, smoothing)
+    }
+
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::tracked::<B, C>(x)
+    }
+
+    fn row_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f32,
+    ) -> FloatTensor<Self> {
+        layer_norm::tracked::<B, C>(x, gamma, beta, eps)
     }
 }

@@ -9,10 +9,12 @@
 //! | [`attention`](fn@attention) | `[B, N, 3, H, D]` to `[B, N, H, D]` | output, log-sum-exp `[B, H, N]` |
 //! | [`distillation_loss`](fn@distillation_loss) | `[B, C]` three times to `[B, 2]` | nothing |
 //! | [`cross_entropy`] | `[B, C]` twice to `[B]` | nothing |
+//! | [`layer_norm`](fn@layer_norm) | `[.., C]`, `[C]` twice to `[.., C]` | nothing |
+//! | [`gelu`](fn@gelu) | any, to the same | nothing |
 //!
 //! Invariants
-//! * The portable definition is the meaning: the CPU path, the path of every runtime that does not compile WGSL, and the
-//!   oracle of the tests.
+//! * The portable definition is the meaning: the path of every runtime that does not compile WGSL, of elements that are no
+//!   `f32`, and the oracle of the tests ([`portable`]). The CPU has loops of its own where they are faster.
 //! * No float atomics and no subgroups: every sum has one owner and one order, so the same inputs give the same bits on
 //!   the same device.
 //! * At most 256 invocations and 16 KiB of workgroup memory a group and 7 storage buffers a pass: the least that WebGPU
@@ -20,14 +22,57 @@
 //! * Elements are `f32`; other types take the portable definition.
 
 mod attention;
+mod attention_cpu;
 mod backend;
+mod cpu;
 mod distillation_loss;
+mod gelu;
 mod launch;
+mod layer_norm;
 mod selftest;
 
 pub use attention::attention;
 pub use distillation_loss::{cross_entropy, distillation_loss};
+pub use gelu::gelu;
+pub use layer_norm::layer_norm;
 pub use selftest::{Check, selftest};
+
+/// The portable definitions on their own, under Burn's gradients: what every fast path is held against.
+pub mod portable {
+    use burn::backend::Dispatch;
+    use burn::tensor::Tensor;
+
+    /// The output `[B, N, H, D]` and the log-sum-exps `[B, H, N]` of [`attention`](fn@super::attention).
+    pub fn attention(qkv: Tensor<5>, scale: f32) -> (Tensor<4>, Tensor<3>) {
+        let (out, lse) = super::attention::portable_forward::<Dispatch>(qkv.into_dispatch(), scale);
+        (Tensor::from_dispatch(out), Tensor::from_dispatch(lse))
+    }
+
+    /// The gradient of `qkv`.
+    pub fn attention_backward(
+        qkv: Tensor<5>,
+        out: Tensor<4>,
+        lse: Tensor<3>,
+        d_out: Tensor<4>,
+        scale: f32,
+    ) -> Tensor<5> {
+        let (qkv, out) = (qkv.into_dispatch(), out.into_dispatch());
+        let (lse, d_out) = (lse.into_dispatch(), d_out.into_dispatch());
+        Tensor::from_dispatch(super::attention::portable_backward::<Dispatch>(qkv, out, lse, d_out, scale))
+    }
+
+    /// The gradients of `x`, `gamma` and `beta` of [`layer_norm`](fn@super::layer_norm).
+    pub fn layer_norm_backward<const D: usize>(
+        x: Tensor<D>,
+        gamma: Tensor<1>,
+        dy: Tensor<D>,
+        eps: f32,
+    ) -> (Tensor<D>, Tensor<1>, Tensor<1>) {
+        let (x, gamma, dy) = (x.into_dispatch(), gamma.into_dispatch(), dy.into_dispatch());
+        let (dx, d_gamma, d_beta) = super::layer_norm::portable_backward::<Dispatch>(x, gamma, dy, eps);
+        (Tensor::from_dispatch(dx), Tensor::from_dispatch(d_gamma), Tensor::from_dispatch(d_beta))
+    }
+}
 
 /// One finished WGSL text, as some device compiles it.
 #[derive(Clone, Debug)]

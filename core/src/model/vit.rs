@@ -8,7 +8,6 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear};
-use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -188,6 +187,7 @@ impl VitConfig {
             head: head("head", self, &draw),
             head_dist: self.distillation_token.then(|| head("head_dist", self, &draw)),
             drop_path: self.drop_path,
+            layer_norm_eps: self.layer_norm_eps,
         })
     }
 }
@@ -215,6 +215,7 @@ pub struct VisionTransformer {
     head: Linear,
     head_dist: Option<Linear>,
     drop_path: f64,
+    layer_norm_eps: f64,
 }
 
 impl VisionTransformer {
@@ -235,23 +236,23 @@ impl VisionTransformer {
             x = block.forward(x, drop.map(|drop| drop.scales(index)));
         }
         let tokens = x.dims()[1];
-        let normalise = |x: Tensor<3>| match &self.norm {
-            Some(norm) => norm.forward(x),
-            None => x,
-        };
         if let Some(fc_norm) = &self.fc_norm {
             let patches =
                 if prefix_tokens == 0 { x.clone() } else { x.clone().narrow(1, prefix_tokens, tokens - prefix_tokens) };
-            let pooled = fc_norm.forward(patches.mean_dim(1).squeeze_dim::<2>(1));
+            let pooled = normalise(fc_norm, patches.mean_dim(1).squeeze_dim::<2>(1), self.layer_norm_eps);
             // The distillation token follows the class token, where there is one.
             let distillation_logits = self.head_dist.as_ref().map(|head| {
                 let token = x.narrow(1, prefix_tokens - 1, 1).squeeze_dim::<2>(1);
-                head.forward(fc_norm.forward(token))
+                head.forward(normalise(fc_norm, token, self.layer_norm_eps))
             });
             return Trace { logits: self.head.forward(pooled), distillation_logits };
         }
         // Only the tokens that a head reads are normalised: LayerNorm works token by token.
-        let read = normalise(x.narrow(1, 0, prefix_tokens));
+        let read = x.narrow(1, 0, prefix_tokens);
+        let read = match &self.norm {
+            Some(norm) => normalise(norm, read, self.layer_norm_eps),
+            None => read,
+        };
         let token = |index: usize| read.clone().narrow(1, index, 1).squeeze_dim::<2>(1);
         Trace {
             logits: self.head.forward(token(0)),
@@ -351,6 +352,7 @@ struct Block {
     attn: Attention,
     norm2: LayerNorm,
     mlp: Mlp,
+    eps: f64,
 }
 
 impl Block {
@@ -370,6 +372,7 @@ impl Block {
             },
             norm2: layer_norm(config, draw.device()),
             mlp: Mlp { fc1: linear("mlp.fc1", d, h, h), fc2: linear("mlp.fc2", h, d, d) },
+            eps: config.layer_norm_eps,
         }
     }
 
@@ -383,9 +386,9 @@ impl Block {
             Some(scale) => branch * scale,
             None => branch,
         };
-        let attention = self.attn.forward(self.norm1.forward(x.clone()));
+        let attention = self.attn.forward(normalise(&self.norm1, x.clone(), self.eps));
         let x = x + scaled(attention, attention_scale);
-        let mlp = self.mlp.forward(self.norm2.forward(x.clone()));
+        let mlp = self.mlp.forward(normalise(&self.norm2, x.clone(), self.eps));
         x + scaled(mlp, mlp_scale)
     }
 }
@@ -418,12 +421,19 @@ struct Mlp {
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(gelu(self.fc1.forward(x)))
+        self.fc2.forward(kernel::gelu(self.fc1.forward(x)))
     }
 }
 
 fn layer_norm(config: &VitConfig, device: &Device) -> LayerNorm {
     LayerNormConfig::new(config.width).with_epsilon(config.layer_norm_eps).init(device)
+}
+
+// The parameters are Burn's, whose epsilon is private; the operation is ours.
+fn normalise<const D: usize>(norm: &LayerNorm, x: Tensor<D>, eps: f64) -> Tensor<D> {
+    let gamma = norm.gamma.val();
+    let beta = norm.beta.as_ref().map_or_else(|| gamma.zeros_like(), |beta| beta.val());
+    kernel::layer_norm(x, gamma, beta, eps as f32)
 }
 
 fn head(path: &str, config: &VitConfig, draw: &Initialiser) -> Linear {
