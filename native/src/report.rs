@@ -173,6 +173,8 @@ fn chart(
         .axis_style(INK)
         .x_desc(x_name)
         .x_labels(6)
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|value| if y.1 - y.0 < 5.0 { format!("{value:.1}") } else { format!("{value:.0}") })
         .label_style(("sans-serif", 13).into_font().color(&INK))
         .draw()?;
     // Names stand apart even where lines end at the same height.
