@@ -14,7 +14,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
-use super::{attention, attention_cpu, distillation_loss, gelu, layer_norm};
+use super::adamw::{self, AdamWNumbers};
+use super::{attention, attention_cpu, distillation_loss, gelu, layer_norm, linear};
 
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
 pub trait KernelBackend: Backend {
@@ -117,9 +118,82 @@ pub trait KernelBackend: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         layer_norm::portable_backward::<Self>(x, gamma, dy, eps)
     }
+
+    /// `[.., K]`, `[K, M]` and `[M]` to `[.., M]`. (Burn's own operation is called `linear`.)
+    #[fusion(default)]
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::portable_forward::<Self>(x, weight, bias)
+    }
+
+    /// The gradient of `x`.
+    #[fusion(default)]
+    fn affine_backward_x(weight: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::portable_backward_x::<Self>(weight, dy)
+    }
+
+    /// The gradients of `weight` and `bias`.
+    #[fusion(default)]
+    fn affine_backward_parameters(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        linear::portable_backward_parameters::<Self>(x, dy)
+    }
+
+    /// Parameters and moments after one step; the numbers are those of [`AdamWNumbers`].
+    #[fusion(default)]
+    #[allow(clippy::too_many_arguments)]
+    fn adamw_update(
+        parameters: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        decayed: FloatTensor<Self>,
+        beta_1: f32,
+        beta_2: f32,
+        epsilon: f32,
+        step_size: f32,
+        correction_2: f32,
+        decay: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay };
+        adamw::portable::<Self>(parameters, first, second, gradient, decayed, numbers)
+    }
 }
 
 impl KernelBackend for Flex {
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::flex_forward(x, weight, bias)
+    }
+
+    fn affine_backward_x(weight: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::flex_backward_x(weight, dy)
+    }
+
+    fn affine_backward_parameters(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        linear::flex_backward_parameters(x, dy)
+    }
+
+    fn adamw_update(
+        parameters: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        decayed: FloatTensor<Self>,
+        beta_1: f32,
+        beta_2: f32,
+        epsilon: f32,
+        step_size: f32,
+        correction_2: f32,
+        decay: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay };
+        adamw::flex(parameters, first, second, gradient, decayed, numbers)
+    }
+
     fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
         attention_cpu::forward(qkv, scale)
     }
@@ -241,5 +315,9 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         eps: f32,
     ) -> FloatTensor<Self> {
         layer_norm::tracked::<B, C>(x, gamma, beta, eps)
+    }
+
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        linear::tracked::<B, C>(x, weight, bias)
     }
 }

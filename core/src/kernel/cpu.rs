@@ -186,6 +186,10 @@ pub(super) fn product<L: Level>(
 }
 
 /// `R` rows and `W` registers of columns of [`product`], which stay in registers over the whole sum.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "indices with constant bounds are what the compiler unrolls into registers"
+)]
 #[inline(always)]
 fn tile<L: Level, const R: usize, const W: usize>(
     inner: usize,

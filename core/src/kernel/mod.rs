@@ -10,6 +10,8 @@
 //! | [`distillation_loss`](fn@distillation_loss) | `[B, C]` three times to `[B, 2]` | nothing |
 //! | [`cross_entropy`] | `[B, C]` twice to `[B]` | nothing |
 //! | [`layer_norm`](fn@layer_norm) | `[.., C]`, `[C]` twice to `[.., C]` | nothing |
+//! | [`linear`](fn@linear) | `[.., K]`, `[K, M]`, `[M]` to `[.., M]` | nothing |
+//! | [`adamw`](fn@adamw) | vectors | no gradient |
 //! | [`gelu`](fn@gelu) | any, to the same | nothing |
 //!
 //! Invariants
@@ -21,6 +23,7 @@
 //!   promises, so that a kernel that runs anywhere runs everywhere.
 //! * Elements are `f32`; other types take the portable definition.
 
+mod adamw;
 mod attention;
 mod attention_cpu;
 mod backend;
@@ -29,12 +32,15 @@ mod distillation_loss;
 mod gelu;
 mod launch;
 mod layer_norm;
+mod linear;
 mod selftest;
 
+pub use adamw::{AdamWNumbers, adamw};
 pub use attention::attention;
 pub use distillation_loss::{cross_entropy, distillation_loss};
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
+pub use linear::linear;
 pub use selftest::{Check, selftest};
 
 /// The portable definitions on their own, under Burn's gradients: what every fast path is held against.

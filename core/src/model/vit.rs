@@ -340,8 +340,7 @@ impl PatchEmbed {
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch * rows * columns, channels * p * p]);
         let weight = weight.reshape([d, channels * p * p]).transpose();
-        let bias = self.proj.bias.val().reshape([1, d]);
-        (patches.matmul(weight) + bias).reshape([batch, rows * columns, d])
+        kernel::linear(patches, weight, self.proj.bias.val()).reshape([batch, rows * columns, d])
     }
 }
 
@@ -405,10 +404,10 @@ impl Attention {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let head_size = width / self.heads;
-        let qkv = self.qkv.forward(x).reshape([batch, tokens, 3, self.heads, head_size]);
+        let qkv = project(&self.qkv, x).reshape([batch, tokens, 3, self.heads, head_size]);
         let scale = 1.0 / libm::sqrtf(head_size as f32);
         let mixed = kernel::attention(qkv, scale).reshape([batch, tokens, width]);
-        self.proj.forward(mixed)
+        project(&self.proj, mixed)
     }
 }
 
@@ -421,12 +420,19 @@ struct Mlp {
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(kernel::gelu(self.fc1.forward(x)))
+        project(&self.fc2, kernel::gelu(project(&self.fc1, x)))
     }
 }
 
 fn layer_norm(config: &VitConfig, device: &Device) -> LayerNorm {
     LayerNormConfig::new(config.width).with_epsilon(config.layer_norm_eps).init(device)
+}
+
+fn project<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
+    match &linear.bias {
+        Some(bias) => kernel::linear(x, linear.weight.val(), bias.val()),
+        None => linear.forward(x),
+    }
 }
 
 // The parameters are Burn's, whose epsilon is private; the operation is ours.

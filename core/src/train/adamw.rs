@@ -17,6 +17,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, ExecutionError, Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::{self, AdamWNumbers};
+
 /// The optimiser's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -71,8 +73,8 @@ struct State {
     parameters: Tensor<1>,
     first: Tensor<1>,
     second: Tensor<1>,
-    // 1 where decayed, 0 elsewhere; `None` without weight decay
-    decayed: Option<Tensor<1>>,
+    // 1 where decayed, 0 elsewhere
+    decayed: Tensor<1>,
 }
 
 struct Slot {
@@ -107,7 +109,7 @@ impl AdamW {
         let gradient = Tensor::cat(join.flat_gradients, 0);
         let state = match self.state.as_mut() {
             Some(state) => state,
-            None => self.state.insert(State::start(&self.config, join.slots, join.parameters, join.decayed)),
+            None => self.state.insert(State::start(join.slots, join.parameters, join.decayed)),
         };
         state.update(&self.config, gradient, lr);
         let mut offset = 0;
@@ -169,7 +171,7 @@ impl AdamW {
         if !recorded.is_empty() {
             return None;
         }
-        let mut state = State::start(&config, join.slots, join.parameters, join.decayed);
+        let mut state = State::start(join.slots, join.parameters, join.decayed);
         let device = state.parameters.device();
         let vector = |values: Vec<f32>| {
             let length = values.len();
@@ -183,19 +185,17 @@ impl AdamW {
 }
 
 impl State {
-    fn start(config: &AdamWConfig, layout: Vec<Slot>, parameters: Vec<Tensor<1>>, decayed: Vec<bool>) -> Self {
+    fn start(layout: Vec<Slot>, parameters: Vec<Tensor<1>>, decayed: Vec<bool>) -> Self {
         let parameters = Tensor::cat(parameters, 0);
         let device: Device = parameters.device();
         let zeros = parameters.zeros_like();
-        let decayed = (config.weight_decay > 0.0).then(|| {
-            let mask: Vec<f32> = layout
-                .iter()
-                .zip(decayed)
-                .flat_map(|(slot, decayed)| std::iter::repeat_n(f32::from(u8::from(decayed)), slot.length))
-                .collect();
-            let length = mask.len();
-            Tensor::from_data(TensorData::new(mask, [length]), &device)
-        });
+        let mask: Vec<f32> = layout
+            .iter()
+            .zip(decayed)
+            .flat_map(|(slot, decayed)| std::iter::repeat_n(f32::from(u8::from(decayed)), slot.length))
+            .collect();
+        let length = mask.len();
+        let decayed = Tensor::from_data(TensorData::new(mask, [length]), &device);
         Self { steps: 0, layout, parameters, first: zeros.clone(), second: zeros, decayed }
     }
 
@@ -205,21 +205,20 @@ impl State {
             Some(limit) => clip(gradient, limit),
             None => gradient,
         };
-        let (beta_1, beta_2) = (config.beta_1, config.beta_2);
         let correction = |beta: f64| 1.0 - libm::pow(beta, self.steps as f64);
-        let (correction_1, correction_2) = (correction(beta_1), correction(beta_2));
-        let square = gradient.clone() * gradient.clone();
-        self.first = self.first.clone().mul_scalar(beta_1) + gradient.mul_scalar(1.0 - beta_1);
-        self.second = self.second.clone().mul_scalar(beta_2) + square.mul_scalar(1.0 - beta_2);
-        let denominator = self.second.clone().div_scalar(correction_2).sqrt().add_scalar(config.epsilon);
-        let step = self.first.clone().div(denominator).mul_scalar(lr / correction_1);
-        let decay =
-            self.decayed.clone().map(|mask| self.parameters.clone() * mask.mul_scalar(lr * config.weight_decay));
-        let parameters = self.parameters.clone() - step;
-        self.parameters = match decay {
-            Some(decay) => parameters - decay,
-            None => parameters,
+        let numbers = AdamWNumbers {
+            beta_1: config.beta_1 as f32,
+            beta_2: config.beta_2 as f32,
+            epsilon: config.epsilon as f32,
+            step_size: (lr / correction(config.beta_1)) as f32,
+            correction_2: correction(config.beta_2) as f32,
+            decay: (lr * config.weight_decay) as f32,
         };
+        // Taken out and not shared, so that a moment can be updated in its own memory.
+        let first = std::mem::replace(&mut self.first, gradient.clone());
+        let second = std::mem::replace(&mut self.second, gradient.clone());
+        let state = [self.parameters.clone(), first, second];
+        [self.parameters, self.first, self.second] = kernel::adamw(state, gradient, self.decayed.clone(), numbers);
     }
 }
 
