@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use burn::tensor::{Device, DeviceKind, DeviceType, Tensor};
 
 /// The adapter of the tests: the software one where there is one, since it is the same everywhere; else any.
-pub fn adapter() -> Option<Device> {
+fn adapter() -> Option<Device> {
     static ADAPTER: OnceLock<Option<Device>> = OnceLock::new();
     let found = ADAPTER.get_or_init(|| {
         let opened = |kind| {
