@@ -23,7 +23,7 @@ pub struct Check {
     pub kernel: &'static str,
     /// Shape and options.
     pub case: String,
-    /// Largest difference from the portable definition on the CPU, relative to its largest value. NaN if either is.
+    /// Largest difference from the CPU path, relative to its largest value. NaN if either is.
     pub forward_error: f32,
     /// The same of the gradient of a weighted sum of the output.
     pub gradient_error: f32,
@@ -108,14 +108,14 @@ async fn check<const I: usize, const O: usize>(
     let detail = match passed || !detail.is_empty() {
         true => detail,
         false => format!(
-            "differs from the portable definition by {forward_error:e} (limit {FORWARD_TOLERANCE:e}), its gradient by \
+            "differs from the CPU path by {forward_error:e} (limit {FORWARD_TOLERANCE:e}), its gradient by \
              {gradient_error:e} (limit {GRADIENT_TOLERANCE:e})"
         ),
     };
     Check { kernel, case, forward_error, gradient_error, passed, detail }
 }
 
-/// Runs each kernel on `device` against its portable definition on the CPU, forward and backward, over a dozen shapes
+/// Runs each kernel on `device` against its CPU path, forward and backward, over a dozen shapes
 /// that reach every tiling. Takes well under a second on a GPU, beside the compilation of the shaders.
 pub async fn selftest(device: &Device) -> Vec<Check> {
     let mut checks = Vec::new();
