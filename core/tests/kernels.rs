@@ -82,6 +82,13 @@ fn composed_attention(qkv: Tensor<5>, scale: f32) -> Tensor<4> {
 }
 
 #[test]
+fn adapters_run_the_kernels_as_wgsl() {
+    for (name, device) in devices() {
+        assert_eq!(read_sync(potstill_core::kernel::runs_wgsl(&device)), name == "wgpu", "{name}");
+    }
+}
+
+#[test]
 fn attention_matches_its_definition() {
     let mut shapes = vec![[2, 17, 2, 1], [2, 17, 2, 48], [1, 37, 2, 128], [1, 9, 1, 130], [3, 1, 5, 3]];
     for tokens in [1, 5, 16, 17, 65, 197] {

@@ -15,10 +15,17 @@ use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
 use super::adamw::{self, AdamWNumbers};
-use super::{attention, attention_cpu, distillation_loss, gelu, layer_norm, linear};
+use super::{attention, attention_cpu, distillation_loss, gelu, launch, layer_norm, linear};
 
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
 pub trait KernelBackend: Backend {
+    /// Ones if this backend runs the kernels as WGSL, zeros if not, in the shape of `x`. A tensor, because that is what comes
+    /// back through every layer over a backend. Asked only of devices without gradients.
+    #[fusion(dtype = x, shape = x)]
+    fn wgsl_flag(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        filled_like::<Self>(x, 0.0)
+    }
+
     /// `[B, N, 3, H, D]` to the output `[B, N, H, D]` and the log-sum-exp of each row `[B, H, N]`.
     #[fusion(meta = attention::forward_specs)]
     fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
@@ -235,7 +242,16 @@ impl KernelBackend for Flex {
     }
 }
 
+fn filled_like<B: Backend>(x: FloatTensor<B>, value: f64) -> FloatTensor<B> {
+    B::float_add_scalar(B::float_mul_scalar(x, 0.0.into()), value.into())
+}
+
 impl KernelBackend for CubeBackend {
+    fn wgsl_flag(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let flag = if launch::runs_wgsl(&[&x]) { 1.0 } else { 0.0 };
+        filled_like::<Self>(x, flag)
+    }
+
     fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
         attention::wgsl_forward(qkv, scale)
     }

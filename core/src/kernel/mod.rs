@@ -1,8 +1,8 @@
 //! Operations with a WGSL fast path, a portable definition and a hand-written backward pass.
 //!
 //! Why they exist: composed of tensor operations, attention keeps `B H N N` probabilities for its backward pass and a
-//! distillation loss reads its logits a dozen times. Each operation here is one or two dispatches a direction, and keeps
-//! for the backward pass no more than one number a row.
+//! distillation loss reads its logits a dozen times. Each operation here is one or two dispatches a direction, and beside
+//! inputs and outputs keeps for the backward pass no more than one number a row.
 //!
 //! | operation | shapes | kept for backward |
 //! |---|---|---|
@@ -19,8 +19,8 @@
 //!   `f32`, and the oracle of the tests ([`portable`]). The CPU has loops of its own where they are faster.
 //! * No float atomics and no subgroups: every sum has one owner and one order, so the same inputs give the same bits on
 //!   the same device.
-//! * At most 256 invocations and 16 KiB of workgroup memory a group and 7 storage buffers a pass: the least that WebGPU
-//!   promises, so that a kernel that runs anywhere runs everywhere.
+//! * At most 256 invocations and 16 KiB of workgroup memory a group and 7 storage buffers a pass: within what
+//!   WebGPU promises everywhere, so that a kernel that runs anywhere runs everywhere.
 //! * Elements are `f32`; other types take the portable definition.
 
 mod adamw;
@@ -36,6 +36,10 @@ mod linear;
 mod selftest;
 
 pub use adamw::{AdamWNumbers, adamw};
+use backend::KernelBackend;
+use burn::backend::Dispatch;
+use burn::tensor::{Device, Tensor};
+
 pub use attention::attention;
 pub use distillation_loss::{cross_entropy, distillation_loss};
 pub use gelu::gelu;
@@ -78,6 +82,14 @@ pub mod portable {
         let (dx, d_gamma, d_beta) = super::layer_norm::portable_backward::<Dispatch>(x, gamma, dy, eps);
         (Tensor::from_dispatch(dx), Tensor::from_dispatch(d_gamma), Tensor::from_dispatch(d_beta))
     }
+}
+
+/// Whether the kernels run as WGSL on `device`, and not as their portable definitions: a fallback is silent otherwise.
+/// False also if the device cannot be read.
+pub async fn runs_wgsl(device: &Device) -> bool {
+    let flag = Tensor::<1>::ones([1], &device.clone().inner());
+    let flag = Tensor::<1>::from_dispatch(Dispatch::wgsl_flag(flag.into_dispatch()));
+    flag.into_data_async().await.is_ok_and(|data| data.iter::<f32>().eq([1.0]))
 }
 
 /// One finished WGSL text, as some device compiles it.

@@ -1,7 +1,7 @@
 //! `potstill selftest`: every kernel on this machine's device, against its definition on the CPU.
 
 use burn::cubecl::future::block_on;
-use potstill_core::kernel::{Check, selftest};
+use potstill_core::kernel::{Check, runs_wgsl, selftest};
 use serde_json::json;
 
 use crate::cli::Selftest;
@@ -18,12 +18,14 @@ pub fn run(options: &Selftest, choice: &DeviceChoice) -> Result<()> {
     if !options.json {
         say(format_args!("device   {chosen}"));
     }
+    let wgsl = block_on(runs_wgsl(&chosen.device));
     let checks = block_on(selftest(&chosen.device));
     let failed = checks.iter().filter(|check| !check.passed).count();
     let passed = checks.len() - failed;
     if options.json {
-        say(json!({ "device": chosen.info, "checks": checks, "passed": passed, "failed": failed }));
+        say(json!({ "device": chosen.info, "wgsl": wgsl, "checks": checks, "passed": passed, "failed": failed }));
     } else {
+        say(format_args!("kernels  {}", if wgsl { "as WGSL" } else { "as their definitions or CPU loops" }));
         checks.iter().for_each(|check| say(line(check)));
         say(format_args!("{passed} passed, {failed} failed"));
     }
