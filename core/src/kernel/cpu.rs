@@ -32,6 +32,7 @@ pub(super) trait Level: Copy + Send + Sync {
 
 #[derive(Clone, Copy)]
 pub(super) struct Plain;
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(super) struct Fused;
 
@@ -40,6 +41,7 @@ impl Level for Plain {
     const FUSED: bool = cfg!(target_arch = "aarch64");
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Level for Fused {
     const FUSED: bool = true;
 }
