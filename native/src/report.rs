@@ -181,7 +181,7 @@ fn chart(
     let mut ends: Vec<(Role, (f64, f64))> = lines.iter().filter_map(|(role, p)| Some((*role, *p.last()?))).collect();
     ends.sort_by(|a, b| a.1.1.total_cmp(&b.1.1));
     let gap = (y.1 - y.0) * 0.055;
-    let mut lowest = y.0 + gap * 0.5;
+    let mut named: Vec<(f64, f64)> = Vec::new();
     for (role, end) in ends {
         let style = ShapeStyle { color: colour(role).to_rgba(), filled: false, stroke_width: 2 };
         let points = lines.get(&role).cloned().unwrap_or_default();
@@ -193,11 +193,14 @@ fn chart(
                 chart.draw_series(LineSeries::new(points.iter().copied(), style))?;
             }
         }
-        if marks {
+        // A mark an epoch, while there is room between them.
+        if marks && points.len() <= 25 {
             chart.draw_series(points.iter().map(|p| Circle::new(*p, 3, colour(role).filled())))?;
         }
+        let beside = |other: &&(f64, f64)| (other.0 - end.0).abs() < last * 0.2;
+        let lowest = named.iter().filter(beside).map(|other| other.1 + gap).fold(y.0 + gap * 0.5, f64::max);
         let height = end.1.max(lowest);
-        lowest = height + gap;
+        named.push((end.0, height));
         let text = ("sans-serif", 14).into_font().color(&colour(role)).pos(Pos::new(HPos::Left, VPos::Center));
         chart.draw_series([Text::new(format!(" {}", role.name()), (end.0 + last * 0.01, height), text)])?;
     }

@@ -216,18 +216,27 @@ pub struct LoadedNetwork {
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
     pub normalisation: Normalisation,
-    /// What to call it in messages.
-    pub label: String,
+    /// The name of its model, where its file says it.
+    pub name: String,
+    /// Where it came from.
+    pub path: PathBuf,
 }
 
+const NAME_KEY: &str = "potstill.name";
 const MODEL_KEY: &str = "potstill.model";
 const CLASSES_KEY: &str = "potstill.classes";
 const NORMALISATION_KEY: &str = "potstill.normalisation";
 
 /// What a weights file says of itself, so that it can be used without its run.
-pub fn weights_metadata(config: &VitConfig, class_names: &[String], normalisation: &Normalisation) -> Result<Metadata> {
+pub fn weights_metadata(
+    name: &str,
+    config: &VitConfig,
+    class_names: &[String],
+    normalisation: &Normalisation,
+) -> Result<Metadata> {
     let json = |value: serde_json::Result<String>| value.context("cannot serialise a network's description");
     Ok(Metadata::from([
+        (NAME_KEY.to_owned(), name.to_owned()),
         (MODEL_KEY.to_owned(), json(serde_json::to_string(config))?),
         (CLASSES_KEY.to_owned(), json(serde_json::to_string(class_names))?),
         (NORMALISATION_KEY.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))?),
@@ -305,5 +314,6 @@ pub fn load_file(path: &Path, config: Option<VitConfig>, device: &Device) -> Res
     }
     let empty = config.init(0, device).context(path.display())?;
     let model = weights::assign(empty, tensors).context(path.display())?;
-    Ok(LoadedNetwork { model, config, class_names, normalisation, label: path.display().to_string() })
+    let name = described(NAME_KEY).unwrap_or("unnamed").to_owned();
+    Ok(LoadedNetwork { model, config, class_names, normalisation, name, path: path.to_owned() })
 }

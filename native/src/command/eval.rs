@@ -43,7 +43,7 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
         });
         say(line);
     } else {
-        say(format_args!("{} on {} ({})", network.label, dataset.name(), chosen.info.name));
+        say(format_args!("{} on {} ({})", network.path.display(), dataset.name(), chosen.info.name));
         say(format_args!("  accuracy  {:.2} %", 100.0 * evaluation.accuracy()));
         say(format_args!("  top 5     {:.2} %", 100.0 * evaluation.top5()));
         say(format_args!("  loss      {:.4}", evaluation.loss()));

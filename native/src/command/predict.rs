@@ -66,7 +66,7 @@ pub fn run(options: &Predict, choice: &DeviceChoice) -> Result<()> {
         let written =
             classify(&network, shape, names, pixels, options.top, &chosen.device)?.iter().try_for_each(|found| {
                 if !std::mem::replace(&mut named, true) {
-                    writeln!(out, "{} on {chosen}", network.label)?;
+                    writeln!(out, "{} on {chosen}", network.path.display())?;
                 }
                 match options.json {
                     true => writeln!(out, "{}", serde_json::to_string(found)?),

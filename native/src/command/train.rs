@@ -1,6 +1,6 @@
 //! `potstill train`: a teacher, a student distilled from it, and the same student without it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::cubecl::future::block_on;
@@ -82,6 +82,7 @@ struct Session<'a> {
 struct Trained {
     role: Role,
     name: String,
+    weights: PathBuf,
     config: VitConfig,
     model: VisionTransformer,
     outcome: Option<Outcome>,
@@ -98,8 +99,8 @@ impl Session<'_> {
         let mut log = MetricsLog::open(&self.folder.file("metrics.jsonl"), keep)?;
         let mut trained: Vec<Trained> = Vec::new();
         if let Some(teacher) = given {
-            let LoadedNetwork { model, config, label, .. } = teacher;
-            trained.push(Trained { role: Role::Teacher, name: label, config, model, outcome: None });
+            let LoadedNetwork { model, config, name, path, .. } = teacher;
+            trained.push(Trained { role: Role::Teacher, name, weights: path, config, model, outcome: None });
         }
         for (role, recipe, config) in networks {
             let teacher = trained.iter().find(|t| t.role == Role::Teacher).map(|t| &t.model);
@@ -115,13 +116,14 @@ impl Session<'_> {
                         log.flush()?;
                         return Err(self.stopped());
                     };
-                    self.keep(role, &config, &model)?;
+                    self.keep(role, &recipe.model, &config, &model)?;
                     state.done.insert(role, outcome.clone());
                     self.folder.write_json("state.json", &state)?;
                     (model, outcome)
                 }
             };
-            trained.push(Trained { role, name: recipe.model.clone(), config, model, outcome: Some(outcome) });
+            let (name, weights) = (recipe.model.clone(), self.folder.weights(role));
+            trained.push(Trained { role, name, weights, config, model, outcome: Some(outcome) });
         }
         log.flush()?;
         let report = self.measure(&trained)?;
@@ -166,10 +168,10 @@ impl Session<'_> {
         )
     }
 
-    fn keep(&self, role: Role, config: &VitConfig, model: &VisionTransformer) -> Result<()> {
+    fn keep(&self, role: Role, name: &str, config: &VitConfig, model: &VisionTransformer) -> Result<()> {
         let tensors = block_on(weights::read(model)).context("cannot read the network back")?;
         let class_names = self.data.held_out.class_names();
-        let metadata = weights_metadata(config, class_names, &self.data.source.normalisation)?;
+        let metadata = weights_metadata(name, config, class_names, &self.data.source.normalisation)?;
         let bytes = weights::to_safetensors(&tensors, metadata).context("cannot serialise weights")?;
         write_whole(&self.folder.weights(role), &bytes)
     }
@@ -189,7 +191,7 @@ impl Session<'_> {
                 let equal = teacher.iter().zip(&predicted).filter(|(a, b)| a == b).count();
                 equal as f64 / predicted.len().max(1) as f64
             });
-            let bytes = std::fs::metadata(self.folder.weights(network.role)).map(|m| m.len()).ok();
+            let bytes = std::fs::metadata(&network.weights).map(|m| m.len()).ok();
             if network.role == Role::Teacher {
                 teacher_says = Some(predicted);
             }
