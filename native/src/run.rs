@@ -1,12 +1,14 @@
 //! The run folder: what a training leaves behind, and how a network is read back from it.
 //!
-//!     LOGDIR/NAME/
-//!       recipe.toml                        the resolved recipe
-//!       metrics.jsonl                      a line a step, a line a check on held-out data
-//!       teacher|student|baseline.safetensors
-//!       result.json                        only in a finished run
-//!       curves.svg
-//!       state.json, checkpoint/            only in an unfinished run: what `--resume` needs
+//! ```text
+//! LOGDIR/NAME/
+//!   recipe.toml                        the resolved recipe
+//!   metrics.jsonl                      a line a step, a line a check on held-out data
+//!   teacher|student|baseline.safetensors
+//!   result.json                        only in a finished run
+//!   curves.svg
+//!   state.json, checkpoint/            only in an unfinished run: what `--resume` needs
+//! ```
 //!
 //! Every file appears whole or not at all: it is written beside its place, synced and renamed.
 
