@@ -238,7 +238,7 @@ fn the_terms_of_distillation_are_the_published_numbers() {
         let values = (0..20).map(|i| (amp * (a * f64::from(i) + b).sin()) as f32).collect::<Vec<_>>();
         Tensor::<2>::from_data(TensorData::new(values, [4, 5]), &Device::flex())
     };
-    let trace = |logits: Tensor<2>| potstill_core::model::Trace { logits, distillation_logits: None };
+    let trace = potstill_core::model::Trace::of_logits;
     let mut targets = vec![0.0_f32; 20];
     for (row, label) in [0, 2, 1, 4].into_iter().enumerate() {
         targets[5 * row + label] = 1.0;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use potstill_core::data::Augment;
 use potstill_core::model::{VitConfig, zoo};
-use potstill_core::objective::Objective;
+use potstill_core::objective::{self, LogitDistillation, Mode, Objective};
 use potstill_core::train::AdamWConfig;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -254,8 +254,23 @@ impl Recipe {
                     return Err(Failure::usage(message));
                 }
             }
+            self.check_objective(&teacher, &student)?;
         }
         Ok(())
+    }
+
+    fn check_objective(&self, teacher: &VitConfig, student: &VitConfig) -> Result<()> {
+        // A given teacher's sizes are known once its file is read, and are checked then.
+        if self.teacher_weights.is_none() {
+            self.distillation.check(&student.shape(), &teacher.shape()).map_err(Failure::usage)?;
+        }
+        match &self.distillation {
+            Objective::Deit(deit) if deit.mode == Mode::Distill => Err(Failure::usage(
+                "mode distill never trains the class head, which is the one that is evaluated; take both, which trains \
+                 the two",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Reads a recipe as a run folder keeps it.
@@ -277,6 +292,23 @@ fn base_for(asked: &Table) -> Result<(&'static str, &'static str)> {
 }
 
 fn apply_flags(table: &mut Table, options: &Train) -> Result<()> {
+    if let Some(name) = &options.distillation {
+        let Some(named) = Objective::named(name) else {
+            let known = objective::NAMES;
+            return Err(Failure::usage(format!("there is no distillation {name:?}; there are {known}")));
+        };
+        // KD by name keeps the numbers of the recipe below; any other name brings its own.
+        if matches!(&named, Objective::Kd(kd) if *kd == LogitDistillation::default()) {
+            let kind = table.get("distillation").and_then(|d| d.get("kind")).and_then(Value::as_str);
+            if kind.is_some_and(|kind| kind != "kd") {
+                table.remove("distillation");
+            }
+            assign(table, "distillation.kind", "kd".into())?;
+        } else {
+            let numbers = Table::try_from(named).context("the objective's numbers")?;
+            table.insert("distillation".into(), Value::Table(numbers));
+        }
+    }
     let mut set = |path: &str, value: Value| assign(table, path, value);
     if let Some(path) = &options.teacher {
         // Kept in the run folder, where a resume may be started from elsewhere.
@@ -285,12 +317,6 @@ fn apply_flags(table: &mut Table, options: &Train) -> Result<()> {
     }
     if let Some(goal) = options.objective {
         set("objective", goal.name().into())?;
-    }
-    if let Some(name) = &options.distillation {
-        if !name.eq_ignore_ascii_case("kd") {
-            return Err(Failure::usage(format!("there is no distillation {name:?}; there is KD")));
-        }
-        set("distillation.kind", "kd".into())?;
     }
     if let Some(name) = &options.dataset {
         set("data.dataset", name.as_str().into())?;
@@ -399,6 +425,23 @@ mod tests {
     }
 
     #[test]
+    fn a_named_distillation_replaces_the_built_in_one() {
+        for name in ["KD", "KD-numel", "SAF", "SAF+KD", "MANIFOLD", "KD+MANIFOLD", "DistillViT", "soft", "hard", "none"]
+        {
+            let recipe = resolve_line(&format!("potstill train --distillation {name}")).expect(name);
+            assert_eq!(Some(recipe.distillation.clone()), Objective::named(name), "{name}");
+            let text = toml::to_string(&recipe).expect("serialises");
+            assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe);
+        }
+        let line = "potstill train --distillation SAF+KD --set distillation.saf.weight=3 --set distillation.alpha=0.25";
+        let Objective::Sum(sum) = resolve_line(line).expect("a valid line").distillation else { panic!("a sum") };
+        assert_eq!((sum.alpha, sum.saf.map(|saf| saf.weight)), (0.25, Some(3.0)));
+        let line = "potstill train --distillation CLS-KD --set student.vit.class_token=true --set \
+                    student.vit.pool=class --set teacher.vit.class_token=true --set teacher.vit.pool=class";
+        resolve_line(line).expect("both networks have a class token");
+    }
+
+    #[test]
     fn nonsense_is_refused_with_its_key() {
         for (line, key) in [
             ("potstill train --set student.vti.depth=2", "vti"),
@@ -411,6 +454,12 @@ mod tests {
             ("potstill train --train-samples 0", "train_samples"),
             ("potstill train --dataset nonesuch", "nonesuch"),
             ("potstill train --distillation nonesuch", "nonesuch"),
+            ("potstill train --distillation both", "distillation token"),
+            ("potstill train --distillation CLS-KD", "class token"),
+            ("potstill train --distillation distill --set student.vit.distillation_token=true", "evaluated"),
+            ("potstill train --distillation SAF --set student.vit.patch_size=14", "tokens"),
+            ("potstill train --distillation SAF --set distillation.saf.weihgt=2", "weihgt"),
+            ("potstill train --distillation SAF --set distillation.saf.weight=-2", "saf.weight"),
         ] {
             let failure = resolve_line(line).expect_err(line);
             assert_eq!(failure.code(), 2, "{line}");

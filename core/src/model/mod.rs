@@ -8,4 +8,4 @@ pub mod vit;
 pub mod zoo;
 
 pub use init::Initialiser;
-pub use vit::{DropPath, Pool, Trace, VisionTransformer, VitConfig};
+pub use vit::{DropPath, NetworkShape, Pool, Taps, Trace, VisionTransformer, VitConfig};

@@ -166,6 +166,19 @@ impl VitConfig {
             + heads * linear(d, self.classes as u64)
     }
 
+    /// The sizes by which it is compared with another.
+    pub fn shape(&self) -> NetworkShape {
+        NetworkShape {
+            depth: self.depth,
+            width: self.width,
+            tokens: self.tokens(),
+            prefix_tokens: self.prefix_tokens(),
+            classes: self.classes,
+            class_token: self.class_token,
+            distillation_token: self.distillation_token,
+        }
+    }
+
     /// Builds the network on `device` with values drawn from `seed`.
     ///
     /// # Errors
@@ -192,6 +205,48 @@ impl VitConfig {
     }
 }
 
+/// The sizes by which two networks are compared before one teaches the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkShape {
+    /// Blocks.
+    pub depth: usize,
+    /// Width D of the residual stream.
+    pub width: usize,
+    /// Tokens N, prefix tokens among them.
+    pub tokens: usize,
+    /// Tokens that are no patch; they come first.
+    pub prefix_tokens: usize,
+    /// Outputs of each head.
+    pub classes: usize,
+    /// Whether there is a class token, the first of all.
+    pub class_token: bool,
+    /// Whether there is a distillation token, the last before the patches.
+    pub distillation_token: bool,
+}
+
+impl NetworkShape {
+    /// Tokens that are patches.
+    pub fn patches(&self) -> usize {
+        self.tokens - self.prefix_tokens
+    }
+}
+
+/// What an objective asks of a forward pass beside logits. Nothing else is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taps {
+    /// Blocks, from 0, after which the tokens are kept.
+    pub tokens: Vec<usize>,
+    /// Blocks, from 0, whose queries and keys are kept.
+    pub queries_and_keys: Vec<usize>,
+}
+
+impl Taps {
+    /// Whether logits alone are asked for.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.queries_and_keys.is_empty()
+    }
+}
+
 /// What a forward pass hands to objectives and read-outs.
 #[derive(Clone, Debug)]
 pub struct Trace {
@@ -199,6 +254,20 @@ pub struct Trace {
     pub logits: Tensor<2>,
     /// Logits of the distillation head `[B, classes]`, where there is one.
     pub distillation_logits: Option<Tensor<2>>,
+    /// The residual stream `[B, N, D]` after each block of [`Taps::tokens`], in its order.
+    pub tokens: Vec<Tensor<3>>,
+    /// Packed queries, keys and values `[B, N, 3, H, D]` of each block of [`Taps::queries_and_keys`], in its order: what
+    /// attention maps follow from, and never the maps.
+    pub queries_and_keys: Vec<Tensor<5>>,
+    /// How many of the tokens are no patches; they come first.
+    pub prefix_tokens: usize,
+}
+
+impl Trace {
+    /// A trace of class logits `[B, classes]` alone, such as those computed before.
+    pub fn of_logits(logits: Tensor<2>) -> Self {
+        Self { logits, distillation_logits: None, tokens: Vec::new(), queries_and_keys: Vec::new(), prefix_tokens: 0 }
+    }
 }
 
 /// The vision transformer. See the module's head.
@@ -219,8 +288,31 @@ pub struct VisionTransformer {
 }
 
 impl VisionTransformer {
+    /// Its sizes.
+    pub fn shape(&self) -> NetworkShape {
+        let [_, tokens, width] = self.pos_embed.dims();
+        let (class_token, distillation_token) = (self.cls_token.is_some(), self.dist_token.is_some());
+        NetworkShape {
+            depth: self.blocks.len(),
+            width,
+            tokens,
+            prefix_tokens: usize::from(class_token) + usize::from(distillation_token),
+            classes: self.head.weight.dims()[1],
+            class_token,
+            distillation_token,
+        }
+    }
+
     /// Runs the network on `images` `[B, C, S, S]`; `drop` drops residual branches and is `None` outside training.
     pub fn forward(&self, images: Tensor<4>, drop: Option<&DropPath>) -> Trace {
+        self.forward_with(images, drop, &Taps::default())
+    }
+
+    /// As [`VisionTransformer::forward`], and keeps what `taps` ask for.
+    ///
+    /// # Panics
+    /// If a tap names a block that the network has not; `Objective::check` refuses such an objective.
+    pub fn forward_with(&self, images: Tensor<4>, drop: Option<&DropPath>, taps: &Taps) -> Trace {
         let patches = self.patch_embed.forward(images);
         let [batch, _, width] = patches.dims();
         let prefix: Vec<Tensor<3>> = [&self.cls_token, &self.dist_token]
@@ -232,9 +324,21 @@ impl VisionTransformer {
         let mut x =
             if prefix.is_empty() { patches } else { Tensor::cat(prefix.into_iter().chain([patches]).collect(), 1) };
         x = x + self.pos_embed.val();
+        let (mut tokens_after, mut qkv_of) = (vec![None; self.blocks.len()], vec![None; self.blocks.len()]);
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, drop.map(|drop| drop.scales(index)));
+            let asked = taps.queries_and_keys.contains(&index);
+            x = block.forward(x, drop.map(|drop| drop.scales(index)), asked.then_some(&mut qkv_of[index]));
+            if taps.tokens.contains(&index) {
+                tokens_after[index] = Some(x.clone());
+            }
         }
+        let trace = |logits, distillation_logits| Trace {
+            logits,
+            distillation_logits,
+            tokens: tapped(&taps.tokens, &tokens_after),
+            queries_and_keys: tapped(&taps.queries_and_keys, &qkv_of),
+            prefix_tokens,
+        };
         let tokens = x.dims()[1];
         if let Some(fc_norm) = &self.fc_norm {
             let patches =
@@ -245,7 +349,7 @@ impl VisionTransformer {
                 let token = x.narrow(1, prefix_tokens - 1, 1).squeeze_dim::<2>(1);
                 head.forward(normalise(fc_norm, token, self.layer_norm_eps))
             });
-            return Trace { logits: self.head.forward(pooled), distillation_logits };
+            return trace(self.head.forward(pooled), distillation_logits);
         }
         // Only the tokens that a head reads are normalised: LayerNorm works token by token.
         let read = x.narrow(1, 0, prefix_tokens);
@@ -254,16 +358,19 @@ impl VisionTransformer {
             None => read,
         };
         let token = |index: usize| read.clone().narrow(1, index, 1).squeeze_dim::<2>(1);
-        Trace {
-            logits: self.head.forward(token(0)),
-            distillation_logits: self.head_dist.as_ref().map(|head| head.forward(token(1))),
-        }
+        trace(self.head.forward(token(0)), self.head_dist.as_ref().map(|head| head.forward(token(1))))
     }
 
     /// Draws which residual branches of which images are dropped in one training step, or `None` if none can be.
     pub fn draw_drop_path(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Option<DropPath> {
         (self.drop_path > 0.0).then(|| DropPath::draw(self.drop_path, self.blocks.len(), seed, step, batch, device))
     }
+}
+
+// What each tap named, in the order of the taps.
+fn tapped<const D: usize>(blocks: &[usize], kept: &[Option<Tensor<D>>]) -> Vec<Tensor<D>> {
+    let block = |index: &usize| kept.get(*index).cloned().flatten();
+    blocks.iter().map(|index| block(index).unwrap_or_else(|| panic!("there is no block {index} to tap"))).collect()
 }
 
 /// Stochastic depth (Huang et al., 2016) for one step: a scale for each residual branch of each image, 0 where the branch is
@@ -375,8 +482,8 @@ impl Block {
         }
     }
 
-    // x [B, N, D]; drop: the scales [B, 1, 1] of the two branches
-    fn forward(&self, x: Tensor<3>, drop: Option<[Tensor<3>; 2]>) -> Tensor<3> {
+    // x [B, N, D]; drop: the scales [B, 1, 1] of the two branches; qkv: where to leave the packed q, k, v, if asked for
+    fn forward(&self, x: Tensor<3>, drop: Option<[Tensor<3>; 2]>, qkv: Option<&mut Option<Tensor<5>>>) -> Tensor<3> {
         let [attention_scale, mlp_scale] = match drop {
             Some([attention, mlp]) => [Some(attention), Some(mlp)],
             None => [None, None],
@@ -385,7 +492,7 @@ impl Block {
             Some(scale) => branch * scale,
             None => branch,
         };
-        let attention = self.attn.forward(normalise(&self.norm1, x.clone(), self.eps));
+        let attention = self.attn.forward(normalise(&self.norm1, x.clone(), self.eps), qkv);
         let x = x + scaled(attention, attention_scale);
         let mlp = self.mlp.forward(normalise(&self.norm2, x.clone(), self.eps));
         x + scaled(mlp, mlp_scale)
@@ -401,10 +508,13 @@ struct Attention {
 }
 
 impl Attention {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, tap: Option<&mut Option<Tensor<5>>>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let head_size = width / self.heads;
         let qkv = project(&self.qkv, x).reshape([batch, tokens, 3, self.heads, head_size]);
+        if let Some(tap) = tap {
+            *tap = Some(qkv.clone());
+        }
         let scale = 1.0 / libm::sqrtf(head_size as f32);
         let mixed = kernel::attention(qkv, scale).reshape([batch, tokens, width]);
         project(&self.proj, mixed)

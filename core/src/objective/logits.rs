@@ -46,22 +46,40 @@ impl Default for LogitDistillation {
 impl LogitDistillation {
     /// The two terms `labels` and `logits`, from one kernel.
     pub(super) fn loss(&self, student: &Trace, teacher: &Trace, targets: Tensor<2>) -> Loss {
-        let classes = student.logits.dims()[1];
-        let (z_s, z_t) = (student.logits.clone(), teacher.logits.clone());
-        // [B, 2]: cross-entropy and divergence of each row
-        let rows = kernel::distillation_loss(z_s, z_t, targets, self.temperature as f32, self.smoothing as f32);
-        let means = rows.mean_dim(0);
-        let term = |column: usize| means.clone().narrow(1, column, 1).reshape([1]);
-        let tau_squared = self.temperature * self.temperature;
-        let scale = match self.normalisation {
-            Normalisation::Batchmean => tau_squared,
-            Normalisation::Numel => tau_squared / classes as f64,
-        };
+        let (labels, divergence) = labels_and_divergence(
+            student.logits.clone(),
+            teacher.logits.clone(),
+            targets,
+            self.temperature,
+            self.smoothing,
+            self.normalisation,
+        );
         Loss::of(vec![
-            Term { name: "labels", weight: 1.0 - self.alpha, value: term(0) },
-            Term { name: "logits", weight: self.alpha, value: term(1).mul_scalar(scale) },
+            Term { name: "labels", weight: 1.0 - self.alpha, value: labels },
+            Term { name: "logits", weight: self.alpha, value: divergence },
         ])
     }
+}
+
+/// The mean cross-entropy with the targets and the divergence τ² KL, each `[1]`, of logits `[B, C]`.
+pub(super) fn labels_and_divergence(
+    student: Tensor<2>,
+    teacher: Tensor<2>,
+    targets: Tensor<2>,
+    temperature: f64,
+    smoothing: f64,
+    normalisation: Normalisation,
+) -> (Tensor<1>, Tensor<1>) {
+    let classes = student.dims()[1];
+    // [B, 2]: cross-entropy and divergence of each row
+    let rows = kernel::distillation_loss(student, teacher, targets, temperature as f32, smoothing as f32);
+    let means = rows.mean_dim(0);
+    let column = |index: usize| means.clone().narrow(1, index, 1).reshape([1]);
+    let scale = match normalisation {
+        Normalisation::Batchmean => temperature * temperature,
+        Normalisation::Numel => temperature * temperature / classes as f64,
+    };
+    (column(0), column(1).mul_scalar(scale))
 }
 
 /// Cross-entropy with the targets as the term `labels`.

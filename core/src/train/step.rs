@@ -38,13 +38,16 @@ pub fn training_step(
     drop_path: Option<&DropPath>,
     learning_rate: f64,
 ) -> (VisionTransformer, StepReport) {
-    let known = batch.teacher_logits.map(|logits| Trace { logits, distillation_logits: None });
+    let teacher_depth = teacher.map_or(0, |teacher| teacher.shape().depth);
+    let (student_taps, teacher_taps) = objective.taps(student.shape().depth, teacher_depth);
+    // Logits computed before are enough where nothing else is asked for.
+    let known = batch.teacher_logits.filter(|_| teacher_taps.is_empty()).map(Trace::of_logits);
     let teacher_trace = known.or_else(|| {
         let teacher = teacher.filter(|_| objective.needs_teacher())?;
-        Some(teacher.forward(batch.images.clone(), None))
+        Some(teacher.forward_with(batch.images.clone(), None, &teacher_taps))
     });
-    let student_trace = student.forward(batch.images, drop_path);
-    let loss = objective.loss(&student_trace, teacher_trace.as_ref(), batch.targets);
+    let student_trace = student.forward_with(batch.images, drop_path, &student_taps);
+    let loss = objective.loss_at(optimiser.steps(), &student_trace, teacher_trace.as_ref(), batch.targets);
     let mut names = Vec::with_capacity(loss.terms.len());
     let mut values = vec![loss.total.clone().inner()];
     for term in loss.terms {

@@ -75,6 +75,10 @@ impl Stage<'_> {
         log: &mut MetricsLog,
         interrupt: &Interrupt,
     ) -> Result<Option<(VisionTransformer, Outcome)>> {
+        // A given teacher is known only now; one of the recipe has been checked with it.
+        if let Some(teacher) = self.teacher.filter(|_| self.objective.needs_teacher()) {
+            self.objective.check(&self.config.shape(), &teacher.shape()).map_err(Failure::usage)?;
+        }
         let source = Source {
             batch_size: self.recipe.batch_size.min(self.data.source.dataset.len()),
             ..self.data.source.clone()
@@ -161,6 +165,10 @@ impl Stage<'_> {
         let Some(teacher) = self.teacher.filter(|_| self.objective.needs_teacher() && source.augment.is_none()) else {
             return Ok(None);
         };
+        let (_, taps) = self.objective.taps(self.config.depth, teacher.shape().depth);
+        if !taps.is_empty() {
+            return Ok(None);
+        }
         let (data, normalisation) = (source.dataset.as_ref(), &source.normalisation);
         all_logits(teacher, self.config, data, normalisation, self.device).map(Some)
     }
