@@ -2,7 +2,10 @@
 //! model of each equation, and each as a student learns by it.
 #![recursion_limit = "256"]
 
+mod common;
+
 use burn::tensor::{Device, Tensor, TensorData};
+use common::devices;
 use potstill_core::data::{Dataset, Digits, Normalisation, Split, assemble, epoch_order};
 use potstill_core::model::init::WeightInit;
 use potstill_core::model::{Pool, Taps, Trace, VitConfig};
@@ -585,7 +588,7 @@ fn loss_of(objective: &Objective, student: &VitConfig, teacher: &VitConfig) -> p
     let device = Device::flex();
     let (student, teacher) = (student.init(1, &device).expect("valid"), teacher.init(2, &device).expect("valid"));
     let (student_taps, teacher_taps) = objective.taps(student.shape().depth, teacher.shape().depth);
-    let batch = batch(0, 4);
+    let batch = batch(0, 4, &device);
     let student = student.forward_with(batch.images.clone(), None, &student_taps);
     let teacher = teacher.forward_with(batch.images, None, &teacher_taps);
     objective.loss(&student, Some(&teacher), batch.targets)
@@ -651,8 +654,7 @@ fn what_makes_no_sense_is_refused_with_what_does() {
 
 // ---- Training
 
-fn batch(step: u64, samples: usize) -> StepBatch {
-    let device = Device::flex();
+fn batch(step: u64, samples: usize, device: &Device) -> StepBatch {
     let digits = Digits::new(Split::Train, 512);
     let order = epoch_order(digits.len(), 0, 0);
     let start = step as usize * samples % (digits.len() - samples);
@@ -663,8 +665,8 @@ fn batch(step: u64, samples: usize) -> StepBatch {
         targets[row * 10 + *label as usize] = 1.0;
     }
     StepBatch {
-        images: Tensor::from_data(TensorData::new(batch.images, [samples, 1, 28, 28]), &device),
-        targets: Tensor::from_data(TensorData::new(targets, [samples, 10]), &device),
+        images: Tensor::from_data(TensorData::new(batch.images, [samples, 1, 28, 28]), device),
+        targets: Tensor::from_data(TensorData::new(targets, [samples, 10]), device),
         teacher_logits: None,
     }
 }
@@ -699,12 +701,42 @@ fn a_student_learns_by_every_objective() {
             // One batch throughout: what falls is then the loss and not the luck of the draw.
             let report;
             (student, report) =
-                training_step(student, Some(&teacher), &mut optimiser, &objective, batch(0, 8), None, 2e-3);
+                training_step(student, Some(&teacher), &mut optimiser, &objective, batch(0, 8, &device), None, 2e-3);
             losses.push(values(report.values)[0]);
         }
         // A gradient that is not finite would be in the parameters, and so in the loss, one step later.
         assert!(losses.iter().all(|loss| loss.is_finite()), "{name}: {losses:?}");
         assert!(losses[19] < losses[0], "{name}: {losses:?}");
+    }
+}
+
+#[test]
+fn every_objective_is_the_same_on_each_device() {
+    // Two steps: the second one's terms show the first one's gradients.
+    let terms = |objective: &Objective, device: &Device| -> Vec<f32> {
+        let teacher = tall().init(1, device).expect("a valid model");
+        let mut student = tiny().init(2, &device.clone().autodiff()).expect("a valid model");
+        let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), epsilon: 1e-4, ..AdamWConfig::default() });
+        let mut terms = Vec::new();
+        for _ in 0..2 {
+            let report;
+            let batch = batch(0, 8, device);
+            (student, report) = training_step(student, Some(&teacher), &mut optimiser, objective, batch, None, 2e-3);
+            terms.extend(values(report.values));
+        }
+        terms
+    };
+    // A software adapter takes a minute for each: every term of a sum at once, and the teacher's label.
+    for name in ["KD+SAF+CLS+MANIFOLD", "hard"] {
+        let objective = Objective::named(name).expect(name);
+        let mut found = devices().into_iter().map(|(device_name, device)| (device_name, terms(&objective, &device)));
+        let (_, expected) = found.next().expect("the CPU is always there");
+        for (device_name, found) in found {
+            for (place, (a, b)) in expected.iter().zip(&found).enumerate() {
+                let error = (a - b).abs() / a.abs();
+                assert!(error < 1e-3, "{name} on {device_name}, value {place}: {a} and {b} differ by {error:e}");
+            }
+        }
     }
 }
 
