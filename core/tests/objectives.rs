@@ -183,7 +183,7 @@ fn the_modes_of_two_heads_are_their_equations() {
         (Mode::Hard, 0.5 * ls + 0.5 * hard),
         (Mode::Distill, hard),
     ] {
-        let objective = Objective::Deit(Deit { mode, ..Deit::default() });
+        let objective = Objective::Deit(Deit { mode, teacher_smoothing: 0.1, ..Deit::default() });
         let taught = objective.needs_teacher().then_some(&teacher);
         close(&format!("{mode:?}"), objective.loss(&trace, taught, targets.clone()).total, expected);
     }
