@@ -3,7 +3,7 @@
 //! A network has hundreds of small tensors; updating each costs a dozen dispatches. Here the gradients are joined once,
 //! the moments and the master copy of the parameters are three flat vectors, and a step costs the same few operations
 //! whatever the network's depth. The global gradient norm is one sum, never read back. The state is two vectors with a
-//! layout, which a checkpoint stores as they are.
+//! layout; a checkpoint keeps them cut up by parameter path.
 //!
 //! `g ← g · min(1, c / ‖g‖)`, `p ← p − lr λ p` where decayed,
 //! `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`, `p ← p − lr · m̂ / (√v̂ + ε)`.
