@@ -1,0 +1,1 @@
+//! The page: classify, distil and compare in a browser.
