@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use potstill_core::data::Augment;
 use potstill_core::model::{VitConfig, zoo};
-use potstill_core::objective::{self, LogitDistillation, Mode, Objective};
-use potstill_core::train::AdamWConfig;
+use potstill_core::objective::{self, LogitDistillation, Objective, Readout, Retrospection};
+use potstill_core::train::{AdamWConfig, Schedule};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -108,6 +108,25 @@ impl Augmentation {
     }
 }
 
+/// Which parameters of a network learn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trainable {
+    /// All of them.
+    #[default]
+    All,
+    /// The last linear layers alone: a linear probe.
+    Head,
+}
+
+fn one_part() -> usize {
+    1
+}
+
+fn is_one_part(parts: &usize) -> bool {
+    *parts == 1
+}
+
 /// One network and its training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,18 +139,30 @@ pub struct NetworkRecipe {
     pub batch_size: usize,
     /// Peak learning rate.
     pub lr: f64,
-    /// Learning rate of the last step.
-    #[serde(default)]
-    pub min_lr: f64,
-    /// Share of the steps over which the learning rate rises.
-    #[serde(default)]
-    pub warmup: f64,
+    /// The batch that `lr` is meant for: another batch's rate is in proportion. Absent, `lr` is taken as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_batch: Option<usize>,
+    /// In how many parts, one after the other, a step's samples are run; their gradients add up to one update.
+    #[serde(default = "one_part", skip_serializing_if = "is_one_part")]
+    pub accumulate: usize,
     /// Label smoothing where labels alone are the objective.
     #[serde(default)]
     pub smoothing: f64,
+    /// Which parameters learn.
+    #[serde(default)]
+    pub trainable: Trainable,
+    /// How the heads make one prediction; absent, the heads that the objective teaches are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readout: Option<Readout>,
+    /// How the learning rate changes.
+    #[serde(default)]
+    pub schedule: Schedule,
     /// The optimiser's numbers.
     #[serde(default)]
-    pub adamw: AdamWConfig,
+    pub optimiser: AdamWConfig,
+    /// Learning with retrospection: the network's own past beside its labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrospection: Option<Retrospection>,
     /// Numbers of the model that differ from what its name stands for.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub vit: Table,
@@ -156,24 +187,69 @@ impl NetworkRecipe {
         check((1..=1_000_000).contains(&self.epochs), "epochs", &self.epochs, "between 1 and 1000000")?;
         check((1..=65_536).contains(&self.batch_size), "batch_size", &self.batch_size, "between 1 and 65536")?;
         check(self.lr > 0.0 && self.lr <= 100.0, "lr", &self.lr, "above 0 and at most 100")?;
-        check((0.0..=self.lr).contains(&self.min_lr), "min_lr", &self.min_lr, "between 0 and lr")?;
-        check(
-            (0.0..1.0).contains(&self.warmup),
-            "warmup",
-            &self.warmup,
-            "a share of the steps, at least 0 and below 1",
-        )?;
+        if let Some(batch) = self.lr_batch {
+            check((1..=1_000_000).contains(&batch), "lr_batch", &batch, "between 1 and 1000000")?;
+        }
+        let parts = self.accumulate;
+        check((1..=self.batch_size).contains(&parts), "accumulate", &parts, "at least 1 and at most batch_size")?;
+        self.validate_schedule(&check)?;
         check((0.0..1.0).contains(&self.smoothing), "smoothing", &self.smoothing, "at least 0 and below 1")?;
-        let adamw = &self.adamw;
-        check((0.0..1.0).contains(&adamw.beta_1), "adamw.beta_1", &adamw.beta_1, "at least 0 and below 1")?;
-        check((0.0..1.0).contains(&adamw.beta_2), "adamw.beta_2", &adamw.beta_2, "at least 0 and below 1")?;
-        check(adamw.epsilon > 0.0 && adamw.epsilon < 1.0, "adamw.epsilon", &adamw.epsilon, "above 0 and below 1")?;
-        let decay = adamw.weight_decay;
-        check((0.0..=1.0).contains(&decay), "adamw.weight_decay", &decay, "between 0 and 1")?;
-        if let Some(norm) = adamw.clip_norm {
-            check(norm > 0.0 && norm.is_finite(), "adamw.clip_norm", &norm, "above 0")?;
+        let optimiser = &self.optimiser;
+        let (beta_1, beta_2, epsilon) = (optimiser.beta_1, optimiser.beta_2, optimiser.epsilon);
+        check((0.0..1.0).contains(&beta_1), "optimiser.beta_1", &beta_1, "at least 0 and below 1")?;
+        check((0.0..1.0).contains(&beta_2), "optimiser.beta_2", &beta_2, "at least 0 and below 1")?;
+        check(epsilon > 0.0 && epsilon < 1.0, "optimiser.epsilon", &epsilon, "above 0 and below 1")?;
+        let decay = optimiser.weight_decay;
+        check((0.0..=1.0).contains(&decay), "optimiser.weight_decay", &decay, "between 0 and 1")?;
+        if let Some(norm) = optimiser.clip_norm {
+            check(norm > 0.0 && norm.is_finite(), "optimiser.clip_norm", &norm, "above 0")?;
+        }
+        if let Some(decay) = optimiser.ema {
+            check((0.0..1.0).contains(&decay), "optimiser.ema", &decay, "at least 0 and below 1")?;
+        }
+        if let Some(past) = &self.retrospection {
+            check((1..=1_000_000).contains(&past.k), "retrospection.k", &past.k, "between 1 and 1000000")?;
+            let rate = past.update_rate;
+            check((0.0..=1.0).contains(&rate), "retrospection.update_rate", &rate, "between 0 and 1")?;
+            let epochs = past.max_epochs;
+            check((1..=1_000_000).contains(&epochs), "retrospection.max_epochs", &epochs, "between 1 and 1000000")?;
+            let tau = past.temperature;
+            check(tau > 0.0 && tau <= 1000.0, "retrospection.temperature", &tau, "above 0 and at most 1000")?;
         }
         self.config(role).map(|_| ())
+    }
+
+    fn validate_schedule(&self, check: &dyn Fn(bool, &str, &dyn std::fmt::Display, &str) -> Result<()>) -> Result<()> {
+        let below_peak =
+            |key: &str, rate: f64| check((0.0..=self.peak()).contains(&rate), key, &rate, "between 0 and lr");
+        let epochs = |key: &str, epochs: u64| check(epochs <= 1_000_000, key, &epochs, "at most 1000000");
+        match self.schedule {
+            Schedule::Constant => Ok(()),
+            Schedule::Step { every, factor } => {
+                check((1..=1_000_000).contains(&every), "schedule.every", &every, "between 1 and 1000000")?;
+                check(factor > 0.0 && factor <= 1.0, "schedule.factor", &factor, "above 0 and at most 1")
+            }
+            Schedule::Cosine { warmup, min_lr } => {
+                let share = "a share of the steps, at least 0 and below 1";
+                check((0.0..1.0).contains(&warmup), "schedule.warmup", &warmup, share)?;
+                below_peak("schedule.min_lr", min_lr)
+            }
+            Schedule::Deit { warmup_epochs, warmup_lr, min_lr, epochs: over } => {
+                epochs("schedule.warmup_epochs", warmup_epochs)?;
+                epochs("schedule.epochs", over.unwrap_or(0))?;
+                check((0.0..=100.0).contains(&warmup_lr), "schedule.warmup_lr", &warmup_lr, "between 0 and 100")?;
+                check((0.0..=100.0).contains(&min_lr), "schedule.min_lr", &min_lr, "between 0 and 100")
+            }
+            Schedule::EpochCosine { warmup_epochs, epochs: over } => {
+                epochs("schedule.warmup_epochs", warmup_epochs)?;
+                epochs("schedule.epochs", over.unwrap_or(0))
+            }
+        }
+    }
+
+    /// The peak learning rate of the recipe's own batch.
+    pub fn peak(&self) -> f64 {
+        self.lr_batch.map_or(self.lr, |batch| self.lr * self.batch_size as f64 / batch as f64)
     }
 }
 
@@ -222,11 +298,6 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
     }
     let (base, text) = base_for(&asked)?;
     let mut table: Table = toml::from_str(text).context(format_args!("the built-in recipe {base}"))?;
-    // The built-in numbers of one objective do not fit another.
-    let kind = |table: &Table| table.get("distillation").and_then(|d| d.get("kind")).cloned();
-    if kind(&asked).is_some_and(|asked| Some(asked) != kind(&table)) {
-        table.remove("distillation");
-    }
     merge(&mut table, asked);
     let recipe: Recipe = Value::Table(table).try_into().map_err(Failure::usage)?;
     recipe.validate()?;
@@ -264,13 +335,7 @@ impl Recipe {
         if self.teacher_weights.is_none() {
             self.distillation.check(&student.shape(), &teacher.shape()).map_err(Failure::usage)?;
         }
-        match &self.distillation {
-            Objective::Deit(deit) if deit.mode == Mode::Distill => Err(Failure::usage(
-                "mode distill never trains the class head, which is the one that is evaluated; take both, which trains \
-                 the two",
-            )),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Reads a recipe as a run folder keeps it.
@@ -379,11 +444,17 @@ fn assign(table: &mut Table, path: &str, value: Value) -> Result<()> {
     }
 }
 
-// Lays `over` on `table`: tables are merged key by key, anything else is replaced.
+// Lays `over` on `table`: tables are merged key by key, anything else is replaced. Tables of two kinds have nothing in
+// common: the numbers of one objective or schedule do not fit another.
 fn merge(table: &mut Table, over: Table) {
     for (key, value) in over {
         match (table.get_mut(&key), value) {
-            (Some(Value::Table(inner)), Value::Table(value)) => merge(inner, value),
+            (Some(Value::Table(inner)), Value::Table(value)) => {
+                if value.get("kind").is_some_and(|kind| inner.get("kind").is_some_and(|other| other != kind)) {
+                    inner.clear();
+                }
+                merge(inner, value);
+            }
             (_, value) => {
                 table.insert(key, value);
             }
@@ -456,7 +527,10 @@ mod tests {
             ("potstill train --distillation nonesuch", "nonesuch"),
             ("potstill train --distillation both", "distillation token"),
             ("potstill train --distillation CLS-KD", "class token"),
-            ("potstill train --distillation distill --set student.vit.distillation_token=true", "evaluated"),
+            ("potstill train --set student.schedule.kind=step", "every"),
+            ("potstill train --set student.schedule.warmup=1.5", "schedule.warmup"),
+            ("potstill train --set student.optimiser.ema=1", "optimiser.ema"),
+            ("potstill train --set student.accumulate=33", "accumulate"),
             ("potstill train --distillation SAF --set student.vit.patch_size=14", "tokens"),
             ("potstill train --distillation SAF --set distillation.saf.weihgt=2", "weihgt"),
             ("potstill train --distillation SAF --set distillation.saf.weight=-2", "saf.weight"),

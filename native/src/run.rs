@@ -5,6 +5,7 @@
 //!   recipe.toml                        the resolved recipe
 //!   metrics.jsonl                      a line a step, a line a check on held-out data
 //!   teacher|student|baseline.safetensors
+//!   teacher|student|baseline-ema.safetensors   where a mean of the parameters is kept
 //!   result.json                        only in a finished run
 //!   curves.svg
 //!   state.json, checkpoint/            only in an unfinished run: what `--resume` needs
@@ -153,6 +154,11 @@ impl RunFolder {
     /// The weights file of a network.
     pub fn weights(&self, role: Role) -> PathBuf {
         self.file(&format!("{}.safetensors", role.name()))
+    }
+
+    /// The weights file of the exponential mean of a network's parameters.
+    pub fn average(&self, role: Role) -> PathBuf {
+        self.file(&format!("{}-ema.safetensors", role.name()))
     }
 
     /// Writes a JSON file whole.

@@ -394,6 +394,11 @@ impl DropPath {
         Self { scales: Tensor::from_data(TensorData::new(values, [2 * depth, batch]), device) }
     }
 
+    /// The scales of a part of the batch.
+    pub(crate) fn narrow(&self, start: usize, length: usize) -> Self {
+        Self { scales: self.scales.clone().narrow(1, start, length) }
+    }
+
     fn scales(&self, block: usize) -> [Tensor<3>; 2] {
         [0, 1].map(|branch| {
             let row = self.scales.clone().narrow(0, 2 * block + branch, 1);

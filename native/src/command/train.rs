@@ -19,7 +19,8 @@ use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
 use crate::report::{DatasetReport, ModelReport, RunReport};
 use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, weights_metadata, write_whole};
 use crate::train::{
-    Checkpoint, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints, latest_checkpoint,
+    Checkpoint, Finished, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints,
+    latest_checkpoint,
 };
 use crate::{report, train};
 
@@ -85,6 +86,7 @@ struct Trained {
     weights: PathBuf,
     config: VitConfig,
     model: VisionTransformer,
+    average: Option<VisionTransformer>,
     outcome: Option<Outcome>,
 }
 
@@ -100,30 +102,38 @@ impl Session<'_> {
         let mut trained: Vec<Trained> = Vec::new();
         if let Some(teacher) = given {
             let LoadedNetwork { model, config, name, path, .. } = teacher;
-            trained.push(Trained { role: Role::Teacher, name, weights: path, config, model, outcome: None });
+            let (role, weights) = (Role::Teacher, path);
+            trained.push(Trained { role, name, weights, config, model, average: None, outcome: None });
         }
         for (role, recipe, config) in networks {
             let teacher = trained.iter().find(|t| t.role == Role::Teacher).map(|t| &t.model);
-            let (model, outcome) = match state.done.get(&role) {
+            let Finished { model, average, outcome } = match state.done.get(&role) {
                 Some(outcome) => {
-                    let loaded = load_file(&self.folder.weights(role), None, &self.chosen.device)?;
-                    (loaded.model, outcome.clone())
+                    let load = |path: &Path| Ok(load_file(path, None, &self.chosen.device)?.model);
+                    let average = Some(self.folder.average(role)).filter(|path| path.exists());
+                    Finished {
+                        model: load(&self.folder.weights(role))?,
+                        average: average.map(|path| load(&path)).transpose()?,
+                        outcome: outcome.clone(),
+                    }
                 }
                 None => {
                     let checkpoint = checkpoint.as_ref().filter(|c| c.stage == role);
-                    let Some((model, outcome)) = self.train(role, recipe, &config, teacher, checkpoint, &mut log)?
-                    else {
+                    let Some(finished) = self.train(role, recipe, &config, teacher, checkpoint, &mut log)? else {
                         log.flush()?;
                         return Err(self.stopped());
                     };
-                    self.keep(role, &recipe.model, &config, &model)?;
-                    state.done.insert(role, outcome.clone());
+                    self.keep(&self.folder.weights(role), &recipe.model, &config, &finished.model)?;
+                    if let Some(average) = &finished.average {
+                        self.keep(&self.folder.average(role), &recipe.model, &config, average)?;
+                    }
+                    state.done.insert(role, finished.outcome.clone());
                     self.folder.write_json("state.json", &state)?;
-                    (model, outcome)
+                    finished
                 }
             };
             let (name, weights) = (recipe.model.clone(), self.folder.weights(role));
-            trained.push(Trained { role, name, weights, config, model, outcome: Some(outcome) });
+            trained.push(Trained { role, name, weights, config, model, average, outcome: Some(outcome) });
         }
         log.flush()?;
         let report = self.measure(&trained)?;
@@ -154,7 +164,7 @@ impl Session<'_> {
         teacher: Option<&VisionTransformer>,
         checkpoint: Option<&Checkpoint>,
         log: &mut MetricsLog,
-    ) -> Result<Option<(VisionTransformer, Outcome)>> {
+    ) -> Result<Option<Finished>> {
         let labels = Objective::Labels { smoothing: recipe.smoothing };
         let distilled = role == Role::Student && self.recipe.objective == Goal::Distillation;
         let objective = if distilled { &self.recipe.distillation } else { &labels };
@@ -168,12 +178,12 @@ impl Session<'_> {
         )
     }
 
-    fn keep(&self, role: Role, name: &str, config: &VitConfig, model: &VisionTransformer) -> Result<()> {
+    fn keep(&self, path: &Path, name: &str, config: &VitConfig, model: &VisionTransformer) -> Result<()> {
         let tensors = block_on(weights::read(model)).context("cannot read the network back")?;
         let class_names = self.data.held_out.class_names();
         let metadata = weights_metadata(name, config, class_names, &self.data.source.normalisation)?;
         let bytes = weights::to_safetensors(&tensors, metadata).context("cannot serialise weights")?;
-        write_whole(&self.folder.weights(role), &bytes)
+        write_whole(path, &bytes)
     }
 
     fn measure(&self, trained: &[Trained]) -> Result<RunReport> {
@@ -191,6 +201,13 @@ impl Session<'_> {
                 let equal = teacher.iter().zip(&predicted).filter(|(a, b)| a == b).count();
                 equal as f64 / predicted.len().max(1) as f64
             });
+            let average_accuracy = match &network.average {
+                Some(average) => {
+                    let found = evaluate(average, &network.config, held_out, normalisation, None, device)?;
+                    Some(found.0.accuracy())
+                }
+                None => None,
+            };
             let bytes = std::fs::metadata(&network.weights).map(|m| m.len()).ok();
             if network.role == Role::Teacher {
                 teacher_says = Some(predicted);
@@ -200,6 +217,7 @@ impl Session<'_> {
                 parameters: network.config.parameters(),
                 bytes: bytes.unwrap_or(4 * network.config.parameters()),
                 accuracy: evaluation.accuracy(),
+                average_accuracy,
                 agreement: agreement.or((network.role == Role::Teacher).then_some(1.0)),
                 seconds: network.outcome.as_ref().map(|o| o.seconds),
                 images_per_second: network.outcome.as_ref().map(|o| o.images_per_second),
