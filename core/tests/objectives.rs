@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
 use potstill_core::data::{Dataset, Digits, Normalisation, Split, assemble, epoch_order};
 use potstill_core::model::init::WeightInit;
-use potstill_core::model::{Pool, Taps, Trace, VitConfig};
+use potstill_core::model::{Network, Pool, Taps, Trace, Training, VitConfig};
 use potstill_core::objective::class_token::{self, Projector};
 use potstill_core::objective::labels::{hard_loss, hard_targets};
 use potstill_core::objective::{
@@ -672,7 +672,8 @@ fn loss_of(objective: &Objective, student: &VitConfig, teacher: &VitConfig) -> p
     let (student, teacher) = (student.init(1, &device).expect("valid"), teacher.init(2, &device).expect("valid"));
     let (student_taps, teacher_taps) = objective.taps(student.shape().depth, teacher.shape().depth);
     let batch = batch(0, 4, &device);
-    let learner = Learner::new(student, Some(&teacher), objective, 3, &device);
+    let teacher = Network::from(teacher);
+    let learner = Learner::new(student.into(), Some(&teacher), objective, 3, &device);
     let student = learner.student.forward_with(batch.images.clone(), None, &student_taps);
     let teacher = teacher.forward_with(batch.images, None, &teacher_taps);
     let lesson = Lesson { teacher: Some(&teacher), projector: learner.projector.as_ref(), ..Lesson::default() };
@@ -753,7 +754,7 @@ fn batch(step: u64, samples: usize, device: &Device) -> StepBatch {
 #[test]
 fn a_student_learns_by_every_objective() {
     let device = Device::flex();
-    let teacher = tall().init(1, &device).expect("a valid model");
+    let teacher: Network = tall().init(1, &device).expect("a valid model").into();
     let direct = Sum {
         class_token: Some(ClassToken { matching: Matching::Projector, detach_weights: true, ..ClassToken::default() }),
         ..Sum::default()
@@ -774,7 +775,7 @@ fn a_student_learns_by_every_objective() {
         objective.check(&config.shape(), &teacher.shape()).unwrap_or_else(|reason| panic!("{name}: {reason}"));
         let tracked = device.clone().autodiff();
         let student = config.init(2, &tracked).expect("a valid model");
-        let mut student = Learner::new(student, Some(&teacher), &objective, 3, &tracked);
+        let mut student = Learner::new(student.into(), Some(&teacher), &objective, 3, &tracked);
         let projector = student.projector.clone();
         assert_eq!(projector.is_some(), name == "CLS-KD", "{name}");
         let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
@@ -782,8 +783,15 @@ fn a_student_learns_by_every_objective() {
         for _ in 0..20 {
             // One batch throughout: what falls is then the loss and not the luck of the draw.
             let report;
-            (student, report) =
-                training_step(student, Some(&teacher), &mut optimiser, &objective, batch(0, 8, &device), None, 2e-3);
+            (student, report) = training_step(
+                student,
+                Some(&teacher),
+                &mut optimiser,
+                &objective,
+                batch(0, 8, &device),
+                &Training::default(),
+                2e-3,
+            );
             losses.push(values(report.values)[0]);
         }
         // A gradient that is not finite would be in the parameters, and so in the loss, one step later.
@@ -803,14 +811,16 @@ fn a_student_learns_by_every_objective() {
 fn every_objective_is_the_same_on_each_device() {
     // Two steps: the second one's terms show the first one's gradients.
     let terms = |objective: &Objective, device: &Device| -> Vec<f32> {
-        let teacher = tall().init(1, device).expect("a valid model");
-        let mut student = Learner::from(tiny().init(2, &device.clone().autodiff()).expect("a valid model"));
+        let teacher: Network = tall().init(1, device).expect("a valid model").into();
+        let mut student =
+            Learner::from(Network::from(tiny().init(2, &device.clone().autodiff()).expect("a valid model")));
         let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), epsilon: 1e-4, ..AdamWConfig::default() });
         let mut terms = Vec::new();
         for _ in 0..2 {
             let report;
             let batch = batch(0, 8, device);
-            (student, report) = training_step(student, Some(&teacher), &mut optimiser, objective, batch, None, 2e-3);
+            (student, report) =
+                training_step(student, Some(&teacher), &mut optimiser, objective, batch, &Training::default(), 2e-3);
             terms.extend(values(report.values));
         }
         terms

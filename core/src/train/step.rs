@@ -6,35 +6,29 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::AdamW;
-use crate::model::{DropPath, Trace, VisionTransformer};
+use crate::model::{Network, Trace, Training};
 use crate::objective::{Lesson, Objective, Projector};
 
 /// A student with what is trained beside it and thrown away after.
 #[derive(Module, Debug)]
 pub struct Learner {
     /// The network that is kept.
-    pub student: VisionTransformer,
+    pub student: Network,
     /// What carries its class token to the teacher's width, where [`Objective::projector`] asks for it.
     pub projector: Option<Projector>,
 }
 
 impl Learner {
     /// `student` with the projector that `objective` asks for with this teacher, drawn from `seed`.
-    pub fn new(
-        student: VisionTransformer,
-        teacher: Option<&VisionTransformer>,
-        objective: &Objective,
-        seed: u64,
-        device: &Device,
-    ) -> Self {
+    pub fn new(student: Network, teacher: Option<&Network>, objective: &Objective, seed: u64, device: &Device) -> Self {
         let widths = teacher.and_then(|teacher| objective.projector(&student.shape(), &teacher.shape()));
         let projector = widths.map(|[student, teacher]| Projector::new(student, teacher, seed, device));
         Self { student, projector }
     }
 }
 
-impl From<VisionTransformer> for Learner {
-    fn from(student: VisionTransformer) -> Self {
+impl From<Network> for Learner {
+    fn from(student: Network) -> Self {
         Self { student, projector: None }
     }
 }
@@ -92,26 +86,26 @@ pub struct StepReport {
 /// If the batch has no samples, or the objective needs a teacher, past logits or a projector that are not there.
 pub fn training_step(
     learner: Learner,
-    teacher: Option<&VisionTransformer>,
+    teacher: Option<&Network>,
     optimiser: &mut AdamW,
     objective: &Objective,
     batch: StepBatch,
-    drop_path: Option<&DropPath>,
+    training: &Training,
     learning_rate: f64,
 ) -> (Learner, StepReport) {
     let samples = batch.images.dims()[0];
     let length = samples.div_ceil(batch.parts.max(1));
     let report = if length == samples {
-        teach(&learner, teacher, optimiser, objective, batch, drop_path, 1.0)
+        teach(&learner, teacher, optimiser, objective, batch, training, 1.0)
     } else {
         let reports: Vec<_> = (0..samples)
             .step_by(length)
             .map(|start| {
                 let length = length.min(samples - start);
                 let share = length as f64 / samples as f64;
-                let dropped = drop_path.map(|drop| drop.narrow(start, length));
+                let drawn = training.narrow(start, length);
                 let part = batch.narrow(start, length);
-                let report = teach(&learner, teacher, optimiser, objective, part, dropped.as_ref(), share);
+                let report = teach(&learner, teacher, optimiser, objective, part, &drawn, share);
                 StepReport { values: report.values.mul_scalar(share), ..report }
             })
             .collect();
@@ -129,11 +123,11 @@ pub fn training_step(
 // Runs a part of a batch, a `share` of it, and leaves its gradients with the optimiser.
 fn teach(
     learner: &Learner,
-    teacher: Option<&VisionTransformer>,
+    teacher: Option<&Network>,
     optimiser: &mut AdamW,
     objective: &Objective,
     batch: StepBatch,
-    drop_path: Option<&DropPath>,
+    training: &Training,
     share: f64,
 ) -> StepReport {
     let student = &learner.student;
@@ -145,7 +139,7 @@ fn teach(
         let teacher = teacher.filter(|_| objective.needs_teacher())?;
         Some(teacher.forward_with(batch.images.clone(), None, &teacher_taps))
     });
-    let student_trace = student.forward_with(batch.images, drop_path, &student_taps);
+    let student_trace = student.forward_with(batch.images, Some(training), &student_taps);
     let lesson = Lesson {
         teacher: teacher_trace.as_ref(),
         past: batch.past_logits,

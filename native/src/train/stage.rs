@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Batch, Dataset};
-use potstill_core::model::{VisionTransformer, VitConfig};
+use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{LogitTable, Objective, Retrospection};
 use potstill_core::train::{AdamW, Learner, StepBatch, StepReport, heads_alone, training_step};
 use serde::{Deserialize, Serialize};
@@ -43,11 +43,11 @@ pub struct Stage<'a> {
     /// How it is trained.
     pub recipe: &'a NetworkRecipe,
     /// What it is.
-    pub config: &'a VitConfig,
+    pub config: &'a NetworkConfig,
     /// What it is taught.
     pub objective: &'a Objective,
     /// By whom.
-    pub teacher: Option<&'a VisionTransformer>,
+    pub teacher: Option<&'a Network>,
     /// From what.
     pub data: &'a StageData,
     /// The seed of its initial values.
@@ -70,9 +70,9 @@ pub struct Outcome {
 /// A network at the end of its training, without gradients.
 pub struct Finished {
     /// The network.
-    pub model: VisionTransformer,
+    pub model: Network,
     /// The exponential mean of its parameters, where one was kept.
-    pub average: Option<VisionTransformer>,
+    pub average: Option<Network>,
     /// What it cost.
     pub outcome: Outcome,
 }
@@ -107,7 +107,7 @@ impl Stage<'_> {
         let student = self.config.init(self.seed, &tracked).map_err(Failure::usage)?;
         let mut learner = Learner::new(student, self.teacher, self.objective, self.seed, &tracked);
         let mut optimiser = AdamW::new(self.recipe.optimiser.clone());
-        let (samples, classes) = (source.dataset.len(), self.config.classes);
+        let (samples, classes) = (source.dataset.len(), self.config.classes());
         let rule = self.retrospection();
         let mut past = rule.map(|_| LogitTable::new(samples, classes));
         let (mut step, mut seconds) = (0, 0.0);
@@ -130,7 +130,7 @@ impl Stage<'_> {
             let batch = loader.next()?;
             let indices = batch.indices.clone();
             let learning_rate = self.recipe.schedule.at(self.recipe.peak(), step, per_epoch, self.recipe.epochs);
-            let drop_path = learner.student.draw_drop_path(self.seed, step, indices.len(), self.device);
+            let training = learner.student.draw_training(self.seed, step, indices.len(), self.device);
             let mut inputs = self.upload(batch, teacher_logits.as_deref());
             // Epochs count from 1 in the rule.
             let epoch = step / per_epoch + 1;
@@ -145,7 +145,7 @@ impl Stage<'_> {
                 &mut optimiser,
                 objective.as_ref().unwrap_or(self.objective),
                 inputs,
-                drop_path.as_ref(),
+                &training,
                 learning_rate,
             );
             step += 1;
@@ -199,7 +199,7 @@ impl Stage<'_> {
 
     // Rows of logits on the device, `[samples, classes]`.
     fn rows(&self, values: Vec<f32>) -> Tensor<2> {
-        let classes = self.config.classes;
+        let classes = self.config.classes();
         let samples = values.len() / classes;
         Tensor::from_data(TensorData::new(values, [samples, classes]), self.device)
     }
@@ -209,7 +209,7 @@ impl Stage<'_> {
         let Some(teacher) = self.teacher.filter(|_| self.objective.needs_teacher() && source.augment.is_none()) else {
             return Ok(None);
         };
-        let (_, taps) = self.objective.taps(self.config.depth, teacher.shape().depth);
+        let (_, taps) = self.objective.taps(self.config.shape().depth, teacher.shape().depth);
         if !taps.is_empty() {
             return Ok(None);
         }
@@ -218,7 +218,7 @@ impl Stage<'_> {
     }
 
     fn upload(&self, batch: Batch, teacher_logits: Option<&[f32]>) -> StepBatch {
-        let (samples, classes) = (batch.labels.len(), self.config.classes);
+        let (samples, classes) = (batch.labels.len(), self.config.classes());
         let mut targets = vec![0.0_f32; samples * classes];
         for (row, label) in batch.labels.iter().enumerate() {
             targets[row * classes + *label as usize] = 1.0;
@@ -228,7 +228,7 @@ impl Stage<'_> {
             batch.indices.iter().flat_map(row).copied().collect()
         };
         let teacher_logits = teacher_logits.map(|table| self.rows(rows(table)));
-        let (channels, size) = (self.config.channels, self.config.image_size);
+        let (channels, size) = (self.config.channels(), self.config.image_size());
         let images = Tensor::from_data(TensorData::new(batch.images, [samples, channels, size, size]), self.device);
         let parts = self.recipe.accumulate;
         StepBatch { teacher_logits, parts, ..StepBatch::new(images, self.rows(targets)) }
@@ -246,7 +246,7 @@ impl Stage<'_> {
             Ok(all.try_into_data().context("the device failed during training")?.iter().collect())
         };
         if let Some(table) = past {
-            let classes = self.config.classes;
+            let classes = self.config.classes();
             let all = Tensor::cat(unread.iter().map(|step| step.report.logits.clone()).collect(), 0);
             let values = read(all.flatten(0, 1))?;
             let mut rest = values.as_slice();
@@ -280,7 +280,7 @@ impl Stage<'_> {
         Failure::work(format!("the {role}'s loss is no longer a number at step {step}; lower --lr (its peak is {lr})"))
     }
 
-    fn check(&self, model: &VisionTransformer, epoch: u64, step: u64) -> Result<Check> {
+    fn check(&self, model: &Network, epoch: u64, step: u64) -> Result<Check> {
         let normalisation = &self.data.source.normalisation;
         let (evaluation, _) = evaluate(
             &model.valid(),
