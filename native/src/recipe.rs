@@ -1,8 +1,15 @@
 //! An experiment in full: data, networks, objective and every number, resolved before anything is loaded.
 //!
-//! A recipe is layered: the built-in recipe of its data set, then the person's file, then the command line's flags, then
-//! each `--set`. The layers are TOML tables merged key by key, and the result is read once with unknown keys refused, so a
-//! misspelt key is an error wherever it stands. What results is written into the run folder.
+//! How a recipe is layered is [`layers`]'s; what the flags say of it is [`flags`]'s; the recipes that ship with the command
+//! are [`library`]'s. Unknown keys are refused, so a misspelt key is an error wherever it stands, and so is a combination
+//! that makes no sense. What results is written into the run folder.
+
+mod flags;
+mod layers;
+pub mod library;
+mod smoke;
+
+pub use layers::{Resolved, resolve};
 
 use std::path::PathBuf;
 
@@ -21,23 +28,55 @@ use crate::error::{Context, Failure, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// What to train: `teacher`, `student` or `distillation`.
+    /// What to train: `teacher`, `student` or `distillation`. In a file, a list of tables `[[objective]]` stands for a
+    /// distillation by these weighted terms.
     pub objective: Goal,
     /// Everything random follows from this number.
+    #[serde(default)]
     pub seed: u64,
     /// Whether the student is also trained without a teacher, for comparison.
+    #[serde(default)]
     pub baseline: bool,
     /// Distil from these weights instead of training a teacher: a run's folder or a weights file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_weights: Option<PathBuf>,
+    /// Whether a teacher that does no better than chance is taken all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_untrained_teacher: bool,
+    /// Where the numbers come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
     /// The data set.
     pub data: DataRecipe,
     /// The teacher and how it is trained.
-    pub teacher: NetworkRecipe,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<NetworkRecipe>,
     /// The student and how it, and its baseline, are trained.
-    pub student: NetworkRecipe,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub student: Option<NetworkRecipe>,
     /// How the student is distilled.
+    #[serde(default = "labels_alone")]
     pub distillation: Objective,
+}
+
+fn labels_alone() -> Objective {
+    Objective::Labels { smoothing: 0.0 }
+}
+
+/// What a recipe reproduces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// The row of the table that it stands for.
+    pub row: String,
+    /// Where its numbers are from.
+    pub source: String,
+    /// The accuracy published for it, in per cent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<f64>,
+    /// What a person has to bring: data and weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
 }
 
 /// What a run produces.
@@ -133,6 +172,9 @@ fn is_one_part(parts: &usize) -> bool {
 pub struct NetworkRecipe {
     /// The model's name.
     pub model: String,
+    /// Weights to start from: a file, or a run's folder. A head for other classes is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
     /// Passes over the training samples.
     pub epochs: u64,
     /// Samples a step.
@@ -268,78 +310,85 @@ pub fn model_named(name: &str) -> Result<NetworkConfig> {
     })
 }
 
-// The recipes that ship with the command, by data set and by how few samples make which one the better start.
-const DIGITS: &str = include_str!("../../recipes/digits.toml");
-const MNIST: &str = include_str!("../../recipes/mnist.toml");
-const MNIST_FEW: &str = include_str!("../../recipes/mnist-1000.toml");
-const FEW_SAMPLES: i64 = 5_000;
-
-/// A recipe and where it came from, in words.
-pub struct Resolved {
-    /// The recipe.
-    pub recipe: Recipe,
-    /// What was taken as its base.
-    pub base: &'static str,
-}
-
-/// Layers the built-in recipe, the person's file and the command line.
-///
-/// # Errors
-/// Exit code 2 naming the key that is unknown, misshapen or out of range; 1 if the file cannot be read.
-pub fn resolve(options: &Train) -> Result<Resolved> {
-    let mut asked = match &options.recipe {
-        Some(path) => {
-            let text =
-                std::fs::read_to_string(path).context(format_args!("cannot read the recipe {}", path.display()))?;
-            let parsed: Result<Table, toml::de::Error> = toml::from_str(&text);
-            parsed.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?
-        }
-        None => Table::new(),
-    };
-    apply_flags(&mut asked, options)?;
-    for assignment in &options.set {
-        apply_assignment(&mut asked, assignment)?;
-    }
-    let (base, text) = base_for(&asked)?;
-    let mut table: Table = toml::from_str(text).context(format_args!("the built-in recipe {base}"))?;
-    merge(&mut table, asked);
-    let recipe: Recipe = Value::Table(table).try_into().map_err(Failure::usage)?;
-    recipe.validate()?;
-    Ok(Resolved { recipe, base })
-}
-
 impl Recipe {
+    /// The teacher's section.
+    ///
+    /// # Errors
+    /// Exit code 2 if there is none.
+    pub fn teacher(&self) -> Result<&NetworkRecipe> {
+        self.teacher.as_ref().ok_or_else(|| Failure::usage("the recipe has no [teacher] to train"))
+    }
+
+    /// The student's section.
+    ///
+    /// # Errors
+    /// Exit code 2 if there is none.
+    pub fn student(&self) -> Result<&NetworkRecipe> {
+        self.student.as_ref().ok_or_else(|| Failure::usage("the recipe has no [student] to train"))
+    }
+
     fn validate(&self) -> Result<()> {
         if self.data.train_samples == Some(0) {
             return Err(Failure::usage("data.train_samples is 0; it must be at least 1"));
         }
-        self.teacher.validate("teacher")?;
-        self.student.validate("student")?;
-        self.distillation.validate().map_err(|error| Failure::usage(format!("distillation.{error}")))?;
-        if self.objective == Goal::Distillation {
-            let (teacher, student) = (self.teacher.config("teacher")?, self.student.config("student")?);
-            for (what, t, s) in [
-                ("image_size", teacher.image_size(), student.image_size()),
-                ("channels", teacher.channels(), student.channels()),
-                ("classes", teacher.classes(), student.classes()),
-            ] {
-                if t != s {
-                    let message =
-                        format!("the teacher's {what} is {t}, the student's {s}; distillation needs them equal");
-                    return Err(Failure::usage(message));
-                }
+        for (role, network) in [("teacher", &self.teacher), ("student", &self.student)] {
+            if let Some(network) = network {
+                network.validate(role)?;
             }
-            self.check_objective(&teacher, &student)?;
         }
-        Ok(())
+        self.distillation.validate().map_err(|error| Failure::usage(format!("distillation.{error}")))?;
+        match self.objective {
+            Goal::Teacher => self.teacher().and_then(|teacher| one_head(&teacher.config("teacher")?)),
+            Goal::Student => self.student().and_then(|student| fits_readout(student, &labels_alone(), "student")),
+            Goal::Distillation => self.check_distillation(),
+        }
     }
 
-    fn check_objective(&self, teacher: &NetworkConfig, student: &NetworkConfig) -> Result<()> {
-        // A given teacher's sizes are known once its file is read, and are checked then.
-        if self.teacher_weights.is_none() {
-            self.distillation.check(&student.shape(), &teacher.shape()).map_err(Failure::usage)?;
+    fn check_distillation(&self) -> Result<()> {
+        let student = self.student()?;
+        let config = student.config("student")?;
+        if !self.distillation.needs_teacher() {
+            return Err(Failure::usage(
+                "this distillation asks a teacher nothing; take --objective student, which trains on labels alone",
+            ));
         }
-        Ok(())
+        let features = self.distillation.taps(1, 1) != Default::default();
+        if student.trainable == Trainable::Head && features {
+            return Err(Failure::usage(
+                "a linear probe moves the student's head alone, and what this distillation compares lies below it; take \
+                 KD, or student.trainable = \"all\"",
+            ));
+        }
+        fits_readout(student, &self.distillation, "student")?;
+        // A given teacher's sizes are known once its file is read, and are checked then.
+        if self.teacher_weights.is_some() {
+            return Ok(());
+        }
+        let teacher = self.teacher()?.config("teacher")?;
+        one_head(&teacher)?;
+        self.check_pair(&teacher, &config)
+    }
+
+    /// Checks that a teacher can teach a student by the recipe's distillation; sizes alone are looked at.
+    ///
+    /// # Errors
+    /// Exit code 2 with the reason and the nearest thing that works.
+    pub fn check_pair(&self, teacher: &NetworkConfig, student: &NetworkConfig) -> Result<()> {
+        for (what, t, s, instead) in [
+            (
+                "image_size",
+                teacher.image_size(),
+                student.image_size(),
+                "both see the same pixels: give one of them the other's image_size, which for a transformer resamples \
+                 its position embedding",
+            ),
+            ("number of channels", teacher.channels(), student.channels(), "both see the same pixels: give both as many"),
+        ] {
+            if t != s {
+                return Err(Failure::usage(format!("the teacher's {what} is {t}, the student's {s}; {instead}")));
+            }
+        }
+        self.distillation.check(&student.shape(), &teacher.shape()).map_err(Failure::usage)
     }
 
     /// Reads a recipe as a run folder keeps it.
@@ -348,200 +397,30 @@ impl Recipe {
     }
 }
 
-fn base_for(asked: &Table) -> Result<(&'static str, &'static str)> {
-    let data = asked.get("data");
-    let dataset = data.and_then(|d| d.get("dataset")).and_then(Value::as_str).unwrap_or("digits");
-    let samples = data.and_then(|d| d.get("train_samples")).and_then(Value::as_integer);
-    match dataset.to_ascii_lowercase().as_str() {
-        "digits" => Ok(("digits", DIGITS)),
-        "mnist" if samples.is_some_and(|n| n <= FEW_SAMPLES) => Ok(("mnist-1000", MNIST_FEW)),
-        "mnist" => Ok(("mnist", MNIST)),
-        _ => Err(crate::dataset::unknown(dataset)),
-    }
-}
-
-fn apply_flags(table: &mut Table, options: &Train) -> Result<()> {
-    if let Some(name) = &options.distillation {
-        let Some(named) = Objective::named(name) else {
-            let known = objective::NAMES;
-            return Err(Failure::usage(format!("there is no distillation {name:?}; there are {known}")));
-        };
-        // KD by name keeps the numbers of the recipe below; any other name brings its own.
-        if matches!(&named, Objective::Kd(kd) if *kd == LogitDistillation::default()) {
-            let kind = table.get("distillation").and_then(|d| d.get("kind")).and_then(Value::as_str);
-            if kind.is_some_and(|kind| kind != "kd") {
-                table.remove("distillation");
-            }
-            assign(table, "distillation.kind", "kd".into())?;
-        } else {
-            let numbers = Table::try_from(named).context("the objective's numbers")?;
-            table.insert("distillation".into(), Value::Table(numbers));
-        }
-    }
-    let mut set = |path: &str, value: Value| assign(table, path, value);
-    if let Some(path) = &options.teacher {
-        // Kept in the run folder, where a resume may be started from elsewhere.
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        set("teacher_weights", path.to_string_lossy().into_owned().into())?;
-    }
-    if let Some(goal) = options.objective {
-        set("objective", goal.name().into())?;
-    }
-    if let Some(name) = &options.dataset {
-        set("data.dataset", name.as_str().into())?;
-    }
-    if let Some(dir) = &options.data_dir {
-        set("data.data_dir", dir.to_string_lossy().into_owned().into())?;
-    }
-    let integer = |flag: &str, value: u64| {
-        i64::try_from(value)
-            .map(Value::Integer)
-            .map_err(|_| Failure::usage(format!("{flag} {value} is absurdly large")))
-    };
-    if let Some(n) = options.train_samples {
-        set("data.train_samples", integer("--train-samples", n as u64)?)?;
-    }
-    if let Some(seed) = options.seed {
-        set("seed", integer("--seed", seed)?)?;
-    }
-    for role in ["teacher", "student"] {
-        if let Some(b) = options.batch_size {
-            set(&format!("{role}.batch_size"), integer("--batch-size", b as u64)?)?;
-        }
-        if let Some(e) = options.epochs {
-            set(&format!("{role}.epochs"), integer("--epochs", e)?)?;
-        }
-        if let Some(lr) = options.lr {
-            set(&format!("{role}.lr"), lr.into())?;
-        }
+// A teacher is trained on labels, which a distillation head never sees.
+fn one_head(teacher: &NetworkConfig) -> Result<()> {
+    if teacher.shape().distillation_token {
+        return Err(Failure::usage(
+            "a teacher learns from labels, and its distillation head never sees one; set \
+             teacher.vit.distillation_token = false, or give a trained one with --teacher",
+        ));
     }
     Ok(())
 }
 
-fn apply_assignment(table: &mut Table, assignment: &str) -> Result<()> {
-    let Some((key, text)) = assignment.split_once('=') else {
-        return Err(Failure::usage(format!("--set {assignment:?} is not of the form KEY=VALUE")));
-    };
-    // A bare word is a string; anything TOML understands is what TOML says.
-    let value = toml::from_str::<Table>(&format!("value = {text}"))
-        .ok()
-        .and_then(|mut parsed| parsed.remove("value"))
-        .unwrap_or_else(|| text.into());
-    assign(table, key.trim(), value)
-}
-
-// Sets `a.b.c` in nested tables.
-fn assign(table: &mut Table, path: &str, value: Value) -> Result<()> {
-    match path.split_once('.') {
-        None if path.is_empty() => Err(Failure::usage("--set needs a key before the equals sign")),
-        None => {
-            table.insert(path.to_owned(), value);
-            Ok(())
-        }
-        Some((first, rest)) => {
-            let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
-            match inner {
-                Value::Table(inner) => assign(inner, rest, value),
-                _ => Err(Failure::usage(format!("{first} is a value and has no {rest} in it"))),
-            }
-        }
+fn fits_readout(network: &NetworkRecipe, objective: &Objective, role: &str) -> Result<()> {
+    let Some(readout) = network.readout else { return Ok(()) };
+    let (asked, taught) = (readout.name(), objective.readout().name());
+    if readout != Readout::Class && !network.config(role)?.shape().distillation_token {
+        return Err(Failure::usage(format!(
+            "{role}.readout is {asked}, and the {role} has no distillation head; leave it out, or set \
+             {role}.vit.distillation_token = true"
+        )));
     }
-}
-
-// Lays `over` on `table`: tables are merged key by key, anything else is replaced. Tables of two kinds have nothing in
-// common: the numbers of one objective or schedule do not fit another.
-fn merge(table: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (table.get_mut(&key), value) {
-            (Some(Value::Table(inner)), Value::Table(value)) => {
-                if value.get("kind").is_some_and(|kind| inner.get("kind").is_some_and(|other| other != kind)) {
-                    inner.clear();
-                }
-                merge(inner, value);
-            }
-            (_, value) => {
-                table.insert(key, value);
-            }
-        }
+    if readout != objective.readout() && objective.readout() != Readout::MeanLogits {
+        return Err(Failure::usage(format!(
+            "{role}.readout is {asked}, which reads a head that nothing teaches here; leave it out, or take {taught}"
+        )));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::cli::{Cli, Command};
-
-    fn resolve_line(line: &str) -> Result<Recipe> {
-        let cli = Cli::try_parse_from(line.split(' ')).map_err(Failure::usage)?;
-        let Command::Train(options) = cli.command else { panic!("a train line") };
-        resolve(&options).map(|resolved| resolved.recipe)
-    }
-
-    #[test]
-    fn every_built_in_recipe_is_valid() {
-        for line in
-            ["potstill train", "potstill train --dataset MNIST", "potstill train --dataset mnist --train-samples 1000"]
-        {
-            let recipe = resolve_line(line).unwrap_or_else(|failure| panic!("{line}: {failure}"));
-            let text = toml::to_string(&recipe).expect("serialises");
-            assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe);
-        }
-    }
-
-    #[test]
-    fn flags_beat_the_recipe_and_set_beats_flags() {
-        let line = "potstill train --epochs 7 --lr 0.5 --batch_size 3 --set student.epochs=2 --set student.vit.depth=1";
-        let recipe = resolve_line(line).expect("a valid line");
-        assert_eq!((recipe.teacher.epochs, recipe.student.epochs), (7, 2));
-        assert_eq!((recipe.teacher.lr, recipe.student.batch_size), (0.5, 3));
-        assert_eq!(recipe.student.config("student").expect("valid").shape().depth, 1);
-    }
-
-    #[test]
-    fn a_named_distillation_replaces_the_built_in_one() {
-        for name in ["KD", "KD-numel", "SAF", "SAF+KD", "MANIFOLD", "KD+MANIFOLD", "DistillViT", "soft", "hard", "none"]
-        {
-            let recipe = resolve_line(&format!("potstill train --distillation {name}")).expect(name);
-            assert_eq!(Some(recipe.distillation.clone()), Objective::named(name), "{name}");
-            let text = toml::to_string(&recipe).expect("serialises");
-            assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe);
-        }
-        let line = "potstill train --distillation SAF+KD --set distillation.saf.weight=3 --set distillation.alpha=0.25";
-        let Objective::Sum(sum) = resolve_line(line).expect("a valid line").distillation else { panic!("a sum") };
-        assert_eq!((sum.alpha, sum.saf.map(|saf| saf.weight)), (0.25, Some(3.0)));
-        let line = "potstill train --distillation CLS-KD --set student.vit.class_token=true --set \
-                    student.vit.pool=class --set teacher.vit.class_token=true --set teacher.vit.pool=class";
-        resolve_line(line).expect("both networks have a class token");
-    }
-
-    #[test]
-    fn nonsense_is_refused_with_its_key() {
-        for (line, key) in [
-            ("potstill train --set student.vti.depth=2", "vti"),
-            ("potstill train --set student.vit.heads=7", "heads"),
-            ("potstill train --epochs 0", "epochs"),
-            ("potstill train --lr nan", "lr"),
-            ("potstill train --set distillation.alpha=2", "alpha"),
-            ("potstill train --set seed", "KEY=VALUE"),
-            ("potstill train --set student.vit.image_size=14", "image_size"),
-            ("potstill train --train-samples 0", "train_samples"),
-            ("potstill train --dataset nonesuch", "nonesuch"),
-            ("potstill train --distillation nonesuch", "nonesuch"),
-            ("potstill train --distillation both", "distillation token"),
-            ("potstill train --distillation CLS-KD", "class token"),
-            ("potstill train --set student.schedule.kind=step", "every"),
-            ("potstill train --set student.schedule.warmup=1.5", "schedule.warmup"),
-            ("potstill train --set student.optimiser.ema=1", "optimiser.ema"),
-            ("potstill train --set student.accumulate=33", "accumulate"),
-            ("potstill train --distillation SAF --set student.vit.patch_size=14", "tokens"),
-            ("potstill train --distillation SAF --set distillation.saf.weihgt=2", "weihgt"),
-            ("potstill train --distillation SAF --set distillation.saf.weight=-2", "saf.weight"),
-        ] {
-            let failure = resolve_line(line).expect_err(line);
-            assert_eq!(failure.code(), 2, "{line}");
-            assert!(failure.to_string().contains(key), "{line}: {failure}");
-        }
-    }
+    Ok(())
 }

@@ -17,9 +17,10 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use potstill_core::data::Normalisation;
 use potstill_core::model::{Network, NetworkConfig};
+use potstill_core::objective::Readout;
 use potstill_core::weights::{self, Metadata, NamedTensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -224,16 +225,26 @@ pub struct LoadedNetwork {
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
     pub normalisation: Normalisation,
+    /// How its heads make one prediction.
+    pub readout: Readout,
     /// The name of its model, where its file says it.
     pub name: String,
     /// Where it came from.
     pub path: PathBuf,
 }
 
+impl LoadedNetwork {
+    /// Logits `[B, classes]` of normalised images `[B, C, S, S]`.
+    pub fn classify(&self, images: Tensor<4>) -> Tensor<2> {
+        self.readout.of(&self.model.forward(images, None))
+    }
+}
+
 const NAME_KEY: &str = "potstill.name";
 const MODEL_KEY: &str = "potstill.model";
 const CLASSES_KEY: &str = "potstill.classes";
 const NORMALISATION_KEY: &str = "potstill.normalisation";
+const READOUT_KEY: &str = "potstill.readout";
 
 /// What a weights file says of itself, so that it can be used without its run.
 pub fn weights_metadata(
@@ -241,6 +252,7 @@ pub fn weights_metadata(
     config: &NetworkConfig,
     class_names: &[String],
     normalisation: &Normalisation,
+    readout: Readout,
 ) -> Result<Metadata> {
     let json = |value: serde_json::Result<String>| value.context("cannot serialise a network's description");
     Ok(Metadata::from([
@@ -248,6 +260,7 @@ pub fn weights_metadata(
         (MODEL_KEY.to_owned(), json(serde_json::to_string(config))?),
         (CLASSES_KEY.to_owned(), json(serde_json::to_string(class_names))?),
         (NORMALISATION_KEY.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))?),
+        (READOUT_KEY.to_owned(), readout.name().to_owned()),
     ]))
 }
 
@@ -262,11 +275,17 @@ pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
 /// # Errors
 /// Exit code 2 for an unknown model; 1 for a file that cannot be read or does not fit, with every tensor that does not.
 pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNetwork> {
-    match (&network.run, &network.model, &network.weights) {
+    let loaded = match (&network.run, &network.model, &network.weights) {
         (Some(run), _, _) => load_from_run(run, network.which.into(), device),
         (None, Some(model), Some(path)) => load_file(path, Some(model_named(model)?), device),
         _ => Err(Failure::usage("name a run's folder, or --model and --weights")),
+    }?;
+    let readout = network.readout.unwrap_or(loaded.readout);
+    if readout != Readout::Class && network.readout.is_some() && !loaded.config.shape().distillation_token {
+        let (path, name) = (loaded.path.display(), readout.name());
+        return Err(Failure::usage(format!("{path} has one head, so --readout {name} has nothing to read; leave it out")));
     }
+    Ok(LoadedNetwork { readout, ..loaded })
 }
 
 /// Loads a network of a run.
@@ -307,6 +326,8 @@ pub fn load_file(path: &Path, config: Option<NetworkConfig>, device: &Device) ->
         Some((mean, std)) => Normalisation { mean, std },
         None => Normalisation::mnist(),
     };
+    // DeiT's own files say nothing and are read by both heads.
+    let readout = described(READOUT_KEY).and_then(Readout::named).unwrap_or_default();
     if normalisation.mean.len() != config.channels() || normalisation.std.len() != config.channels() {
         return Err(Failure::work(format!("{} is normalised for another number of channels", path.display())));
     }
@@ -323,5 +344,5 @@ pub fn load_file(path: &Path, config: Option<NetworkConfig>, device: &Device) ->
     let empty = config.init(0, device).context(path.display())?;
     let model = weights::assign(empty, tensors).context(path.display())?;
     let name = described(NAME_KEY).unwrap_or("unnamed").to_owned();
-    Ok(LoadedNetwork { model, config, class_names, normalisation, name, path: path.to_owned() })
+    Ok(LoadedNetwork { model, config, class_names, normalisation, readout, name, path: path.to_owned() })
 }

@@ -171,6 +171,16 @@ impl Readout {
         ("mean-probabilities", Self::MeanProbabilities),
     ];
 
+    /// The read-out of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find_map(|(known, readout)| (known == name).then_some(readout))
+    }
+
+    /// Its name, as recipes spell it.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find_map(|(name, readout)| (readout == self).then_some(name)).unwrap_or_default()
+    }
+
     /// Logits `[B, C]` of the prediction; a trace with one head has one readout.
     pub fn of(self, trace: &Trace) -> Tensor<2> {
         let class = trace.logits.clone();

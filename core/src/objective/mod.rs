@@ -244,14 +244,20 @@ impl Objective {
     /// # Errors
     /// [`ObjectiveError`] naming the option, its value and what is accepted.
     pub fn validate(&self) -> Result<(), ObjectiveError> {
-        let alpha = match self {
-            Self::Labels { .. } | Self::Terms { .. } => 0.0,
-            Self::Kd(kd) => kd.alpha,
-            Self::Deit(deit) => deit.alpha,
-            Self::TeacherTemperature(soft) => soft.alpha,
-            Self::Sum(sum) => sum.alpha,
+        // The numbers that this mode does not read are checked too: a recipe is right as a whole.
+        let (alpha, temperature, smoothing) = match self {
+            Self::Labels { .. } | Self::Terms { .. } => (0.0, 1.0, 0.0),
+            Self::Kd(kd) => (kd.alpha, kd.temperature, kd.smoothing),
+            Self::Deit(deit) => (deit.alpha, deit.temperature, deit.smoothing),
+            Self::TeacherTemperature(soft) => (soft.alpha, soft.temperature, soft.smoothing),
+            Self::Sum(sum) => (sum.alpha, 1.0, sum.smoothing),
         };
         in_range("alpha", alpha, (0.0..=1.0).contains(&alpha), "between 0 and 1")?;
+        parts::warm("temperature", temperature)?;
+        parts::smooth("smoothing", smoothing)?;
+        if let Self::Deit(deit) = self {
+            parts::smooth("teacher_smoothing", deit.teacher_smoothing)?;
+        }
         let parts = self.parts();
         let methods = match self {
             Self::Sum(_) => parts.len() - 1,

@@ -122,6 +122,14 @@ fn four() -> f64 {
     4.0
 }
 
+pub(super) fn smooth(field: &'static str, value: f64) -> Result<(), ObjectiveError> {
+    in_range(field, value, (0.0..1.0).contains(&value), "at least 0 and below 1")
+}
+
+pub(super) fn warm(field: &'static str, tau: f64) -> Result<(), ObjectiveError> {
+    in_range(field, tau, tau > 0.0 && tau <= 1000.0, "above 0 and at most 1000")
+}
+
 impl Part {
     /// Whether the term reads a teacher's trace.
     pub fn needs_teacher(&self) -> bool {
@@ -132,13 +140,10 @@ impl Part {
     pub(super) fn validate(&self) -> Result<(), ObjectiveError> {
         let weight =
             |field, value: f64| in_range(field, value, (0.0..=1e6).contains(&value), "at least 0 and at most 1000000");
-        let smoothing =
-            |field, value: f64| in_range(field, value, (0.0..1.0).contains(&value), "at least 0 and below 1");
-        let warm = |field, tau: f64| in_range(field, tau, tau > 0.0 && tau <= 1000.0, "above 0 and at most 1000");
         match self {
             Self::Labels { weight: w, smoothing: s } => {
                 weight("labels.weight", *w)?;
-                smoothing("smoothing", *s)
+                smooth("smoothing", *s)
             }
             Self::Logits { weight: w, temperature, .. } => {
                 weight("logits.weight", *w)?;
@@ -146,7 +151,7 @@ impl Part {
             }
             Self::TeacherLabels { weight: w, smoothing: s, .. } => {
                 weight("teacher_labels.weight", *w)?;
-                smoothing("teacher_smoothing", *s)
+                smooth("teacher_smoothing", *s)
             }
             Self::SoftenedTeacher { weight: w, temperature } => {
                 weight("softened_teacher.weight", *w)?;

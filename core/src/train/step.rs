@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::AdamW;
 use crate::model::{Network, Trace, Training};
-use crate::objective::{Lesson, Objective, Projector};
+use crate::objective::{Lesson, Objective, Projector, Readout};
 
 /// A student with what is trained beside it and thrown away after.
 #[derive(Module, Debug)]
@@ -137,7 +137,9 @@ fn teach(
     let known = batch.teacher_logits.filter(|_| teacher_taps.is_empty()).map(Trace::of_logits);
     let teacher_trace = known.or_else(|| {
         let teacher = teacher.filter(|_| objective.needs_teacher())?;
-        Some(teacher.forward_with(batch.images.clone(), None, &teacher_taps))
+        let trace = teacher.forward_with(batch.images.clone(), None, &teacher_taps);
+        // A teacher with two heads speaks as DeiT is evaluated, with one voice.
+        Some(Trace { logits: Readout::MeanLogits.of(&trace), ..trace })
     });
     let student_trace = student.forward_with(batch.images, Some(training), &student_taps);
     let lesson = Lesson {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::cubecl::future::block_on;
 use potstill_core::data::{Dataset, Images, Normalisation, Subset};
 use potstill_core::model::{Network, NetworkConfig};
-use potstill_core::objective::Objective;
+use potstill_core::objective::{Objective, Readout};
 use potstill_core::weights;
 
 use crate::cli::Train;
@@ -87,6 +87,7 @@ struct Trained {
     config: NetworkConfig,
     model: Network,
     average: Option<Network>,
+    readout: Readout,
     outcome: Option<Outcome>,
 }
 
@@ -101,9 +102,9 @@ impl Session<'_> {
         let mut log = MetricsLog::open(&self.folder.file("metrics.jsonl"), keep)?;
         let mut trained: Vec<Trained> = Vec::new();
         if let Some(teacher) = given {
-            let LoadedNetwork { model, config, name, path, .. } = teacher;
-            let (role, weights) = (Role::Teacher, path);
-            trained.push(Trained { role, name, weights, config, model, average: None, outcome: None });
+            let LoadedNetwork { model, config, name, path: weights, readout, .. } = teacher;
+            let role = Role::Teacher;
+            trained.push(Trained { role, name, weights, config, model, average: None, readout, outcome: None });
         }
         for (role, recipe, config) in networks {
             let teacher = trained.iter().find(|t| t.role == Role::Teacher).map(|t| &t.model);
@@ -123,9 +124,11 @@ impl Session<'_> {
                         log.flush()?;
                         return Err(self.stopped());
                     };
-                    self.keep(&self.folder.weights(role), &recipe.model, &config, &finished.model)?;
+                    let readout = self.readout(role, recipe);
+                    let keep = |path: &Path, model: &Network| self.keep(path, &recipe.model, &config, model, readout);
+                    keep(&self.folder.weights(role), &finished.model)?;
                     if let Some(average) = &finished.average {
-                        self.keep(&self.folder.average(role), &recipe.model, &config, average)?;
+                        keep(&self.folder.average(role), average)?;
                     }
                     state.done.insert(role, finished.outcome.clone());
                     self.folder.write_json("state.json", &state)?;
@@ -133,7 +136,8 @@ impl Session<'_> {
                 }
             };
             let (name, weights) = (recipe.model.clone(), self.folder.weights(role));
-            trained.push(Trained { role, name, weights, config, model, average, outcome: Some(outcome) });
+            let readout = self.readout(role, recipe);
+            trained.push(Trained { role, name, weights, config, model, average, readout, outcome: Some(outcome) });
         }
         log.flush()?;
         let report = self.measure(&trained)?;
@@ -165,23 +169,36 @@ impl Session<'_> {
         checkpoint: Option<&Checkpoint>,
         log: &mut MetricsLog,
     ) -> Result<Option<Finished>> {
-        let labels = Objective::Labels { smoothing: recipe.smoothing };
-        let distilled = role == Role::Student && self.recipe.objective == Goal::Distillation;
-        let objective = if distilled { &self.recipe.distillation } else { &labels };
+        let objective = &self.objective(role, recipe);
+        let readout = self.readout(role, recipe);
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
         let (data, device, run) = (self.data, &self.chosen.device, self.folder);
-        Stage { role, recipe, config, objective, teacher, data, seed, device, run }.train(
+        Stage { role, recipe, config, objective, teacher, readout, data, seed, device, run }.train(
             checkpoint,
             log,
             self.interrupt,
         )
     }
 
-    fn keep(&self, path: &Path, name: &str, config: &NetworkConfig, model: &Network) -> Result<()> {
+    // What a network is taught.
+    fn objective(&self, role: Role, recipe: &NetworkRecipe) -> Objective {
+        match (role, self.recipe.objective) {
+            (Role::Student, Goal::Distillation) => self.recipe.distillation.clone(),
+            _ => Objective::Labels { smoothing: recipe.smoothing },
+        }
+    }
+
+    // The baseline's heads are those that labels teach, whatever the student's read-out is.
+    fn readout(&self, role: Role, recipe: &NetworkRecipe) -> Readout {
+        let own = recipe.readout.filter(|_| role != Role::Baseline);
+        own.unwrap_or_else(|| self.objective(role, recipe).readout())
+    }
+
+    fn keep(&self, path: &Path, name: &str, config: &NetworkConfig, model: &Network, readout: Readout) -> Result<()> {
         let tensors = block_on(weights::read(model)).context("cannot read the network back")?;
         let class_names = self.data.held_out.class_names();
-        let metadata = weights_metadata(name, config, class_names, &self.data.source.normalisation)?;
+        let metadata = weights_metadata(name, config, class_names, &self.data.source.normalisation, readout)?;
         let bytes = weights::to_safetensors(&tensors, metadata).context("cannot serialise weights")?;
         write_whole(path, &bytes)
     }
@@ -195,15 +212,19 @@ impl Session<'_> {
             if self.interrupt.is_set() {
                 return Err(self.stopped());
             }
+            let read = |model: &Network| {
+                let (model, readout) = (model.clone(), network.readout);
+                move |images| readout.of(&model.forward(images, None))
+            };
             let (evaluation, predicted) =
-                evaluate(&network.model, &network.config, held_out, normalisation, None, device)?;
+                evaluate(&read(&network.model), &network.config, held_out, normalisation, None, device)?;
             let agreement = teacher_says.as_ref().map(|teacher| {
                 let equal = teacher.iter().zip(&predicted).filter(|(a, b)| a == b).count();
                 equal as f64 / predicted.len().max(1) as f64
             });
             let average_accuracy = match &network.average {
                 Some(average) => {
-                    let found = evaluate(average, &network.config, held_out, normalisation, None, device)?;
+                    let found = evaluate(&read(average), &network.config, held_out, normalisation, None, device)?;
                     Some(found.0.accuracy())
                 }
                 None => None,

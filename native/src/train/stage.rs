@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Batch, Dataset};
 use potstill_core::model::{Network, NetworkConfig};
-use potstill_core::objective::{LogitTable, Objective, Retrospection};
+use potstill_core::objective::{LogitTable, Objective, Readout, Retrospection};
 use potstill_core::train::{AdamW, Learner, StepBatch, StepReport, heads_alone, training_step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
@@ -48,6 +48,8 @@ pub struct Stage<'a> {
     pub objective: &'a Objective,
     /// By whom.
     pub teacher: Option<&'a Network>,
+    /// How its heads make one prediction.
+    pub readout: Readout,
     /// From what.
     pub data: &'a StageData,
     /// The seed of its initial values.
@@ -214,7 +216,9 @@ impl Stage<'_> {
             return Ok(None);
         }
         let (data, normalisation) = (source.dataset.as_ref(), &source.normalisation);
-        all_logits(teacher, self.config, data, normalisation, self.device).map(Some)
+        // As the training step reads a teacher with two heads.
+        let read = |images| Readout::MeanLogits.of(&teacher.forward(images, None));
+        all_logits(&read, self.config, data, normalisation, self.device).map(Some)
     }
 
     fn upload(&self, batch: Batch, teacher_logits: Option<&[f32]>) -> StepBatch {
@@ -282,8 +286,9 @@ impl Stage<'_> {
 
     fn check(&self, model: &Network, epoch: u64, step: u64) -> Result<Check> {
         let normalisation = &self.data.source.normalisation;
+        let model = model.valid();
         let (evaluation, _) = evaluate(
-            &model.valid(),
+            &|images| self.readout.of(&model.forward(images, None)),
             self.config,
             self.data.held_out.as_ref(),
             normalisation,
