@@ -9,7 +9,7 @@ use common::devices;
 use potstill_core::data::{Dataset, Digits, Normalisation, Split, assemble, epoch_order};
 use potstill_core::kernel;
 use potstill_core::model::init::WeightInit;
-use potstill_core::model::{Pool, Taps, Trace, VitConfig};
+use potstill_core::model::{Network, Pool, Taps, Trace, Training, VitConfig};
 use potstill_core::objective::class_token::{self, Projector};
 use potstill_core::objective::labels::{hard_loss, hard_targets};
 use potstill_core::objective::{
@@ -679,7 +679,7 @@ fn batch(step: u64, samples: usize, device: &Device) -> StepBatch {
 #[test]
 fn a_student_learns_by_every_objective() {
     let device = Device::flex();
-    let teacher = tall().init(1, &device).expect("a valid model");
+    let teacher: Network = tall().init(1, &device).expect("a valid model").into();
     let direct = Sum {
         class_token: Some(ClassToken { matching: Matching::Projector, detach_weights: true, ..ClassToken::default() }),
         ..Sum::default()
@@ -699,14 +699,21 @@ fn a_student_learns_by_every_objective() {
     cases.push(("retrospection", Retrospection::default().objective(40), tiny()));
     for (name, objective, config) in cases {
         objective.check(&config.shape(), &teacher.shape()).unwrap_or_else(|reason| panic!("{name}: {reason}"));
-        let mut student = config.init(2, &device.clone().autodiff()).expect("a valid model");
+        let mut student: Network = config.init(2, &device.clone().autodiff()).expect("a valid model").into();
         let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
         let mut losses = Vec::new();
         for _ in 0..20 {
             // One batch throughout: what falls is then the loss and not the luck of the draw.
             let report;
-            (student, report) =
-                training_step(student, Some(&teacher), &mut optimiser, &objective, batch(0, 8, &device), None, 2e-3);
+            (student, report) = training_step(
+                student,
+                Some(&teacher),
+                &mut optimiser,
+                &objective,
+                batch(0, 8, &device),
+                &Training::default(),
+                2e-3,
+            );
             losses.push(values(report.values)[0]);
         }
         // A gradient that is not finite would be in the parameters, and so in the loss, one step later.
@@ -719,14 +726,15 @@ fn a_student_learns_by_every_objective() {
 fn every_objective_is_the_same_on_each_device() {
     // Two steps: the second one's terms show the first one's gradients.
     let terms = |objective: &Objective, device: &Device| -> Vec<f32> {
-        let teacher = tall().init(1, device).expect("a valid model");
-        let mut student = tiny().init(2, &device.clone().autodiff()).expect("a valid model");
+        let teacher: Network = tall().init(1, device).expect("a valid model").into();
+        let mut student: Network = tiny().init(2, &device.clone().autodiff()).expect("a valid model").into();
         let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), epsilon: 1e-4, ..AdamWConfig::default() });
         let mut terms = Vec::new();
         for _ in 0..2 {
             let report;
             let batch = batch(0, 8, device);
-            (student, report) = training_step(student, Some(&teacher), &mut optimiser, objective, batch, None, 2e-3);
+            (student, report) =
+                training_step(student, Some(&teacher), &mut optimiser, objective, batch, &Training::default(), 2e-3);
             terms.extend(values(report.values));
         }
         terms

@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use potstill_core::data::Normalisation;
-use potstill_core::model::{VisionTransformer, VitConfig};
+use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::weights::{self, Metadata, NamedTensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cli::{Network, Which};
+use crate::cli::{self, Which};
 use crate::error::{Context, Failure, Result};
 use crate::recipe::model_named;
 
@@ -211,9 +211,9 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 /// A network ready to classify.
 pub struct LoadedNetwork {
     /// The network, without gradients.
-    pub model: VisionTransformer,
+    pub model: Network,
     /// Its configuration.
-    pub config: VitConfig,
+    pub config: NetworkConfig,
     /// The classes' names in the order of the logits.
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
@@ -232,7 +232,7 @@ const NORMALISATION_KEY: &str = "potstill.normalisation";
 /// What a weights file says of itself, so that it can be used without its run.
 pub fn weights_metadata(
     name: &str,
-    config: &VitConfig,
+    config: &NetworkConfig,
     class_names: &[String],
     normalisation: &Normalisation,
 ) -> Result<Metadata> {
@@ -255,7 +255,7 @@ pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
 ///
 /// # Errors
 /// Exit code 2 for an unknown model; 1 for a file that cannot be read or does not fit, with every tensor that does not.
-pub fn load_network(network: &Network, device: &Device) -> Result<LoadedNetwork> {
+pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNetwork> {
     match (&network.run, &network.model, &network.weights) {
         (Some(run), _, _) => load_from_run(run, network.which.into(), device),
         (None, Some(model), Some(path)) => load_file(path, Some(model_named(model)?), device),
@@ -283,7 +283,7 @@ pub fn load_from_run(folder: &Path, role: Role, device: &Device) -> Result<Loade
 }
 
 /// Loads a weights file as `config`, or as what the file says of itself.
-pub fn load_file(path: &Path, config: Option<VitConfig>, device: &Device) -> Result<LoadedNetwork> {
+pub fn load_file(path: &Path, config: Option<NetworkConfig>, device: &Device) -> Result<LoadedNetwork> {
     let (tensors, metadata) = read_weights(path)?;
     let described = |key: &str| metadata.get(key).map(String::as_str);
     let config = match (config, described(MODEL_KEY)) {
@@ -294,14 +294,14 @@ pub fn load_file(path: &Path, config: Option<VitConfig>, device: &Device) -> Res
         }
     };
     let class_names = match described(CLASSES_KEY).and_then(|json| serde_json::from_str::<Vec<String>>(json).ok()) {
-        Some(names) if names.len() == config.classes => names,
-        _ => (0..config.classes).map(|class| class.to_string()).collect(),
+        Some(names) if names.len() == config.classes() => names,
+        _ => (0..config.classes()).map(|class| class.to_string()).collect(),
     };
     let normalisation = match described(NORMALISATION_KEY).and_then(|json| serde_json::from_str(json).ok()) {
         Some((mean, std)) => Normalisation { mean, std },
         None => Normalisation::mnist(),
     };
-    if normalisation.mean.len() != config.channels || normalisation.std.len() != config.channels {
+    if normalisation.mean.len() != config.channels() || normalisation.std.len() != config.channels() {
         return Err(Failure::work(format!("{} is normalised for another number of channels", path.display())));
     }
     config.validate().context(path.display())?;
