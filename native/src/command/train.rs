@@ -7,7 +7,7 @@ use burn::cubecl::future::block_on;
 use potstill_core::data::{Dataset, Images, Normalisation, Subset};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::Objective;
-use potstill_core::weights;
+use potstill_core::weights::{self, Description};
 
 use crate::cli::Train;
 use crate::dataset::{self, Split};
@@ -17,7 +17,7 @@ use crate::evaluate::{evaluate, fits};
 use crate::progress::say;
 use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
 use crate::report::{DatasetReport, ModelReport, RunReport};
-use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, weights_metadata, write_whole};
+use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, write_whole};
 use crate::train::{
     Checkpoint, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints, latest_checkpoint,
 };
@@ -170,9 +170,13 @@ impl Session<'_> {
 
     fn keep(&self, role: Role, name: &str, config: &NetworkConfig, model: &Network) -> Result<()> {
         let tensors = block_on(weights::read(model)).context("cannot read the network back")?;
-        let class_names = self.data.held_out.class_names();
-        let metadata = weights_metadata(name, config, class_names, &self.data.source.normalisation)?;
-        let bytes = weights::to_safetensors(&tensors, metadata).context("cannot serialise weights")?;
+        let description = Description {
+            name: name.to_owned(),
+            config: config.clone(),
+            class_names: self.data.held_out.class_names().to_vec(),
+            normalisation: self.data.source.normalisation.clone(),
+        };
+        let bytes = weights::to_safetensors(&tensors, description.metadata()).context("cannot serialise weights")?;
         write_whole(&self.folder.weights(role), &bytes)
     }
 
