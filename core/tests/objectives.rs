@@ -8,13 +8,14 @@ use burn::backend::read_sync;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
 use potstill_core::data::{Dataset, Digits, Normalisation, Split, assemble, epoch_order};
+use potstill_core::kernel;
 use potstill_core::model::init::WeightInit;
 use potstill_core::model::{Network, Pool, Taps, Trace, Training, VitConfig};
 use potstill_core::objective::class_token::{self, Projector};
 use potstill_core::objective::labels::{hard_loss, hard_targets};
 use potstill_core::objective::{
     AttentionForcing, ClassToken, Deit, Head, Lesson, LogitDistillation, LogitTable, Manifold, Matching, Mode,
-    Objective, Part, Readout, Retrospection, Sum, TeacherTemperature, attention_forcing, end_pairs, manifold,
+    Objective, Part, Readout, Retrospection, Sum, TeacherTemperature, end_pairs, manifold,
 };
 use potstill_core::train::{AdamW, AdamWConfig, Learner, StepBatch, training_step};
 use potstill_core::weights;
@@ -211,10 +212,13 @@ fn heads_are_read_out_as_named() {
     assert_eq!(values(Readout::Distill.of(&Trace::of_logits(class.clone()))), values(class), "one head, one readout");
 }
 
-/// Head-averaged attention `[2, 3, 3]` from raw scores, as the golden numbers define it.
-fn golden_map(heads: usize, a: f64, b: f64) -> Tensor<3> {
-    let raw = plain(&wave(2 * heads * 9, a, b, 2.0), [2, heads, 3, 3]);
-    burn::tensor::activation::softmax(raw, 3).mean_dim(1).squeeze_dim(1)
+/// Queries and keys `[2, 3, 3, H, 3]` whose scores are the raw ones that the golden numbers are given by: a query is a row of
+/// scores, undoing the scale, and key j the unit vector j.
+fn golden_queries_and_keys(heads: usize, a: f64, b: f64) -> Tensor<5> {
+    let raw = plain(&wave(2 * heads * 9, a, b, 2.0), [2, heads, 3, 3]).mul_scalar(3.0_f64.sqrt());
+    let part = |rows: Tensor<4>| rows.swap_dims(1, 2).unsqueeze_dim::<5>(2);
+    let keys = Tensor::<2>::eye(3, &Device::flex()).unsqueeze::<4>().expand([2, heads, 3, 3]);
+    Tensor::cat(vec![part(raw.clone()), part(keys), part(raw.zeros_like())], 2)
 }
 
 #[test]
@@ -224,9 +228,9 @@ fn attention_forcing_is_the_published_number() {
     let mut total = Tensor::<1>::zeros([1], &Device::flex());
     for ([s, t], expected) in pairs.into_iter().zip([0.016_823_987_6, 0.031_153_278_7]) {
         let (l, k) = (s as f64, t as f64);
-        let student = golden_map(2, 0.5 + 0.1 * l, 0.2 * l);
-        let teacher = golden_map(4, 0.9 + 0.1 * k, 0.1 * k);
-        let loss = attention_forcing::map_loss(student, teacher);
+        let student = golden_queries_and_keys(2, 0.5 + 0.1 * l, 0.2 * l);
+        let teacher = golden_queries_and_keys(4, 0.9 + 0.1 * k, 0.1 * k);
+        let loss = kernel::attention_map_loss(student, teacher);
         // A mean of squared differences of f32 probabilities: the differences keep about six digits.
         close_within(&format!("pair {s}"), loss.clone(), expected, 1e-5);
         total = total + loss;
@@ -435,14 +439,15 @@ fn attention_forcing_has_the_gradient_of_its_equation() {
     let shape = [2, 4, 2, 3];
     let [b, n, h, d] = shape;
     let student = wave(b * n * 3 * h * d, 0.9, 0.2, 1.5);
-    let teacher = plain_head_mean(&wave(b * n * 3 * 4 * 2, 1.3, 0.1, 1.5), [b, n, 4, 2]);
-    let target = plain(&teacher, [b, n, n]);
+    let teacher = wave(b * n * 3 * 4 * 2, 1.3, 0.1, 1.5);
+    let teacher_map = plain_head_mean(&teacher, [b, n, 4, 2]);
+    let teacher = plain(&teacher, [b, n, 3, 4, 2]);
     same_gradient(
         "attention",
         &student,
         [b, n, 3, h, d],
-        |qkv| attention_forcing::map_loss(attention_forcing::head_mean(qkv), target.clone()),
-        |qkv| mean(plain_head_mean(qkv, shape).iter().zip(&teacher).map(|(s, t)| (s - t).powi(2))),
+        |qkv| kernel::attention_map_loss(qkv, teacher.clone()),
+        |qkv| mean(plain_head_mean(qkv, shape).iter().zip(&teacher_map).map(|(s, t)| (s - t).powi(2))),
     );
 }
 

@@ -9,6 +9,7 @@ mod layers;
 pub mod library;
 mod smoke;
 
+use layers::merge;
 pub use layers::{Resolved, resolve};
 
 use std::path::PathBuf;
@@ -16,12 +17,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use potstill_core::data::Augment;
 use potstill_core::model::{NetworkConfig, zoo};
-use potstill_core::objective::{self, LogitDistillation, Objective, Readout, Retrospection};
+use potstill_core::objective::{Objective, Readout, Retrospection};
 use potstill_core::train::{AdamWConfig, Schedule};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::cli::Train;
 use crate::error::{Context, Failure, Result};
 
 /// A resolved experiment.
@@ -114,6 +114,9 @@ pub struct DataRecipe {
     /// How many training samples are used; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_samples: Option<usize>,
+    /// How many held-out samples are measured on, evenly spaced; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_samples: Option<usize>,
     /// How training images are varied.
     pub augment: Augmentation,
 }
@@ -328,8 +331,10 @@ impl Recipe {
     }
 
     fn validate(&self) -> Result<()> {
-        if self.data.train_samples == Some(0) {
-            return Err(Failure::usage("data.train_samples is 0; it must be at least 1"));
+        for (key, samples) in [("train_samples", self.data.train_samples), ("test_samples", self.data.test_samples)] {
+            if samples == Some(0) {
+                return Err(Failure::usage(format!("data.{key} is 0; it must be at least 1")));
+            }
         }
         for (role, network) in [("teacher", &self.teacher), ("student", &self.student)] {
             if let Some(network) = network {
@@ -382,7 +387,12 @@ impl Recipe {
                 "both see the same pixels: give one of them the other's image_size, which for a transformer resamples \
                  its position embedding",
             ),
-            ("number of channels", teacher.channels(), student.channels(), "both see the same pixels: give both as many"),
+            (
+                "number of channels",
+                teacher.channels(),
+                student.channels(),
+                "both see the same pixels: give both as many",
+            ),
         ] {
             if t != s {
                 return Err(Failure::usage(format!("the teacher's {what} is {t}, the student's {s}; {instead}")));

@@ -21,7 +21,7 @@ use burn::tensor::{Device, Tensor};
 use potstill_core::data::Normalisation;
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::Readout;
-use potstill_core::weights::{self, Metadata, NamedTensor};
+use potstill_core::weights::{self, Description, Metadata, NamedTensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -240,30 +240,6 @@ impl LoadedNetwork {
     }
 }
 
-const NAME_KEY: &str = "potstill.name";
-const MODEL_KEY: &str = "potstill.model";
-const CLASSES_KEY: &str = "potstill.classes";
-const NORMALISATION_KEY: &str = "potstill.normalisation";
-const READOUT_KEY: &str = "potstill.readout";
-
-/// What a weights file says of itself, so that it can be used without its run.
-pub fn weights_metadata(
-    name: &str,
-    config: &NetworkConfig,
-    class_names: &[String],
-    normalisation: &Normalisation,
-    readout: Readout,
-) -> Result<Metadata> {
-    let json = |value: serde_json::Result<String>| value.context("cannot serialise a network's description");
-    Ok(Metadata::from([
-        (NAME_KEY.to_owned(), name.to_owned()),
-        (MODEL_KEY.to_owned(), json(serde_json::to_string(config))?),
-        (CLASSES_KEY.to_owned(), json(serde_json::to_string(class_names))?),
-        (NORMALISATION_KEY.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))?),
-        (READOUT_KEY.to_owned(), readout.name().to_owned()),
-    ]))
-}
-
 /// Reads a weights file, all of it or nothing.
 pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
     let bytes = fs::read(path).context(format_args!("cannot read the weights {}", path.display()))?;
@@ -283,7 +259,9 @@ pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNet
     let readout = network.readout.unwrap_or(loaded.readout);
     if readout != Readout::Class && network.readout.is_some() && !loaded.config.shape().distillation_token {
         let (path, name) = (loaded.path.display(), readout.name());
-        return Err(Failure::usage(format!("{path} has one head, so --readout {name} has nothing to read; leave it out")));
+        return Err(Failure::usage(format!(
+            "{path} has one head, so --readout {name} has nothing to read; leave it out"
+        )));
     }
     Ok(LoadedNetwork { readout, ..loaded })
 }
@@ -310,39 +288,13 @@ pub fn load_from_run(folder: &Path, role: Role, device: &Device) -> Result<Loade
 /// Loads a weights file as `config`, or as what the file says of itself.
 pub fn load_file(path: &Path, config: Option<NetworkConfig>, device: &Device) -> Result<LoadedNetwork> {
     let (tensors, metadata) = read_weights(path)?;
-    let described = |key: &str| metadata.get(key).map(String::as_str);
-    let config = match (config, described(MODEL_KEY)) {
-        (Some(config), _) => config,
-        (None, Some(json)) => serde_json::from_str(json).context(path.display())?,
-        (None, None) => {
-            return Err(Failure::work(format!("{} does not say which model it is; pass --model NAME", path.display())));
-        }
+    let description = match config {
+        Some(config) => Description::of(config, &metadata),
+        None => Description::read(&metadata).context(path.display())?.ok_or_else(|| {
+            Failure::work(format!("{} does not say which model it is; pass --model NAME", path.display()))
+        })?,
     };
-    let class_names = match described(CLASSES_KEY).and_then(|json| serde_json::from_str::<Vec<String>>(json).ok()) {
-        Some(names) if names.len() == config.classes() => names,
-        _ => (0..config.classes()).map(|class| class.to_string()).collect(),
-    };
-    let normalisation = match described(NORMALISATION_KEY).and_then(|json| serde_json::from_str(json).ok()) {
-        Some((mean, std)) => Normalisation { mean, std },
-        None => Normalisation::mnist(),
-    };
-    // DeiT's own files say nothing and are read by both heads.
-    let readout = described(READOUT_KEY).and_then(Readout::named).unwrap_or_default();
-    if normalisation.mean.len() != config.channels() || normalisation.std.len() != config.channels() {
-        return Err(Failure::work(format!("{} is normalised for another number of channels", path.display())));
-    }
-    config.validate().context(path.display())?;
-    // A small file must not make us draw the values of a huge network first.
-    let held: u64 = tensors.iter().map(|tensor| tensor.values.len() as u64).sum();
-    if config.parameters() > held.saturating_mul(2).saturating_add(1_000_000) {
-        return Err(Failure::work(format!(
-            "{} holds {held} values, the model needs {}",
-            path.display(),
-            config.parameters()
-        )));
-    }
-    let empty = config.init(0, device).context(path.display())?;
-    let model = weights::assign(empty, tensors).context(path.display())?;
-    let name = described(NAME_KEY).unwrap_or("unnamed").to_owned();
+    let model = description.network(tensors, device).context(path.display())?;
+    let Description { name, config, class_names, normalisation, readout } = description;
     Ok(LoadedNetwork { model, config, class_names, normalisation, readout, name, path: path.to_owned() })
 }

@@ -90,7 +90,7 @@ fn models(recipe: &mut Recipe, method: &Method) -> Result<()> {
 fn rename(network: &mut NetworkRecipe, name: &str) {
     if network.model != name {
         network.model = name.to_owned();
-        network.vit.retain(|key, _| matches!(key.as_str(), "classes" | "image_size" | "channels" | "drop_path"));
+        network.vit.retain(|key, _| matches!(key, "classes" | "image_size" | "channels" | "drop_path"));
     }
 }
 

@@ -28,7 +28,8 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
     let mut asked = Table::new();
     let mut base = None;
     if let Some(path) = &options.recipe {
-        asked = match path.to_str().and_then(library::find) {
+        // A file is what its path says, whatever recipes there are by that name.
+        asked = match path.to_str().and_then(library::find).filter(|_| !path.exists()) {
             Some(found) => {
                 base = Some(found.name.to_owned());
                 parse(found.text, found.name)?
@@ -63,7 +64,7 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
         }
     };
     merge(&mut table, asked);
-    listed_terms(&mut table)?;
+    listed_terms(&mut table);
     let mut recipe = read(table)?;
     let notices = flags::apply(&mut recipe, options)?;
     let mut table = Table::try_from(&recipe).context("a recipe as a table")?;
@@ -87,17 +88,13 @@ fn read(table: Table) -> Result<Recipe> {
 }
 
 // `[[objective]]` tables are the terms of a distillation.
-fn listed_terms(table: &mut Table) -> Result<()> {
-    let Some(Value::Array(_)) = table.get("objective") else { return Ok(()) };
-    let terms = table.remove("objective").into_iter();
+pub(super) fn listed_terms(table: &mut Table) {
+    let Some(Value::Array(terms)) = table.get_mut("objective") else { return };
     let mut distillation = Table::new();
     distillation.insert("kind".into(), "terms".into());
-    terms.for_each(|terms| {
-        distillation.insert("terms".into(), terms);
-    });
+    distillation.insert("terms".into(), Value::Array(std::mem::take(terms)));
     table.insert("distillation".into(), Value::Table(distillation));
     table.insert("objective".into(), "distillation".into());
-    Ok(())
 }
 
 fn apply_assignment(table: &mut Table, assignment: &str) -> Result<()> {
@@ -132,7 +129,7 @@ fn assign(table: &mut Table, path: &str, value: Value) -> Result<()> {
 
 // Lays `over` on `table`: tables are merged key by key, anything else is replaced. Tables of two kinds have nothing in
 // common: the numbers of one objective or schedule do not fit another.
-fn merge(table: &mut Table, over: Table) {
+pub(super) fn merge(table: &mut Table, over: Table) {
     for (key, value) in over {
         match (table.get_mut(&key), value) {
             (Some(Value::Table(inner)), Value::Table(value)) => {
@@ -151,6 +148,8 @@ fn merge(table: &mut Table, over: Table) {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+
+    use potstill_core::objective::Objective;
 
     use super::*;
     use crate::cli::{Cli, Command};

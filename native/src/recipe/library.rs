@@ -5,7 +5,7 @@
 
 use toml::{Table, Value};
 
-use super::Goal;
+use super::{Goal, Recipe, layers};
 use crate::cli::{DistillationType, Train};
 use crate::error::{Failure, Result};
 
@@ -17,6 +17,19 @@ pub struct Shipped {
     pub text: &'static str,
 }
 
+impl Shipped {
+    /// The recipe by itself.
+    ///
+    /// # Errors
+    /// Exit code 2 if it is no valid recipe, which a test rules out.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let mut table: Table = toml::from_str(self.text).map_err(Failure::usage)?;
+        table.remove("base");
+        layers::listed_terms(&mut table);
+        Value::Table(table).try_into().map_err(|error| Failure::usage(format!("{}: {error}", self.name)))
+    }
+}
+
 macro_rules! shipped {
     ($($name:literal),* $(,)?) => {
         &[$(Shipped { name: $name, text: include_str!(concat!("../../../recipes/", $name, ".toml")) }),*]
@@ -24,11 +37,7 @@ macro_rules! shipped {
 }
 
 /// Every recipe, the built-in starts first.
-pub const RECIPES: &[Shipped] = shipped![
-    "digits",
-    "mnist",
-    "mnist-1000",
-];
+pub const RECIPES: &[Shipped] = shipped!["digits", "mnist", "mnist-1000",];
 
 /// The number of samples up to which MNIST has a start of its own.
 const FEW_SAMPLES: i64 = 5_000;
