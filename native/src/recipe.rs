@@ -132,9 +132,18 @@ pub struct NetworkRecipe {
     /// The optimiser's numbers.
     #[serde(default)]
     pub adamw: AdamWConfig,
-    /// Numbers of the model that differ from what its name stands for.
+    /// Numbers of the model that differ from what its name stands for: one table, the one of the model's family.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub vit: Table,
+    /// The same for a RegNet.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub regnet: Table,
+    /// The same for a ResNet.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub resnet: Table,
+    /// The same for a DistillViT.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub distillvit: Table,
 }
 
 impl NetworkRecipe {
@@ -142,14 +151,24 @@ impl NetworkRecipe {
     pub fn config(&self, role: &str) -> Result<NetworkConfig> {
         let named = model_named(&self.model)?;
         let mut table = Table::try_from(&named).context("the model's own numbers")?;
-        // Which architecture it is follows from the name.
-        if self.vit.contains_key("family") {
-            return Err(Failure::usage(format!("{role}.vit.family cannot be set; choose another {role}.model")));
+        let own = named.family();
+        let families =
+            [("vit", &self.vit), ("regnet", &self.regnet), ("resnet", &self.resnet), ("distillvit", &self.distillvit)];
+        for (family, numbers) in families.into_iter().filter(|(_, numbers)| !numbers.is_empty()) {
+            let model = &self.model;
+            if family != own {
+                let message = format!("{role}.{family} does not apply: {model} takes its numbers from {role}.{own}");
+                return Err(Failure::usage(message));
+            }
+            if numbers.contains_key("family") {
+                let message = format!("{role}.{family}.family cannot be set; choose another {role}.model than {model}");
+                return Err(Failure::usage(message));
+            }
+            merge(&mut table, numbers.clone());
         }
-        merge(&mut table, self.vit.clone());
         let config: NetworkConfig =
-            Value::Table(table).try_into().map_err(|error| Failure::usage(format!("{role}.vit: {error}")))?;
-        config.validate().map_err(|error| Failure::usage(format!("{role}.vit: {error}")))?;
+            Value::Table(table).try_into().map_err(|error| Failure::usage(format!("{role}.{own}: {error}")))?;
+        config.validate().map_err(|error| Failure::usage(format!("{role}.{own}: {error}")))?;
         Ok(config)
     }
 
@@ -449,6 +468,8 @@ mod tests {
     fn nonsense_is_refused_with_its_key() {
         for (line, key) in [
             ("potstill train --set student.vti.depth=2", "vti"),
+            ("potstill train --set student.resnet.width=2", "student.vit"),
+            ("potstill train --set student.vit.family=resnet", "family"),
             ("potstill train --set student.vit.heads=7", "heads"),
             ("potstill train --epochs 0", "epochs"),
             ("potstill train --lr nan", "lr"),

@@ -325,6 +325,15 @@ impl Sum {
     }
 
     fn refusal(&self, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
+        let reads_tokens = self.saf.is_some() || self.class_token.is_some() || self.manifold.is_some();
+        for (role, network) in [("student", student), ("teacher", teacher)] {
+            if reads_tokens && network.tokens == 0 {
+                return Some(format!(
+                    "saf, class_token and manifold compare tokens, and the {role} is a convolutional network, which has \
+                     none; take KD, which compares logits"
+                ));
+            }
+        }
         if let Some(saf) = &self.saf {
             if student.tokens != teacher.tokens {
                 return Some(format!(

@@ -46,7 +46,8 @@ pub fn training_step(
         let teacher = teacher.filter(|_| objective.needs_teacher())?;
         Some(teacher.forward_with(batch.images.clone(), None, &teacher_taps))
     });
-    let student_trace = student.forward_with(batch.images, Some(training), &student_taps);
+    let mut student_trace = student.forward_with(batch.images, Some(training), &student_taps);
+    let statistics = std::mem::take(&mut student_trace.statistics);
     let loss = objective.loss_at(optimiser.steps(), &student_trace, teacher_trace.as_ref(), batch.targets);
     let mut names = Vec::with_capacity(loss.terms.len());
     let mut values = vec![loss.total.clone().inner()];
@@ -55,6 +56,6 @@ pub fn training_step(
         values.push(term.value.inner());
     }
     let report = StepReport { names, values: Tensor::cat(values, 0) };
-    let student = optimiser.step(student, loss.total.backward(), learning_rate);
+    let student = optimiser.step(student, loss.total.backward(), learning_rate).with_statistics(statistics);
     (student, report)
 }
