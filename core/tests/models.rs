@@ -11,6 +11,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
 use potstill_core::model::{Network, NetworkConfig, Pool, RegNetConfig, ResNetConfig, VitConfig, zoo};
+use potstill_core::objective::Objective;
 
 /// A device has one generator of random numbers: tests that draw from it take turns.
 static DRAWS: Mutex<()> = Mutex::new(());
@@ -200,6 +201,16 @@ fn every_parameter_of_every_architecture_gets_a_finite_gradient() {
         let unused: Vec<_> = trained.filter(|path| !(name.ends_with("published") && path.contains("proj"))).collect();
         assert!(unused.is_empty(), "{name}: no gradient for {unused:?}");
     }
+}
+
+#[test]
+fn tokens_are_not_compared_with_a_network_that_has_none() {
+    let (vit, regnet) = (named("vit_tiny_patch16_224").shape(), named("regnetx_004").shape());
+    for name in ["SAF", "CLS", "MANIFOLD"] {
+        let reason = Objective::named(name).expect(name).check(&vit, &regnet).expect_err(name);
+        assert!(reason.to_string().contains("convolutional"), "{name}: {reason}");
+    }
+    Objective::named("KD").expect("KD").check(&vit, &regnet).expect("logits can be compared");
 }
 
 #[test]
