@@ -1,0 +1,547 @@
+//! What the page and its worker say to one another.
+//!
+//! A message is a JSON text and a list of byte buffers, which move instead of being copied: for `postMessage` an array
+//! whose first item is the text and whose others are `ArrayBuffer`s, all of them in the transfer list. The worker sends
+//! [`Event::Ready`] when it listens. Then the page sends a [`Request`], the worker answers every request with exactly
+//! one [`Reply`] of the same number, and sends [`Event`]s in between, at most a few a second. Where a message carries
+//! buffers, its documentation says which and in what order.
+//!
+//! The worker owns WebAssembly's heap and the device; the page holds no model and no data set, only what it shows.
+
+use serde::{Deserialize, Serialize};
+
+/// From the page.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the page; the reply has the same.
+    pub id: u32,
+    /// What to do.
+    pub command: Command,
+}
+
+/// From the worker, to one request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// The request's number.
+    pub id: u32,
+    /// What came of it; an error is one line for the person: what is wrong, where, and what to do.
+    pub result: Result<Answer, String>,
+}
+
+/// What the worker sends: an answer, or news.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FromWorker {
+    /// An answer to a request.
+    Reply(Reply),
+    /// News that nobody asked for.
+    Event(Event),
+}
+
+/// What the worker is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Command {
+    /// Chooses a device and tests it. The first command, sent once. Answer: [`Answer::Device`].
+    Open {
+        /// What the person or the address asked for.
+        device: DevicePreference,
+        /// For tests alone: makes a fault happen on purpose.
+        #[serde(default)]
+        fault: Option<Fault>,
+    },
+    /// Makes a data set ready. Buffers: none for digits; for MNIST the dropped files in any order, gzip or not.
+    /// Answer: [`Answer::Data`].
+    Data {
+        /// Which.
+        data: DataChoice,
+    },
+    /// Makes teacher, student and twin ready at step 0 and forgets the ones before. Answer: [`Answer::Prepared`].
+    /// Buffer: the shipped teacher's safetensors where the recipe takes it.
+    Prepare {
+        /// What to train.
+        recipe: Box<DistilRecipe>,
+    },
+    /// Goes on training until `steps` more are taken, the recipe's steps are done, or [`Command::Pause`] comes.
+    /// Answered at once with [`Answer::Done`]; [`Event::Progress`] follows, and [`Event::Stopped`] at the end.
+    Run {
+        /// How many steps at most; `None`: to the end.
+        steps: Option<u32>,
+    },
+    /// Stops after the step under way. Answer: [`Answer::Done`].
+    Pause,
+    /// Everything that a run needs to go on exactly: parameters, moments, step, recipe, curves. Answer:
+    /// [`Answer::Snapshot`] with one buffer, a file that `potstill eval` reads too.
+    Snapshot,
+    /// Continues from a snapshot. Buffer: the snapshot, and the shipped teacher's safetensors where its recipe takes it.
+    /// Answer: [`Answer::Prepared`].
+    Restore,
+    /// The student's, twin's or teacher's weights as safetensors. Answer: [`Answer::Done`] with one buffer.
+    Export {
+        /// Whose.
+        model: Model,
+    },
+    /// Evaluates on all held-out samples. Answer: [`Answer::Evaluation`].
+    Evaluate,
+    /// What the models say of a picture. Buffer: 784 bytes, 28 x 28 grey, white ink on black; none with `sample`.
+    /// Answer: [`Answer::Opinions`]. Buffers: for each opinion its attention, `f32[layers, 28 x 28]`, each map scaled to 0..1.
+    Look {
+        /// A held-out sample in place of a drawn picture.
+        sample: Option<u32>,
+        /// The slider's temperature.
+        temperature: f32,
+    },
+    /// Held-out samples in their order, to choose from. Answer: [`Answer::Samples`] with one buffer, 784 bytes each.
+    Browse {
+        /// The first one's number.
+        first: u32,
+        /// At most how many.
+        count: u32,
+    },
+    /// Held-out samples behind a cell of a confusion matrix. Answer: [`Answer::Samples`] with one buffer, 784 bytes each.
+    Cell {
+        /// Whose matrix.
+        model: Model,
+        /// The row.
+        label: u32,
+        /// The column.
+        predicted: u32,
+    },
+    /// Held-out samples on which student and teacher differ most (Jensen-Shannon divergence), most first. Answer:
+    /// [`Answer::Samples`] with one buffer, 784 bytes each.
+    Disagreements {
+        /// At most how many.
+        count: u32,
+    },
+    /// Takes a classifier. Buffer: safetensors in timm's or transformers' layout. Answer: [`Answer::Classifier`].
+    Classifier {
+        /// What to call it.
+        name: String,
+    },
+    /// Classifies a picture with it. Buffer: the encoded file (PNG or JPEG). Answer: [`Answer::Classified`]; buffers: the
+    /// picture as the network saw it, RGBA `[side, side, 4]`, and attention `f32[layers, side x side]`, each map scaled
+    /// to 0..1: the head mean of the class token's row, for a mean-pooled network the mean of all rows.
+    Classify {
+        /// Which heads count.
+        readout: ReadoutChoice,
+    },
+    /// For tests: destroys the GPU device in the middle of whatever runs. Answer: [`Answer::Done`].
+    LoseDevice,
+}
+
+/// Which device the person wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DevicePreference {
+    /// A real WebGPU adapter that passes the self-test, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// WebGPU also where it is a software adapter: for tests.
+    Software,
+}
+
+/// Faults made on purpose, so that tests see what a person would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// As if the browser had no WebGPU.
+    NoWebgpu,
+    /// As if the adapter lacked a limit that the kernels need.
+    Limits,
+    /// As if the self-test had found a wrong kernel.
+    Selftest,
+}
+
+/// A data set for the Distil view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataChoice {
+    /// Digits drawn by the program.
+    Digits,
+    /// MNIST from dropped files.
+    Mnist,
+}
+
+/// What to train; every field can stand in the page's address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DistilRecipe {
+    /// Which data set.
+    pub data: DataChoice,
+    /// Training samples.
+    pub train_samples: u32,
+    /// Where the teacher comes from.
+    pub teacher: TeacherChoice,
+    /// Steps of a teacher that is trained live, before the student starts.
+    pub teacher_steps: u32,
+    /// How the student is taught.
+    pub method: Method,
+    /// Temperature τ.
+    pub temperature: f32,
+    /// Weight α of the teacher; the labels weigh 1 − α.
+    pub alpha: f32,
+    /// Weight of the attention or class-token term.
+    pub weight: f32,
+    /// Label smoothing ε; for the method of that name, else 0.
+    pub smoothing: f32,
+    /// Blocks of the student.
+    pub depth: u32,
+    /// Width of the student; a multiple of its 4 heads.
+    pub width: u32,
+    /// Samples a step.
+    pub batch: u32,
+    /// Peak learning rate.
+    pub learning_rate: f32,
+    /// Steps of student and twin.
+    pub steps: u32,
+    /// Seed of everything that is drawn.
+    pub seed: u32,
+}
+
+impl Default for DistilRecipe {
+    fn default() -> Self {
+        Self {
+            data: DataChoice::Digits,
+            train_samples: 10_000,
+            teacher: TeacherChoice::Shipped,
+            teacher_steps: 600,
+            method: Method::Soft,
+            temperature: 2.0,
+            alpha: 0.5,
+            weight: 1.0,
+            smoothing: 0.0,
+            depth: 3,
+            width: 64,
+            batch: 64,
+            learning_rate: 3e-3,
+            steps: 400,
+            seed: 0,
+        }
+    }
+}
+
+/// Where the teacher comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TeacherChoice {
+    /// The one that comes with the page.
+    Shipped,
+    /// Trained here first.
+    Live,
+}
+
+/// How a student is taught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// By labels alone.
+    None,
+    /// By the teacher's softened logits (Hinton).
+    Soft,
+    /// By the teacher's decisions (DeiT).
+    Hard,
+    /// By the teacher's attention (SAF).
+    Saf,
+    /// By the teacher's class token and token geometry (CLS-KD).
+    ClsKd,
+    /// By its own logits of earlier epochs (LWR); no teacher.
+    Lwr,
+    /// By smoothed labels; no teacher.
+    LabelSmoothing,
+}
+
+/// One of the three networks of the Distil view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Model {
+    /// Teaches.
+    Teacher,
+    /// Is taught.
+    Student,
+    /// The student's architecture, initial values and batches, without a teacher.
+    Twin,
+}
+
+/// Which of two heads decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadoutChoice {
+    /// The class head.
+    #[default]
+    Class,
+    /// The distillation head.
+    Distill,
+    /// The mean of both heads' probabilities.
+    Mean,
+}
+
+/// What comes of a request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Answer {
+    /// It is done, and there is no more to say.
+    Done,
+    /// The device in use.
+    Device(DeviceReport),
+    /// The data set in use.
+    Data {
+        /// Its name.
+        name: String,
+        /// Training samples.
+        train: u32,
+        /// Held-out samples.
+        held_out: u32,
+        /// One a class.
+        class_names: Vec<String>,
+    },
+    /// The networks are ready.
+    Prepared {
+        /// What is trained: as asked for, or as the snapshot says.
+        recipe: Box<DistilRecipe>,
+        /// Steps already taken.
+        step: u32,
+        /// Parameters of teacher, student.
+        parameters: [u32; 2],
+        /// What was recorded up to that step.
+        history: Box<History>,
+    },
+    /// The snapshot is in the buffer.
+    Snapshot {
+        /// The step it stands for.
+        step: u32,
+    },
+    /// Accuracy, agreement and confusion matrices.
+    Evaluation(Box<Evaluation>),
+    /// What each model says.
+    Opinions {
+        /// One a model, in the order teacher, student, twin.
+        opinions: Vec<Opinion>,
+    },
+    /// Samples whose pictures are in the buffer.
+    Samples {
+        /// In the buffer's order.
+        samples: Vec<SampleNote>,
+    },
+    /// The classifier is ready.
+    Classifier(Box<ClassifierReport>),
+    /// The classifier has decided.
+    Classified(Box<Classified>),
+}
+
+/// The device and why it was chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceReport {
+    /// Whether WebGPU is used.
+    pub gpu: bool,
+    /// The adapter's name, or `this computer's processor`.
+    pub name: String,
+    /// Why, in words that a teacher understands.
+    pub reason: String,
+}
+
+/// Curves of a run. All lists of a kind have the same length.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// Steps at which losses were recorded.
+    pub steps: Vec<u32>,
+    /// The student's total loss.
+    pub student_loss: Vec<f32>,
+    /// The twin's loss.
+    pub twin_loss: Vec<f32>,
+    /// The names of the student's terms.
+    pub term_names: Vec<String>,
+    /// A list a term, before its weight.
+    pub terms: Vec<Vec<f32>>,
+    /// Steps at which accuracy was measured.
+    pub checks: Vec<u32>,
+    /// Fractions of held-out samples.
+    pub teacher_accuracy: Vec<f32>,
+    /// Fractions of held-out samples.
+    pub student_accuracy: Vec<f32>,
+    /// Fractions of held-out samples.
+    pub twin_accuracy: Vec<f32>,
+    /// Fraction of held-out samples on which student and teacher decide alike.
+    pub agreement: Vec<f32>,
+}
+
+/// News from the worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum Event {
+    /// The worker listens; before it no request arrives.
+    Ready,
+    /// Something longer is under way.
+    Busy {
+        /// What, for a person.
+        what: String,
+        /// From 0 to 1, where it is known.
+        fraction: Option<f32>,
+    },
+    /// Training goes on; `history` holds only what is new since the last event.
+    Progress {
+        /// Which network is trained: the teacher first where it is trained live.
+        phase: Model,
+        /// Steps taken of the phase.
+        step: u32,
+        /// Steps a second.
+        steps_per_second: f32,
+        /// Images a second, all networks together.
+        images_per_second: f32,
+        /// What is new.
+        history: Box<History>,
+    },
+    /// Training stopped.
+    Stopped {
+        /// At which step.
+        step: u32,
+        /// Why.
+        reason: StopReason,
+    },
+    /// A snapshot that the page keeps in memory in case the device is lost. One buffer.
+    Checkpoint {
+        /// The step it stands for.
+        step: u32,
+    },
+    /// The device is gone. The page ends this worker, starts another and sends it the last checkpoint.
+    DeviceLost {
+        /// What the browser said.
+        message: String,
+    },
+    /// The worker cannot go on: a panic, or memory that ran out. The page does as for a lost device, but waits for the
+    /// person before it trains on.
+    Broken {
+        /// What is wrong and what to lower.
+        message: String,
+    },
+}
+
+/// Why training stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopReason {
+    /// All steps are taken.
+    Finished,
+    /// As many as asked for.
+    Paused,
+    /// The loss is no longer a number, or memory ran out: what to do.
+    Failed(String),
+}
+
+/// Held-out figures of the three networks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Evaluation {
+    /// Held-out samples looked at.
+    pub samples: u32,
+    /// One a network, in the order teacher, student, twin.
+    pub models: Vec<ModelEvaluation>,
+    /// Fraction on which student and teacher decide alike.
+    pub agreement: f32,
+}
+
+/// One network's held-out figures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelEvaluation {
+    /// Whose.
+    pub model: Model,
+    /// Fraction right.
+    pub accuracy: f32,
+    /// Counts `[label][predicted]`, row-major.
+    pub confusion: Vec<u32>,
+}
+
+/// What one network says of a picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Opinion {
+    /// Whose.
+    pub model: Model,
+    /// Probabilities at temperature 1.
+    pub probabilities: Vec<f32>,
+    /// Probabilities at the asked temperature.
+    pub softened: Vec<f32>,
+    /// How many attention maps lie in its buffer.
+    pub layers: u32,
+}
+
+/// A held-out sample and what was said of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SampleNote {
+    /// Its number.
+    pub index: u32,
+    /// Its class.
+    pub label: u32,
+    /// The teacher's decision.
+    pub teacher: u32,
+    /// The student's.
+    pub student: u32,
+    /// The twin's.
+    pub twin: u32,
+}
+
+/// A classifier as its file describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassifierReport {
+    /// What to call it.
+    pub name: String,
+    /// Its size in words: `ViT, 12 blocks of width 192, patch 16 on 224 x 224`.
+    pub summary: String,
+    /// Its parameters.
+    pub parameters: u32,
+    /// Side of its input.
+    pub side: u32,
+    /// Its classes; numbers where neither the file nor the page knows names.
+    pub class_names: Vec<String>,
+    /// Whether there are two heads.
+    pub two_heads: bool,
+    /// What the file did not say and was assumed, a line each.
+    pub notes: Vec<String>,
+}
+
+/// What a classifier says of a picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Classified {
+    /// Class and probability, highest first, at most five.
+    pub top: Vec<(u32, f32)>,
+    /// The raw logits of the chosen read-out's head, or the mean of both.
+    pub logits: Vec<f32>,
+    /// Milliseconds from decoded picture to logits.
+    pub milliseconds: f32,
+    /// Attention maps in the buffer.
+    pub layers: u32,
+    /// Side of the picture and of each map.
+    pub side: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_may_leave_everything_out() {
+        let recipe: DistilRecipe = serde_json::from_str("{}").expect("defaults");
+        assert_eq!(recipe, DistilRecipe::default());
+        let recipe: DistilRecipe = serde_json::from_str(r#"{"method":"cls-kd","learningRate":0.001}"#).expect("parses");
+        assert_eq!((recipe.method, recipe.learning_rate), (Method::ClsKd, 0.001));
+    }
+
+    #[test]
+    fn messages_survive_their_text() {
+        let request = Request { id: 7, command: Command::Look { sample: Some(3), temperature: 2.0 } };
+        let text = serde_json::to_string(&request).expect("serialises");
+        assert_eq!(text, r#"{"id":7,"command":{"do":"look","sample":3,"temperature":2.0}}"#);
+        let back: Request = serde_json::from_str(&text).expect("parses");
+        assert!(matches!(back.command, Command::Look { sample: Some(3), .. }));
+        let event = FromWorker::Event(Event::Stopped { step: 9, reason: StopReason::Paused });
+        let text = serde_json::to_string(&event).expect("serialises");
+        assert_eq!(text, r#"{"event":{"is":"stopped","step":9,"reason":"paused"}}"#);
+    }
+}
