@@ -287,7 +287,7 @@ async fn go(steps: Option<u32>) -> Result<(), String> {
 /// The worker trained on.
 pub fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_second: f32) {
     refresh();
-    dom::text(&dom::by_id("figure-speed"), &format!("{} steps/s", words::number(steps_per_second)));
+    dom::text(&dom::by_id("figure-speed"), &format!("{steps_per_second:.1} steps/s"));
     dom::text(&dom::by_id("figure-images"), &format!("{images_per_second:.0} pictures/s"));
     if phase == Model::Teacher {
         let total = trained().teacher_steps;

@@ -400,8 +400,10 @@ fn recipe_of(snapshot: &[u8]) -> Result<DistilRecipe, String> {
     let length = snapshot.first_chunk().map(|length| u64::from_le_bytes(*length)).ok_or_else(bad)?;
     let header = usize::try_from(length).ok().and_then(|length| snapshot.get(8..)?.get(..length)).ok_or_else(bad)?;
     let header: serde_json::Value = serde_json::from_slice(header).map_err(|_| bad())?;
-    let recipe = header["__metadata__"]["distil-recipe"].as_str().ok_or_else(bad)?;
-    serde_json::from_str(recipe).map_err(|error| format!("the file's recipe is not understood: {error}"))
+    let run = header["__metadata__"]["potstill.run"].as_str().ok_or_else(bad)?;
+    let run: serde_json::Value = serde_json::from_str(run).map_err(|_| bad())?;
+    serde_json::from_value(run["recipe"].clone())
+        .map_err(|error| format!("the file's recipe is not understood: {error}"))
 }
 
 /// How a run is called in storage and as a file.
