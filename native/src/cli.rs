@@ -47,11 +47,11 @@ pub struct Train {
     /// Distil from this run's teacher, or from a weights file, instead of training one.
     #[arg(long, value_name = "RUN|FILE")]
     pub teacher: Option<PathBuf>,
-    /// The data set: digits (built in) or MNIST.
+    /// The data set: digits (built in), MNIST, CIFAR-10, CIFAR-100, ImageNet, or folder (train/CLASS/*, val/CLASS/*).
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
     /// Where the data set's files are.
-    #[arg(long, visible_alias = "data_dir", value_name = "DIR")]
+    #[arg(long, visible_aliases = ["data_dir", "data-path", "data_path"], value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Train on this many samples, drawn evenly over the classes by the seed.
     #[arg(long, visible_alias = "train_samples", value_name = "N")]
@@ -115,11 +115,11 @@ pub struct Network {
 pub struct Eval {
     #[command(flatten)]
     pub network: Network,
-    /// The data set to measure on: digits or MNIST.
+    /// The data set to measure on, as `train` names them.
     #[arg(long, value_name = "NAME")]
     pub dataset: String,
     /// Where the data set's files are.
-    #[arg(long, visible_alias = "data_dir", value_name = "DIR")]
+    #[arg(long, visible_aliases = ["data_dir", "data-path", "data_path"], value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Measure on the first N held-out samples only.
     #[arg(long, value_name = "N")]

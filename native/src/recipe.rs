@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use potstill_core::data::Augment;
+use potstill_core::data::Distortion;
 use potstill_core::model::{VitConfig, zoo};
 use potstill_core::objective::{self, LogitDistillation, Mode, Objective};
 use potstill_core::train::AdamWConfig;
@@ -67,7 +67,7 @@ impl Goal {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecipe {
-    /// `digits` or `MNIST`.
+    /// One of [`crate::dataset::NAMES`].
     pub dataset: String,
     /// Where its files are, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,17 +93,17 @@ pub enum Augmentation {
 
 impl Augmentation {
     /// The distortion behind the name.
-    pub fn distortion(self) -> Option<Augment> {
+    pub fn distortion(self) -> Option<Distortion> {
         match self {
             Self::None => None,
-            Self::Light => Some(Augment {
+            Self::Light => Some(Distortion {
                 rotate_degrees: 8.0,
                 scale: (0.9, 1.1),
                 shear_degrees: 6.0,
                 translate_pixels: 1.5,
-                ..Augment::none()
+                ..Distortion::none()
             }),
-            Self::Strong => Some(Augment::handwriting()),
+            Self::Strong => Some(Distortion::handwriting()),
         }
     }
 }
@@ -287,6 +287,8 @@ fn base_for(asked: &Table) -> Result<(&'static str, &'static str)> {
         "digits" => Ok(("digits", DIGITS)),
         "mnist" if samples.is_some_and(|n| n <= FEW_SAMPLES) => Ok(("mnist-1000", MNIST_FEW)),
         "mnist" => Ok(("mnist", MNIST)),
+        // Nothing but the numbers of training fits every other set: the networks are the recipe's own.
+        "cifar-10" | "cifar-100" | "flowers-102" | "imagenet" | "folder" => Ok(("digits", DIGITS)),
         _ => Err(crate::dataset::unknown(dataset)),
     }
 }

@@ -17,7 +17,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use potstill_core::data::Normalisation;
+use potstill_core::data::{ImageShape, Normalisation, Preprocess, Transform};
 use potstill_core::model::{VisionTransformer, VitConfig};
 use potstill_core::weights::{self, Metadata, NamedTensor};
 use serde::Serialize;
@@ -218,30 +218,44 @@ pub struct LoadedNetwork {
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
     pub normalisation: Normalisation,
+    /// How an image of another size is brought to its inputs'.
+    pub preprocess: Preprocess,
     /// The name of its model, where its file says it.
     pub name: String,
     /// Where it came from.
     pub path: PathBuf,
 }
 
+impl LoadedNetwork {
+    /// How samples become its inputs.
+    pub fn transform(&self) -> Transform {
+        let (channels, side) = (self.config.channels, self.config.image_size);
+        let shape = ImageShape { channels, height: side, width: side };
+        Transform { preprocess: self.preprocess, ..Transform::plain(shape, self.normalisation.clone()) }
+    }
+}
+
 const NAME_KEY: &str = "potstill.name";
 const MODEL_KEY: &str = "potstill.model";
 const CLASSES_KEY: &str = "potstill.classes";
 const NORMALISATION_KEY: &str = "potstill.normalisation";
+const PREPROCESS_KEY: &str = "potstill.preprocess";
 
 /// What a weights file says of itself, so that it can be used without its run.
 pub fn weights_metadata(
     name: &str,
     config: &VitConfig,
     class_names: &[String],
-    normalisation: &Normalisation,
+    transform: &Transform,
 ) -> Result<Metadata> {
+    let Transform { normalisation, preprocess, .. } = transform;
     let json = |value: serde_json::Result<String>| value.context("cannot serialise a network's description");
     Ok(Metadata::from([
         (NAME_KEY.to_owned(), name.to_owned()),
         (MODEL_KEY.to_owned(), json(serde_json::to_string(config))?),
         (CLASSES_KEY.to_owned(), json(serde_json::to_string(class_names))?),
         (NORMALISATION_KEY.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))?),
+        (PREPROCESS_KEY.to_owned(), json(serde_json::to_string(preprocess))?),
     ]))
 }
 
@@ -301,6 +315,10 @@ pub fn load_file(path: &Path, config: Option<VitConfig>, device: &Device) -> Res
         Some((mean, std)) => Normalisation { mean, std },
         None => Normalisation::mnist(),
     };
+    let preprocess =
+        described(PREPROCESS_KEY).map(serde_json::from_str::<Preprocess>).transpose().context(path.display())?;
+    let preprocess = preprocess.unwrap_or_default();
+    preprocess.check().context(path.display())?;
     if normalisation.mean.len() != config.channels || normalisation.std.len() != config.channels {
         return Err(Failure::work(format!("{} is normalised for another number of channels", path.display())));
     }
@@ -317,5 +335,5 @@ pub fn load_file(path: &Path, config: Option<VitConfig>, device: &Device) -> Res
     let empty = config.init(0, device).context(path.display())?;
     let model = weights::assign(empty, tensors).context(path.display())?;
     let name = described(NAME_KEY).unwrap_or("unnamed").to_owned();
-    Ok(LoadedNetwork { model, config, class_names, normalisation, name, path: path.to_owned() })
+    Ok(LoadedNetwork { model, config, class_names, normalisation, preprocess, name, path: path.to_owned() })
 }

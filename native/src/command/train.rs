@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::cubecl::future::block_on;
-use potstill_core::data::{Dataset, Images, Normalisation, Subset};
+use potstill_core::data::{Augment, Dataset, ImageShape, Normalisation, Subset, Transform};
 use potstill_core::model::{VisionTransformer, VitConfig};
 use potstill_core::objective::Objective;
 use potstill_core::weights;
@@ -171,13 +171,13 @@ impl Session<'_> {
     fn keep(&self, role: Role, name: &str, config: &VitConfig, model: &VisionTransformer) -> Result<()> {
         let tensors = block_on(weights::read(model)).context("cannot read the network back")?;
         let class_names = self.data.held_out.class_names();
-        let metadata = weights_metadata(name, config, class_names, &self.data.source.normalisation)?;
+        let metadata = weights_metadata(name, config, class_names, &self.data.source.transform)?;
         let bytes = weights::to_safetensors(&tensors, metadata).context("cannot serialise weights")?;
         write_whole(&self.folder.weights(role), &bytes)
     }
 
     fn measure(&self, trained: &[Trained]) -> Result<RunReport> {
-        let (device, normalisation) = (&self.chosen.device, &self.data.source.normalisation);
+        let device = &self.chosen.device;
         let held_out = self.data.held_out.as_ref();
         let mut teacher_says: Option<Vec<u32>> = None;
         let mut models = Vec::new();
@@ -185,8 +185,9 @@ impl Session<'_> {
             if self.interrupt.is_set() {
                 return Err(self.stopped());
             }
+            let transform = self.data.transform_for(&network.config);
             let (evaluation, predicted) =
-                evaluate(&network.model, &network.config, held_out, normalisation, None, device)?;
+                evaluate(&network.model, &network.config, held_out, &transform, None, device)?;
             let agreement = teacher_says.as_ref().map(|teacher| {
                 let equal = teacher.iter().zip(&predicted).filter(|(a, b)| a == b).count();
                 equal as f64 / predicted.len().max(1) as f64
@@ -267,22 +268,27 @@ fn networks(recipe: &Recipe) -> Result<Vec<(Role, &NetworkRecipe, VitConfig)>> {
 fn open_data(recipe: &Recipe) -> Result<StageData> {
     let data = &recipe.data;
     let train = dataset::open_sized(&data.dataset, data.data_dir.as_deref(), Split::Train, data.train_samples)?;
-    let held_out: Arc<Images> = dataset::open(&data.dataset, data.data_dir.as_deref(), Split::Test)?;
+    let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), Split::HeldOut)?;
+    if train.class_names() != held_out.class_names() {
+        return Err(Failure::work("the training and the held-out images have other classes"));
+    }
     let train: Arc<dyn Dataset> = match data.train_samples {
         Some(samples) if samples != train.len() => {
             Arc::new(Subset::balanced(train, samples, recipe.seed).map_err(Failure::usage)?)
         }
         _ => train,
     };
+    let grey = train.shape().is_some_and(|shape| shape.channels == 1);
+    let transform = Transform {
+        augment: Augment { distortion: data.augment.distortion(), ..Augment::none() },
+        ..Transform::plain(
+            ImageShape { channels: 1, height: 1, width: 1 },
+            if grey { Normalisation::mnist() } else { Normalisation::imagenet() },
+        )
+    };
     Ok(StageData {
-        source: train::Source {
-            dataset: train,
-            augment: data.augment.distortion(),
-            normalisation: Normalisation::mnist(),
-            // Each stage sets its own.
-            batch_size: 1,
-            seed: recipe.seed,
-        },
+        // Each stage sets its own shape and batch size.
+        source: train::Source { dataset: train, transform, batch_size: 1, seed: recipe.seed },
         held_out,
     })
 }
@@ -294,7 +300,7 @@ fn load_teacher(path: &Path, chosen: &Chosen, data: &StageData) -> Result<Loaded
         load_file(path, None, &chosen.device)?
     };
     fits(&teacher.config, data.held_out.as_ref())?;
-    if teacher.normalisation != data.source.normalisation {
+    if teacher.normalisation != data.source.transform.normalisation {
         return Err(Failure::usage(format!("{} was trained on differently normalised images", path.display())));
     }
     Ok(teacher)
