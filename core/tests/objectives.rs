@@ -7,13 +7,14 @@ mod common;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
 use potstill_core::data::{Dataset, Digits, Normalisation, Split, Transform, assemble, epoch_order};
+use potstill_core::kernel;
 use potstill_core::model::init::WeightInit;
-use potstill_core::model::{Pool, Taps, Trace, VitConfig};
+use potstill_core::model::{Network, Pool, Taps, Trace, Training, VitConfig};
 use potstill_core::objective::class_token::{self, Projector};
 use potstill_core::objective::labels::{hard_loss, hard_targets};
 use potstill_core::objective::{
     AttentionForcing, ClassToken, Deit, LogitDistillation, LogitTable, Manifold, Matching, Mode, Objective, Readout,
-    Retrospection, Sum, TeacherTemperature, attention_forcing, end_pairs, manifold,
+    Retrospection, Sum, TeacherTemperature, end_pairs, manifold,
 };
 use potstill_core::train::{AdamW, AdamWConfig, StepBatch, training_step};
 
@@ -213,10 +214,13 @@ fn heads_are_read_out_as_named() {
     );
 }
 
-/// Head-averaged attention `[2, 3, 3]` from raw scores, as the golden numbers define it.
-fn golden_map(heads: usize, a: f64, b: f64) -> Tensor<3> {
-    let raw = plain(&wave(2 * heads * 9, a, b, 2.0), [2, heads, 3, 3]);
-    burn::tensor::activation::softmax(raw, 3).mean_dim(1).squeeze_dim(1)
+/// Queries and keys `[2, 3, 3, H, 3]` whose scores are the raw ones that the golden numbers are given by: a query is a row of
+/// scores, undoing the scale, and key j the unit vector j.
+fn golden_queries_and_keys(heads: usize, a: f64, b: f64) -> Tensor<5> {
+    let raw = plain(&wave(2 * heads * 9, a, b, 2.0), [2, heads, 3, 3]).mul_scalar(3.0_f64.sqrt());
+    let part = |rows: Tensor<4>| rows.swap_dims(1, 2).unsqueeze_dim::<5>(2);
+    let keys = Tensor::<2>::eye(3, &Device::flex()).unsqueeze::<4>().expand([2, heads, 3, 3]);
+    Tensor::cat(vec![part(raw.clone()), part(keys), part(raw.zeros_like())], 2)
 }
 
 #[test]
@@ -226,9 +230,9 @@ fn attention_forcing_is_the_published_number() {
     let mut total = Tensor::<1>::zeros([1], &Device::flex());
     for ([s, t], expected) in pairs.into_iter().zip([0.016_823_987_6, 0.031_153_278_7]) {
         let (l, k) = (s as f64, t as f64);
-        let student = golden_map(2, 0.5 + 0.1 * l, 0.2 * l);
-        let teacher = golden_map(4, 0.9 + 0.1 * k, 0.1 * k);
-        let loss = attention_forcing::map_loss(student, teacher);
+        let student = golden_queries_and_keys(2, 0.5 + 0.1 * l, 0.2 * l);
+        let teacher = golden_queries_and_keys(4, 0.9 + 0.1 * k, 0.1 * k);
+        let loss = kernel::attention_map_loss(student, teacher);
         // A mean of squared differences of f32 probabilities: the differences keep about six digits.
         close_within(&format!("pair {s}"), loss.clone(), expected, 1e-5);
         total = total + loss;
@@ -354,14 +358,15 @@ fn attention_forcing_has_the_gradient_of_its_equation() {
     let shape = [2, 4, 2, 3];
     let [b, n, h, d] = shape;
     let student = wave(b * n * 3 * h * d, 0.9, 0.2, 1.5);
-    let teacher = plain_head_mean(&wave(b * n * 3 * 4 * 2, 1.3, 0.1, 1.5), [b, n, 4, 2]);
-    let target = plain(&teacher, [b, n, n]);
+    let teacher = wave(b * n * 3 * 4 * 2, 1.3, 0.1, 1.5);
+    let teacher_map = plain_head_mean(&teacher, [b, n, 4, 2]);
+    let teacher = plain(&teacher, [b, n, 3, 4, 2]);
     same_gradient(
         "attention",
         &student,
         [b, n, 3, h, d],
-        |qkv| attention_forcing::map_loss(attention_forcing::head_mean(qkv), target.clone()),
-        |qkv| mean(plain_head_mean(qkv, shape).iter().zip(&teacher).map(|(s, t)| (s - t).powi(2))),
+        |qkv| kernel::attention_map_loss(qkv, teacher.clone()),
+        |qkv| mean(plain_head_mean(qkv, shape).iter().zip(&teacher_map).map(|(s, t)| (s - t).powi(2))),
     );
 }
 
@@ -675,7 +680,7 @@ fn batch(step: u64, samples: usize, device: &Device) -> StepBatch {
 #[test]
 fn a_student_learns_by_every_objective() {
     let device = Device::flex();
-    let teacher = tall().init(1, &device).expect("a valid model");
+    let teacher: Network = tall().init(1, &device).expect("a valid model").into();
     let direct = Sum {
         class_token: Some(ClassToken { matching: Matching::Projector, detach_weights: true, ..ClassToken::default() }),
         ..Sum::default()
@@ -695,14 +700,21 @@ fn a_student_learns_by_every_objective() {
     cases.push(("retrospection", Retrospection::default().objective(40), tiny()));
     for (name, objective, config) in cases {
         objective.check(&config.shape(), &teacher.shape()).unwrap_or_else(|reason| panic!("{name}: {reason}"));
-        let mut student = config.init(2, &device.clone().autodiff()).expect("a valid model");
+        let mut student: Network = config.init(2, &device.clone().autodiff()).expect("a valid model").into();
         let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
         let mut losses = Vec::new();
         for _ in 0..20 {
             // One batch throughout: what falls is then the loss and not the luck of the draw.
             let report;
-            (student, report) =
-                training_step(student, Some(&teacher), &mut optimiser, &objective, batch(0, 8, &device), None, 2e-3);
+            (student, report) = training_step(
+                student,
+                Some(&teacher),
+                &mut optimiser,
+                &objective,
+                batch(0, 8, &device),
+                &Training::default(),
+                2e-3,
+            );
             losses.push(values(report.values)[0]);
         }
         // A gradient that is not finite would be in the parameters, and so in the loss, one step later.
@@ -715,14 +727,15 @@ fn a_student_learns_by_every_objective() {
 fn every_objective_is_the_same_on_each_device() {
     // Two steps: the second one's terms show the first one's gradients.
     let terms = |objective: &Objective, device: &Device| -> Vec<f32> {
-        let teacher = tall().init(1, device).expect("a valid model");
-        let mut student = tiny().init(2, &device.clone().autodiff()).expect("a valid model");
+        let teacher: Network = tall().init(1, device).expect("a valid model").into();
+        let mut student: Network = tiny().init(2, &device.clone().autodiff()).expect("a valid model").into();
         let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), epsilon: 1e-4, ..AdamWConfig::default() });
         let mut terms = Vec::new();
         for _ in 0..2 {
             let report;
             let batch = batch(0, 8, device);
-            (student, report) = training_step(student, Some(&teacher), &mut optimiser, objective, batch, None, 2e-3);
+            (student, report) =
+                training_step(student, Some(&teacher), &mut optimiser, objective, batch, &Training::default(), 2e-3);
             terms.extend(values(report.values));
         }
         terms

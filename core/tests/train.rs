@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
 use potstill_core::data::{Dataset, Digits, Normalisation, Split, Transform, assemble, epoch_order};
 use potstill_core::model::init::WeightInit;
-use potstill_core::model::{Pool, VisionTransformer, VitConfig, zoo};
+use potstill_core::model::{Network, NetworkConfig, Pool, Training, VisionTransformer, VitConfig, zoo};
 use potstill_core::objective::{LogitDistillation, Normalisation as KlNormalisation, Objective};
 use potstill_core::train::{AdamW, AdamWConfig, StepBatch, training_step};
 use potstill_core::weights;
@@ -69,16 +69,30 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter().collect()
 }
 
+/// A teacher and a student with gradients.
+fn pair(device: &Device) -> (Network, Network) {
+    let network = |config: VitConfig, seed, device: &Device| {
+        NetworkConfig::Vit(config).init(seed, device).expect("a valid model")
+    };
+    (network(VitConfig { depth: 3, ..tiny() }, 1, device), network(tiny(), 2, &device.clone().autodiff()))
+}
+
 /// The losses of some steps of distillation of a tiny student from a tiny, untrained teacher.
 fn losses(device: &Device, steps: u64) -> Vec<f32> {
-    let teacher = VitConfig { depth: 3, ..tiny() }.init(1, device).expect("a valid model");
-    let mut student = tiny().init(2, &device.clone().autodiff()).expect("a valid model");
+    let (teacher, mut student) = pair(device);
     let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
     let objective = Objective::Kd(LogitDistillation::default());
     let mut losses = Vec::new();
     for step in 0..steps {
-        let (next, report) =
-            training_step(student, Some(&teacher), &mut optimiser, &objective, batch(step, 16, device), None, 2e-3);
+        let (next, report) = training_step(
+            student,
+            Some(&teacher),
+            &mut optimiser,
+            &objective,
+            batch(step, 16, device),
+            &Training::default(),
+            2e-3,
+        );
         student = next;
         assert_eq!(report.names, ["labels", "logits"]);
         losses.push(values(report.values)[0]);
@@ -102,13 +116,13 @@ fn twenty_steps_of_distillation_agree_between_devices() {
 #[test]
 fn logits_computed_before_teach_the_same() {
     let device = Device::flex();
-    let teacher = VitConfig { depth: 3, ..tiny() }.init(1, &device).expect("a valid model");
-    let report = |teacher_logits: Option<Tensor<2>>, teacher: Option<&VisionTransformer>| {
-        let student = tiny().init(2, &device.clone().autodiff()).expect("a valid model");
+    let (teacher, _) = pair(&device);
+    let report = |teacher_logits: Option<Tensor<2>>, teacher: Option<&Network>| {
+        let (_, student) = pair(&device);
         let mut optimiser = AdamW::new(AdamWConfig::default());
         let objective = Objective::Kd(LogitDistillation::default());
         let batch = StepBatch { teacher_logits, ..batch(0, 16, &device) };
-        values(training_step(student, teacher, &mut optimiser, &objective, batch, None, 2e-3).1.values)
+        values(training_step(student, teacher, &mut optimiser, &objective, batch, &Training::default(), 2e-3).1.values)
     };
     let logits = teacher.forward(batch(0, 16, &device).images, None).logits;
     assert_eq!(report(Some(logits), None), report(None, Some(&teacher)));
@@ -195,17 +209,17 @@ fn every_parameter_of_every_model_gets_a_finite_gradient() {
             self.1 += 1;
         }
     }
-    let named = zoo::MODELS.iter().map(|(name, _)| zoo::vit(name).expect("a listed model"));
-    for config in named.chain([tiny(), deit_like()]) {
+    let named = zoo::MODELS.iter().map(|(name, _)| zoo::named(name).expect("a listed model"));
+    for config in named.chain([tiny().into(), deit_like().into()]) {
         let device = Device::flex().autodiff();
         let model = config.init(5, &device).expect("a valid model");
         assert_eq!(model.num_params() as u64, config.parameters(), "{config:?}");
-        let shape = [4, config.channels, config.image_size, config.image_size];
+        let shape = [4, config.channels(), config.image_size(), config.image_size()];
         let pixels = (0..shape.iter().product()).map(|i| (0.37 * i as f32).sin()).collect::<Vec<_>>();
         let images = Tensor::from_data(TensorData::new(pixels, shape), &Device::flex());
         let trace = model.forward(images, None);
-        assert_eq!(trace.logits.dims(), [4, config.classes]);
-        assert_eq!(trace.distillation_logits.is_some(), config.distillation_token);
+        assert_eq!(trace.logits.dims(), [4, config.classes()]);
+        assert_eq!(trace.distillation_logits.is_some(), config.shape().distillation_token);
         let mut sum = trace.logits.powi_scalar(2).sum();
         if let Some(logits) = trace.distillation_logits {
             sum = sum + logits.powi_scalar(2).sum();
@@ -223,13 +237,14 @@ fn dropped_branches_scale_what_is_kept_and_repeat() {
     let model = config.init(6, &device).expect("a valid model");
     let images = batch(0, 8, &device).images;
     let forward = |step: u64| {
-        let drop = model.draw_drop_path(9, step, 8, &device).expect("the model drops");
-        values(model.forward(images.clone(), Some(&drop)).logits)
+        let training = model.draw_training(9, step, 8, &device);
+        values(model.forward(images.clone(), Some(&training)).logits)
     };
     assert_eq!(forward(0), forward(0));
     assert_ne!(forward(0), forward(1));
     assert_ne!(forward(0), values(model.forward(images.clone(), None).logits));
-    assert!(tiny().init(6, &device).expect("a valid model").draw_drop_path(9, 0, 8, &device).is_none());
+    let still = tiny().init(6, &device).expect("a valid model");
+    assert!(still.draw_training(9, 0, 8, &device).drop_path().is_none());
 }
 
 #[test]

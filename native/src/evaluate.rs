@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Dataset, Transform, assemble};
-use potstill_core::model::{VisionTransformer, VitConfig};
+use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::train::Evaluation;
 
 use crate::error::{Context, Failure, Result};
@@ -15,8 +15,8 @@ const BATCH: usize = 100;
 /// # Errors
 /// Exit code 2 if images or classes do not fit the model; 1 if the device fails.
 pub fn evaluate(
-    model: &VisionTransformer,
-    config: &VitConfig,
+    model: &Network,
+    config: &NetworkConfig,
     dataset: &dyn Dataset,
     transform: &Transform,
     limit: Option<usize>,
@@ -24,7 +24,7 @@ pub fn evaluate(
 ) -> Result<(Evaluation, Vec<u32>)> {
     fits(config, dataset)?;
     let samples = limit.unwrap_or(usize::MAX).min(dataset.len());
-    let mut evaluation = Evaluation::new(config.classes);
+    let mut evaluation = Evaluation::new(config.classes());
     let mut predicted = Vec::with_capacity(samples);
     for_each_batch(model, config, dataset, transform, samples, device, |logits, labels| {
         predicted.extend(evaluation.add(logits, labels));
@@ -34,13 +34,13 @@ pub fn evaluate(
 
 /// The logits of every sample as it is, row-major: what a teacher says of images that are never varied.
 pub fn all_logits(
-    model: &VisionTransformer,
-    config: &VitConfig,
+    model: &Network,
+    config: &NetworkConfig,
     dataset: &dyn Dataset,
     transform: &Transform,
     device: &Device,
 ) -> Result<Vec<f32>> {
-    let mut all = Vec::with_capacity(dataset.len() * config.classes);
+    let mut all = Vec::with_capacity(dataset.len() * config.classes());
     for_each_batch(model, config, dataset, transform, dataset.len(), device, |logits, _| {
         all.extend_from_slice(logits);
     })?;
@@ -49,8 +49,8 @@ pub fn all_logits(
 
 // Runs `model` on the first `samples` samples and hands over each batch's logits and labels.
 fn for_each_batch(
-    model: &VisionTransformer,
-    config: &VitConfig,
+    model: &Network,
+    config: &NetworkConfig,
     dataset: &dyn Dataset,
     transform: &Transform,
     samples: usize,
@@ -60,7 +60,7 @@ fn for_each_batch(
     for start in (0..samples).step_by(BATCH) {
         let indices: Vec<u64> = (start..(start + BATCH).min(samples)).map(|index| index as u64).collect();
         let batch = assemble(dataset, &indices, transform).map_err(Failure::work)?;
-        let shape = [indices.len(), config.channels, config.image_size, config.image_size];
+        let shape = [indices.len(), config.channels(), config.image_size(), config.image_size()];
         let images = Tensor::<4>::from_data(TensorData::new(batch.images, shape), device);
         let logits = model.forward(images, None).logits;
         let logits: Vec<f32> = logits.try_into_data().context("the device failed")?.iter().collect();
@@ -73,13 +73,13 @@ fn for_each_batch(
 ///
 /// # Errors
 /// Exit code 2 with both sides' numbers.
-pub fn fits(config: &VitConfig, dataset: &dyn Dataset) -> Result<()> {
-    if dataset.classes() != config.classes {
+pub fn fits(config: &NetworkConfig, dataset: &dyn Dataset) -> Result<()> {
+    if dataset.classes() != config.classes() {
         return Err(Failure::usage(format!(
             "{} has {} classes, the model {}",
             dataset.name(),
             dataset.classes(),
-            config.classes
+            config.classes()
         )));
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use potstill_core::data::Distortion;
-use potstill_core::model::{VitConfig, zoo};
+use potstill_core::model::{NetworkConfig, zoo};
 use potstill_core::objective::{self, LogitDistillation, Mode, Objective};
 use potstill_core::train::AdamWConfig;
 use serde::{Deserialize, Serialize};
@@ -139,11 +139,15 @@ pub struct NetworkRecipe {
 
 impl NetworkRecipe {
     /// The network's configuration: its name's, with the recipe's own numbers over it.
-    pub fn config(&self, role: &str) -> Result<VitConfig> {
+    pub fn config(&self, role: &str) -> Result<NetworkConfig> {
         let named = model_named(&self.model)?;
-        let mut table = Table::try_from(named).context("the model's own numbers")?;
+        let mut table = Table::try_from(&named).context("the model's own numbers")?;
+        // Which architecture it is follows from the name.
+        if self.vit.contains_key("family") {
+            return Err(Failure::usage(format!("{role}.vit.family cannot be set; choose another {role}.model")));
+        }
         merge(&mut table, self.vit.clone());
-        let config: VitConfig =
+        let config: NetworkConfig =
             Value::Table(table).try_into().map_err(|error| Failure::usage(format!("{role}.vit: {error}")))?;
         config.validate().map_err(|error| Failure::usage(format!("{role}.vit: {error}")))?;
         Ok(config)
@@ -181,8 +185,8 @@ impl NetworkRecipe {
 ///
 /// # Errors
 /// Exit code 2 with the names that exist.
-pub fn model_named(name: &str) -> Result<VitConfig> {
-    zoo::vit(name).ok_or_else(|| {
+pub fn model_named(name: &str) -> Result<NetworkConfig> {
+    zoo::named(name).ok_or_else(|| {
         let known: Vec<&str> = zoo::MODELS.iter().map(|(name, _)| *name).collect();
         Failure::usage(format!("there is no model {name:?}; there are {}", known.join(", ")))
     })
@@ -244,9 +248,9 @@ impl Recipe {
         if self.objective == Goal::Distillation {
             let (teacher, student) = (self.teacher.config("teacher")?, self.student.config("student")?);
             for (what, t, s) in [
-                ("image_size", teacher.image_size, student.image_size),
-                ("channels", teacher.channels, student.channels),
-                ("classes", teacher.classes, student.classes),
+                ("image_size", teacher.image_size(), student.image_size()),
+                ("channels", teacher.channels(), student.channels()),
+                ("classes", teacher.classes(), student.classes()),
             ] {
                 if t != s {
                     let message =
@@ -259,7 +263,7 @@ impl Recipe {
         Ok(())
     }
 
-    fn check_objective(&self, teacher: &VitConfig, student: &VitConfig) -> Result<()> {
+    fn check_objective(&self, teacher: &NetworkConfig, student: &NetworkConfig) -> Result<()> {
         // A given teacher's sizes are known once its file is read, and are checked then.
         if self.teacher_weights.is_none() {
             self.distillation.check(&student.shape(), &teacher.shape()).map_err(Failure::usage)?;
@@ -423,7 +427,7 @@ mod tests {
         let recipe = resolve_line(line).expect("a valid line");
         assert_eq!((recipe.teacher.epochs, recipe.student.epochs), (7, 2));
         assert_eq!((recipe.teacher.lr, recipe.student.batch_size), (0.5, 3));
-        assert_eq!(recipe.student.config("student").expect("valid").depth, 1);
+        assert_eq!(recipe.student.config("student").expect("valid").shape().depth, 1);
     }
 
     #[test]

@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use potstill_core::data::{ImageShape, Normalisation, Preprocess, Transform};
-use potstill_core::model::{VisionTransformer, VitConfig};
-use potstill_core::weights::{self, Metadata, NamedTensor};
+use potstill_core::model::{Network, NetworkConfig};
+use potstill_core::weights::{self, Description, Metadata, NamedTensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cli::{Network, Which};
+use crate::cli::{self, Which};
 use crate::error::{Context, Failure, Result};
 use crate::recipe::model_named;
 
@@ -211,9 +211,9 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 /// A network ready to classify.
 pub struct LoadedNetwork {
     /// The network, without gradients.
-    pub model: VisionTransformer,
+    pub model: Network,
     /// Its configuration.
-    pub config: VitConfig,
+    pub config: NetworkConfig,
     /// The classes' names in the order of the logits.
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
@@ -229,34 +229,10 @@ pub struct LoadedNetwork {
 impl LoadedNetwork {
     /// How samples become its inputs.
     pub fn transform(&self) -> Transform {
-        let (channels, side) = (self.config.channels, self.config.image_size);
+        let (channels, side) = (self.config.channels(), self.config.image_size());
         let shape = ImageShape { channels, height: side, width: side };
         Transform { preprocess: self.preprocess, ..Transform::plain(shape, self.normalisation.clone()) }
     }
-}
-
-const NAME_KEY: &str = "potstill.name";
-const MODEL_KEY: &str = "potstill.model";
-const CLASSES_KEY: &str = "potstill.classes";
-const NORMALISATION_KEY: &str = "potstill.normalisation";
-const PREPROCESS_KEY: &str = "potstill.preprocess";
-
-/// What a weights file says of itself, so that it can be used without its run.
-pub fn weights_metadata(
-    name: &str,
-    config: &VitConfig,
-    class_names: &[String],
-    transform: &Transform,
-) -> Result<Metadata> {
-    let Transform { normalisation, preprocess, .. } = transform;
-    let json = |value: serde_json::Result<String>| value.context("cannot serialise a network's description");
-    Ok(Metadata::from([
-        (NAME_KEY.to_owned(), name.to_owned()),
-        (MODEL_KEY.to_owned(), json(serde_json::to_string(config))?),
-        (CLASSES_KEY.to_owned(), json(serde_json::to_string(class_names))?),
-        (NORMALISATION_KEY.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))?),
-        (PREPROCESS_KEY.to_owned(), json(serde_json::to_string(preprocess))?),
-    ]))
 }
 
 /// Reads a weights file, all of it or nothing.
@@ -269,7 +245,7 @@ pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
 ///
 /// # Errors
 /// Exit code 2 for an unknown model; 1 for a file that cannot be read or does not fit, with every tensor that does not.
-pub fn load_network(network: &Network, device: &Device) -> Result<LoadedNetwork> {
+pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNetwork> {
     match (&network.run, &network.model, &network.weights) {
         (Some(run), _, _) => load_from_run(run, network.which.into(), device),
         (None, Some(model), Some(path)) => load_file(path, Some(model_named(model)?), device),
@@ -297,43 +273,15 @@ pub fn load_from_run(folder: &Path, role: Role, device: &Device) -> Result<Loade
 }
 
 /// Loads a weights file as `config`, or as what the file says of itself.
-pub fn load_file(path: &Path, config: Option<VitConfig>, device: &Device) -> Result<LoadedNetwork> {
+pub fn load_file(path: &Path, config: Option<NetworkConfig>, device: &Device) -> Result<LoadedNetwork> {
     let (tensors, metadata) = read_weights(path)?;
-    let described = |key: &str| metadata.get(key).map(String::as_str);
-    let config = match (config, described(MODEL_KEY)) {
-        (Some(config), _) => config,
-        (None, Some(json)) => serde_json::from_str(json).context(path.display())?,
-        (None, None) => {
-            return Err(Failure::work(format!("{} does not say which model it is; pass --model NAME", path.display())));
-        }
+    let description = match config {
+        Some(config) => Description::of(config, &metadata),
+        None => Description::read(&metadata).context(path.display())?.ok_or_else(|| {
+            Failure::work(format!("{} does not say which model it is; pass --model NAME", path.display()))
+        })?,
     };
-    let class_names = match described(CLASSES_KEY).and_then(|json| serde_json::from_str::<Vec<String>>(json).ok()) {
-        Some(names) if names.len() == config.classes => names,
-        _ => (0..config.classes).map(|class| class.to_string()).collect(),
-    };
-    let normalisation = match described(NORMALISATION_KEY).and_then(|json| serde_json::from_str(json).ok()) {
-        Some((mean, std)) => Normalisation { mean, std },
-        None => Normalisation::mnist(),
-    };
-    let preprocess =
-        described(PREPROCESS_KEY).map(serde_json::from_str::<Preprocess>).transpose().context(path.display())?;
-    let preprocess = preprocess.unwrap_or_default();
-    preprocess.check().context(path.display())?;
-    if normalisation.mean.len() != config.channels || normalisation.std.len() != config.channels {
-        return Err(Failure::work(format!("{} is normalised for another number of channels", path.display())));
-    }
-    config.validate().context(path.display())?;
-    // A small file must not make us draw the values of a huge network first.
-    let held: u64 = tensors.iter().map(|tensor| tensor.values.len() as u64).sum();
-    if config.parameters() > held.saturating_mul(2).saturating_add(1_000_000) {
-        return Err(Failure::work(format!(
-            "{} holds {held} values, the model needs {}",
-            path.display(),
-            config.parameters()
-        )));
-    }
-    let empty = config.init(0, device).context(path.display())?;
-    let model = weights::assign(empty, tensors).context(path.display())?;
-    let name = described(NAME_KEY).unwrap_or("unnamed").to_owned();
+    let model = description.network(tensors, device).context(path.display())?;
+    let Description { name, config, class_names, normalisation, preprocess } = description;
     Ok(LoadedNetwork { model, config, class_names, normalisation, preprocess, name, path: path.to_owned() })
 }

@@ -77,7 +77,7 @@ pub(super) fn forward_specs(qkv: &TensorSpec, _scale: &f32) -> (TensorSpec, Tens
 // ---- Portable definition
 
 /// Queries, keys and values, each `[B, H, N, D]`.
-fn unpack<B: Backend>(qkv: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+pub(super) fn unpack<B: Backend>(qkv: FloatTensor<B>) -> [FloatTensor<B>; 3] {
     let [batch, tokens, _, heads, head_size] = qkv.shape().dims();
     let qkv = B::float_permute(qkv, &[2, 0, 3, 1, 4]);
     [0, 1, 2].map(|part: usize| {
@@ -87,7 +87,7 @@ fn unpack<B: Backend>(qkv: FloatTensor<B>) -> [FloatTensor<B>; 3] {
 }
 
 /// Exchanges tokens and heads: `[B, N, H, D]` and `[B, H, N, D]`.
-fn swap<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
+pub(super) fn swap<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
     B::float_swap_dims(tensor, 1, 2)
 }
 
@@ -172,16 +172,16 @@ impl Pass {
 
     fn shader(self, head_size: usize, tokens: usize) -> Shader {
         let (rows, columns) = self.tiling(head_size, tokens);
-        let (file, text) = match self {
-            Pass::Forward => ("attention", include_str!("../../../shaders/attention.wgsl")),
+        let (file, texts): (_, &'static [&'static str]) = match self {
+            Pass::Forward => ("attention", &[include_str!("../../../shaders/attention.wgsl")]),
             Pass::BackwardQuery => {
-                ("attention_backward_query", include_str!("../../../shaders/attention_backward_query.wgsl"))
+                ("attention_backward_query", &[include_str!("../../../shaders/attention_backward_query.wgsl")])
             }
             Pass::BackwardKey => {
-                ("attention_backward_key", include_str!("../../../shaders/attention_backward_key.wgsl"))
+                ("attention_backward_key", &[include_str!("../../../shaders/attention_backward_key.wgsl")])
             }
         };
-        Shader::new(file, text, rows * LANES)
+        Shader::new(file, texts, rows * LANES)
             .value("head_size", head_size)
             .value("rows", rows)
             .value("columns", columns)

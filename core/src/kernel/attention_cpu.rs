@@ -14,24 +14,24 @@ use super::attention::{portable_backward, portable_forward};
 use super::cpu::{self, LANES, Level, Strided, Task, exp, fma, fold2, largest, product};
 
 /// Rows of scores that are worked on together.
-const QUERIES: usize = 32;
+pub(super) const QUERIES: usize = 32;
 
 /// Multiply-adds below which a second thread costs more than it does.
-const PARALLEL_WORK: usize = 256 * 1024;
+pub(super) const PARALLEL_WORK: usize = 256 * 1024;
 
 /// Where things are in one image of `[N, 3, H, D]` or `[N, H, D]`.
 #[derive(Clone, Copy)]
-struct Layout {
-    tokens: usize,
-    heads: usize,
-    size: usize,
+pub(super) struct Layout {
+    pub tokens: usize,
+    pub heads: usize,
+    pub size: usize,
     /// `tokens` and `size` rounded up to whole registers.
-    padded_tokens: usize,
-    padded_size: usize,
+    pub padded_tokens: usize,
+    pub padded_size: usize,
 }
 
 impl Layout {
-    fn new([_, tokens, _, heads, size]: [usize; 5]) -> Self {
+    pub fn new([_, tokens, _, heads, size]: [usize; 5]) -> Self {
         Self {
             tokens,
             heads,
@@ -42,15 +42,15 @@ impl Layout {
     }
 
     /// Numbers of one token in the packed tensor and in the output.
-    fn packed_row(&self) -> usize {
+    pub fn packed_row(&self) -> usize {
         3 * self.heads * self.size
     }
-    fn row(&self) -> usize {
+    pub fn row(&self) -> usize {
         self.heads * self.size
     }
 
     /// Where part `part` (q, k, v) of `head` begins, for token 0.
-    fn packed(&self, part: usize, head: usize) -> usize {
+    pub fn packed(&self, part: usize, head: usize) -> usize {
         (part * self.heads + head) * self.size
     }
 
@@ -60,7 +60,7 @@ impl Layout {
 
     /// Copies rows of `D` numbers, `row` apart, to rows padded with zeros.
     #[inline(always)]
-    fn copy_rows(&self, from: &[f32], row: usize, rows: usize, to: &mut [f32]) {
+    pub fn copy_rows(&self, from: &[f32], row: usize, rows: usize, to: &mut [f32]) {
         for (index, to) in to.chunks_exact_mut(self.padded_size).take(rows).enumerate() {
             to[..self.size].copy_from_slice(&from[index * row..index * row + self.size]);
         }
@@ -68,7 +68,7 @@ impl Layout {
 
     /// The same, times `factor`, with rows and columns exchanged: `[D, N]`.
     #[inline(always)]
-    fn copy_columns(&self, from: &[f32], row: usize, factor: f32, to: &mut [f32]) {
+    pub fn copy_columns(&self, from: &[f32], row: usize, factor: f32, to: &mut [f32]) {
         for token in 0..self.tokens {
             let from = &from[token * row..token * row + self.size];
             for (channel, x) in from.iter().enumerate() {
@@ -224,7 +224,7 @@ impl Task for Backward<'_> {
 impl Layout {
     /// Writes padded rows, times `factor`, into the packed gradient.
     #[inline(always)]
-    fn store(&self, from: &[f32], factor: f32, to: &mut [f32], rows: usize) {
+    pub fn store(&self, from: &[f32], factor: f32, to: &mut [f32], rows: usize) {
         for row in 0..rows {
             let to = &mut to[row * self.packed_row()..row * self.packed_row() + self.size];
             for (to, from) in to.iter_mut().zip(&from[row * self.padded_size..]) {

@@ -15,7 +15,10 @@ use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
 use super::adamw::{self, AdamWNumbers};
-use super::{attention, attention_cpu, distillation_loss, gelu, launch, layer_norm, linear};
+use super::{
+    attention, attention_cpu, attention_map, attention_map_cpu, distillation_loss, gelu, gram, launch, layer_norm,
+    linear,
+};
 
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
 pub trait KernelBackend: Backend {
@@ -48,6 +51,33 @@ pub trait KernelBackend: Backend {
     #[fusion(dtype = qkv, shape = attention::output_shape(qkv))]
     fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
         Self::attention_forward(qkv, scale).0
+    }
+
+    /// Packed queries, keys and values of student and teacher to the rows `[B, N]` and the statistics of each row
+    /// `[B, N, 2 H_S + H_T]`.
+    #[fusion(meta = attention_map::forward_specs)]
+    fn map_difference_forward(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention_map::portable_forward::<Self>(student, teacher)
+    }
+
+    /// The gradient of `student`, from the gradient `[B, N]` of the rows.
+    #[fusion(dtype = student, shape = student)]
+    fn map_difference_backward(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        d_rows: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention_map::portable_backward::<Self>(student, teacher, statistics, d_rows)
+    }
+
+    /// The rows alone.
+    #[fusion(dtype = student, shape = attention_map::rows_shape(student))]
+    fn map_difference(student: FloatTensor<Self>, teacher: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::map_difference_forward(student, teacher).0
     }
 
     /// `[B, C]` three times to `[B, 2]`.
@@ -90,6 +120,22 @@ pub trait KernelBackend: Backend {
         smoothing: f32,
     ) -> FloatTensor<Self> {
         distillation_loss::portable_cross_entropy_backward::<Self>(student, targets, d_rows, smoothing)
+    }
+
+    /// `[M, R, D_S]` and `[M, R, D_T]` to `[M]`.
+    #[fusion(dtype = student, shape = gram::squares_shape(student))]
+    fn gram_difference(student: FloatTensor<Self>, teacher: FloatTensor<Self>) -> FloatTensor<Self> {
+        gram::portable_forward::<Self>(student, teacher)
+    }
+
+    /// The gradient of `student`, from that of the squares.
+    #[fusion(dtype = student, shape = student)]
+    fn gram_difference_backward(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        d_squares: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        gram::portable_backward::<Self>(student, teacher, d_squares)
     }
 
     /// `x Φ(x)`. (Burn's own operation is called `gelu`.) Element-wise, so a lazy stream merges the portable definition.
@@ -215,6 +261,22 @@ impl KernelBackend for Flex {
         attention_cpu::backward(qkv, out, lse, d_out, scale)
     }
 
+    fn map_difference_forward(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention_map_cpu::forward(student, teacher)
+    }
+
+    fn map_difference_backward(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        d_rows: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention_map_cpu::backward(student, teacher, statistics, d_rows)
+    }
+
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::flex_forward(x)
     }
@@ -266,6 +328,22 @@ impl KernelBackend for CubeBackend {
         attention::wgsl_backward(qkv, out, lse, d_out, scale)
     }
 
+    fn map_difference_forward(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention_map::wgsl_forward(student, teacher)
+    }
+
+    fn map_difference_backward(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        d_rows: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention_map::wgsl_backward(student, teacher, statistics, d_rows)
+    }
+
     fn distillation_loss(
         student: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
@@ -306,6 +384,10 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         attention::tracked::<B, C>(qkv, scale)
     }
 
+    fn map_difference(student: FloatTensor<Self>, teacher: FloatTensor<Self>) -> FloatTensor<Self> {
+        attention_map::tracked::<B, C>(student, teacher)
+    }
+
     fn distillation_loss(
         student: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
@@ -318,6 +400,10 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
 
     fn cross_entropy(student: FloatTensor<Self>, targets: FloatTensor<Self>, smoothing: f32) -> FloatTensor<Self> {
         distillation_loss::tracked_cross_entropy::<B, C>(student, targets, smoothing)
+    }
+
+    fn gram_difference(student: FloatTensor<Self>, teacher: FloatTensor<Self>) -> FloatTensor<Self> {
+        gram::tracked::<B, C>(student, teacher)
     }
 
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -223,13 +223,13 @@ fn layout(classes: usize) -> (usize, usize) {
 impl Direction {
     fn shader(self, classes: usize, teacher: bool) -> Shader {
         let (lanes, threads) = layout(classes);
-        let (file, text) = match self {
-            Direction::Forward => ("distillation_loss", include_str!("../../../shaders/distillation_loss.wgsl")),
+        let (file, texts): (_, &'static [&'static str]) = match self {
+            Direction::Forward => ("distillation_loss", &[include_str!("../../../shaders/distillation_loss.wgsl")]),
             Direction::Backward => {
-                ("distillation_loss_backward", include_str!("../../../shaders/distillation_loss_backward.wgsl"))
+                ("distillation_loss_backward", &[include_str!("../../../shaders/distillation_loss_backward.wgsl")])
             }
         };
-        Shader::new(file, text, threads).value("lanes", lanes).flag("teacher", teacher)
+        Shader::new(file, texts, threads).value("lanes", lanes).flag("teacher", teacher)
     }
 
     /// Launches the pass over `buffers`; without a `temperature` there is no teacher among them.

@@ -27,7 +27,7 @@ const ACCESS: &str = if cfg!(target_family = "wasm") { "read" } else { "read_wri
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shader {
     file: &'static str,
-    text: &'static str,
+    texts: &'static [&'static str],
     access: &'static str,
     threads: u32,
     values: Vec<(&'static str, u32)>,
@@ -35,10 +35,11 @@ pub(super) struct Shader {
 }
 
 impl Shader {
-    /// The template `text` of the file called `file`, run by workgroups of `threads` invocations.
-    pub fn new(file: &'static str, text: &'static str, threads: usize) -> Self {
+    /// The template `texts` of the file called `file` and of what it shares with others, run by workgroups of `threads`
+    /// invocations. WGSL may use a name before its declaration, so the order is free.
+    pub fn new(file: &'static str, texts: &'static [&'static str], threads: usize) -> Self {
         let shader =
-            Self { file, text, access: ACCESS, threads: threads as u32, values: Vec::new(), flags: Vec::new() };
+            Self { file, texts, access: ACCESS, threads: threads as u32, values: Vec::new(), flags: Vec::new() };
         shader.value("threads", threads)
     }
 
@@ -73,9 +74,9 @@ impl Shader {
     }
 
     fn template(&self) -> SourceTemplate {
-        let mut text = String::with_capacity(self.text.len());
+        let mut text = String::new();
         let mut keep = true;
-        for line in self.text.lines() {
+        for line in self.texts.iter().flat_map(|text| text.lines()) {
             match line.trim().strip_prefix("//@ ") {
                 Some("else") => keep = !keep,
                 Some("end") => keep = true,
@@ -180,8 +181,8 @@ mod tests {
 
     #[test]
     fn a_flag_cuts_its_lines() {
-        let text = "a\n//@ if x\nb {{ n }}\n//@ else\nc\n//@ end\nd\n";
-        let shader = |on| Shader::new("t", text, 1).value("n", 7).flag("x", on).text();
+        let texts = &["a\n//@ if x\nb {{ n }}\n//@ else\nc\n//@ end\n", "d\n"];
+        let shader = |on| Shader::new("t", texts, 1).value("n", 7).flag("x", on).text();
         assert_eq!(shader(true), "a\nb 7\nd\n");
         assert_eq!(shader(false), "a\nc\nd\n");
     }

@@ -7,8 +7,10 @@
 //! | operation | shapes | kept for backward |
 //! |---|---|---|
 //! | [`attention`](fn@attention) | `[B, N, 3, H, D]` to `[B, N, H, D]` | output, log-sum-exp `[B, H, N]` |
+//! | [`attention_map_loss`] | `[B, N, 3, H, D]` twice to `[1]` | statistics `[B, N, 2 H_S + H_T]` |
 //! | [`distillation_loss`](fn@distillation_loss) | `[B, C]` three times to `[B, 2]` | nothing |
 //! | [`cross_entropy`] | `[B, C]` twice to `[B]` | nothing |
+//! | [`gram_loss`] | `[M, R, D]` twice to `[1]` | nothing |
 //! | [`layer_norm`](fn@layer_norm) | `[.., C]`, `[C]` twice to `[.., C]` | nothing |
 //! | [`linear`](fn@linear) | `[.., K]`, `[K, M]`, `[M]` to `[.., M]` | nothing |
 //! | [`adamw`](fn@adamw) | vectors | no gradient |
@@ -26,10 +28,13 @@
 mod adamw;
 mod attention;
 mod attention_cpu;
+mod attention_map;
+mod attention_map_cpu;
 mod backend;
 mod cpu;
 mod distillation_loss;
 mod gelu;
+mod gram;
 mod launch;
 mod layer_norm;
 mod linear;
@@ -41,8 +46,10 @@ use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 
 pub use attention::attention;
+pub use attention_map::attention_map_loss;
 pub use distillation_loss::{cross_entropy, distillation_loss};
 pub use gelu::gelu;
+pub use gram::gram_loss;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use selftest::{Check, selftest};
@@ -69,6 +76,26 @@ pub mod portable {
         let (qkv, out) = (qkv.into_dispatch(), out.into_dispatch());
         let (lse, d_out) = (lse.into_dispatch(), d_out.into_dispatch());
         Tensor::from_dispatch(super::attention::portable_backward::<Dispatch>(qkv, out, lse, d_out, scale))
+    }
+
+    /// The rows `[B, N]` and statistics `[B, N, 2 H_S + H_T]` of [`attention_map_loss`](super::attention_map_loss).
+    pub fn attention_map(student: Tensor<5>, teacher: Tensor<5>) -> (Tensor<2>, Tensor<3>) {
+        let (student, teacher) = (student.into_dispatch(), teacher.into_dispatch());
+        let (rows, statistics) = super::attention_map::portable_forward::<Dispatch>(student, teacher);
+        (Tensor::from_dispatch(rows), Tensor::from_dispatch(statistics))
+    }
+
+    /// The gradient of `student`, from that of the rows.
+    pub fn attention_map_backward(
+        student: Tensor<5>,
+        teacher: Tensor<5>,
+        statistics: Tensor<3>,
+        d_rows: Tensor<2>,
+    ) -> Tensor<5> {
+        let (student, teacher) = (student.into_dispatch(), teacher.into_dispatch());
+        let (statistics, d_rows) = (statistics.into_dispatch(), d_rows.into_dispatch());
+        let gradient = super::attention_map::portable_backward::<Dispatch>(student, teacher, statistics, d_rows);
+        Tensor::from_dispatch(gradient)
     }
 
     /// The gradients of `x`, `gamma` and `beta` of [`layer_norm`](fn@super::layer_norm).
@@ -104,7 +131,7 @@ pub struct ShaderInstance {
 /// Every WGSL text in use, over the head sizes of known models and some that are not, every tiling, every flag, and
 /// both declarations of the input buffers (native and browser).
 pub fn shader_instances() -> Vec<ShaderInstance> {
-    let shaders: Vec<_> = attention::shaders().into_iter().chain(distillation_loss::shaders()).collect();
+    let shaders = [attention::shaders(), attention_map::shaders(), distillation_loss::shaders()].concat();
     ["read_write", "read"]
         .into_iter()
         .flat_map(|access| {

@@ -8,11 +8,12 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::init::{Initialiser, WeightInit};
-use crate::data::{Purpose, Rng};
+use super::network::{ConfigError, NetworkShape, Taps, Trace};
+use super::training::Training;
 use crate::kernel;
 
 /// Which token the class head reads.
@@ -57,38 +58,6 @@ pub struct VitConfig {
     pub layer_norm_eps: f64,
     /// How weights are drawn.
     pub init: WeightInit,
-}
-
-/// Why a configuration describes no network.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ConfigError {
-    /// A size is zero or beyond what any such network has.
-    #[error("{field} is {value}; it must lie between {min} and {max}")]
-    OutOfRange {
-        /// The field's name.
-        field: &'static str,
-        /// What was asked for.
-        value: f64,
-        /// The least that is accepted.
-        min: f64,
-        /// The most that is accepted.
-        max: f64,
-    },
-    /// One size must divide another.
-    #[error("{what} ({whole}) is not a multiple of {part_name} ({part})")]
-    NotDivisible {
-        /// What is divided.
-        what: &'static str,
-        /// Its size.
-        whole: usize,
-        /// By what.
-        part_name: &'static str,
-        /// The divisor.
-        part: usize,
-    },
-    /// Class pooling without a class token.
-    #[error("pool = \"class\" needs class_token = true; set it, or pool = \"mean\"")]
-    NoClassToken,
 }
 
 impl VitConfig {
@@ -205,71 +174,6 @@ impl VitConfig {
     }
 }
 
-/// The sizes by which two networks are compared before one teaches the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NetworkShape {
-    /// Blocks.
-    pub depth: usize,
-    /// Width D of the residual stream.
-    pub width: usize,
-    /// Tokens N, prefix tokens among them.
-    pub tokens: usize,
-    /// Tokens that are no patch; they come first.
-    pub prefix_tokens: usize,
-    /// Outputs of each head.
-    pub classes: usize,
-    /// Whether there is a class token, the first of all.
-    pub class_token: bool,
-    /// Whether there is a distillation token, the last before the patches.
-    pub distillation_token: bool,
-}
-
-impl NetworkShape {
-    /// Tokens that are patches.
-    pub fn patches(&self) -> usize {
-        self.tokens - self.prefix_tokens
-    }
-}
-
-/// What an objective asks of a forward pass beside logits. Nothing else is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taps {
-    /// Blocks, from 0, after which the tokens are kept.
-    pub tokens: Vec<usize>,
-    /// Blocks, from 0, whose queries and keys are kept.
-    pub queries_and_keys: Vec<usize>,
-}
-
-impl Taps {
-    /// Whether logits alone are asked for.
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.queries_and_keys.is_empty()
-    }
-}
-
-/// What a forward pass hands to objectives and read-outs.
-#[derive(Clone, Debug)]
-pub struct Trace {
-    /// Class logits `[B, classes]`.
-    pub logits: Tensor<2>,
-    /// Logits of the distillation head `[B, classes]`, where there is one.
-    pub distillation_logits: Option<Tensor<2>>,
-    /// The residual stream `[B, N, D]` after each block of [`Taps::tokens`], in its order.
-    pub tokens: Vec<Tensor<3>>,
-    /// Packed queries, keys and values `[B, N, 3, H, D]` of each block of [`Taps::queries_and_keys`], in its order: what
-    /// attention maps follow from, and never the maps.
-    pub queries_and_keys: Vec<Tensor<5>>,
-    /// How many of the tokens are no patches; they come first.
-    pub prefix_tokens: usize,
-}
-
-impl Trace {
-    /// A trace of class logits `[B, classes]` alone, such as those computed before.
-    pub fn of_logits(logits: Tensor<2>) -> Self {
-        Self { logits, distillation_logits: None, tokens: Vec::new(), queries_and_keys: Vec::new(), prefix_tokens: 0 }
-    }
-}
-
 /// The vision transformer. See the module's head.
 #[derive(Module, Debug)]
 pub struct VisionTransformer {
@@ -303,16 +207,17 @@ impl VisionTransformer {
         }
     }
 
-    /// Runs the network on `images` `[B, C, S, S]`; `drop` drops residual branches and is `None` outside training.
-    pub fn forward(&self, images: Tensor<4>, drop: Option<&DropPath>) -> Trace {
-        self.forward_with(images, drop, &Taps::default())
+    /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training.
+    pub fn forward(&self, images: Tensor<4>, training: Option<&Training>) -> Trace {
+        self.forward_with(images, training, &Taps::default())
     }
 
     /// As [`VisionTransformer::forward`], and keeps what `taps` ask for.
     ///
     /// # Panics
     /// If a tap names a block that the network has not; `Objective::check` refuses such an objective.
-    pub fn forward_with(&self, images: Tensor<4>, drop: Option<&DropPath>, taps: &Taps) -> Trace {
+    pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
+        let drop = training.and_then(Training::drop_path);
         let patches = self.patch_embed.forward(images);
         let [batch, _, width] = patches.dims();
         let prefix: Vec<Tensor<3>> = [&self.cls_token, &self.dist_token]
@@ -361,9 +266,9 @@ impl VisionTransformer {
         trace(self.head.forward(token(0)), self.head_dist.as_ref().map(|head| head.forward(token(1))))
     }
 
-    /// Draws which residual branches of which images are dropped in one training step, or `None` if none can be.
-    pub fn draw_drop_path(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Option<DropPath> {
-        (self.drop_path > 0.0).then(|| DropPath::draw(self.drop_path, self.blocks.len(), seed, step, batch, device))
+    /// What a training pass of this network drops: see [`Training::draw`].
+    pub fn draw_training(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Training {
+        Training::draw(self.drop_path, self.blocks.len(), seed, step, batch, device)
     }
 }
 
@@ -371,36 +276,6 @@ impl VisionTransformer {
 fn tapped<const D: usize>(blocks: &[usize], kept: &[Option<Tensor<D>>]) -> Vec<Tensor<D>> {
     let block = |index: &usize| kept.get(*index).cloned().flatten();
     blocks.iter().map(|index| block(index).unwrap_or_else(|| panic!("there is no block {index} to tap"))).collect()
-}
-
-/// Stochastic depth (Huang et al., 2016) for one step: a scale for each residual branch of each image, 0 where the branch is
-/// dropped and 1 / keep elsewhere, so that the expectation stays.
-#[derive(Clone, Debug)]
-pub struct DropPath {
-    // [2 * depth, B]: the attention branch of a block, then its MLP branch.
-    scales: Tensor<2>,
-}
-
-impl DropPath {
-    fn draw(last: f64, depth: usize, seed: u64, step: u64, batch: usize, device: &Device) -> Self {
-        let mut rng = Rng::new(seed, step, 0, Purpose::DropPath);
-        let mut values = Vec::with_capacity(2 * depth * batch);
-        for block in 0..depth {
-            let keep = 1.0 - last * block as f64 / (depth.max(2) - 1) as f64;
-            for _ in 0..2 * batch {
-                values.push(if rng.chance(keep) { (1.0 / keep) as f32 } else { 0.0 });
-            }
-        }
-        Self { scales: Tensor::from_data(TensorData::new(values, [2 * depth, batch]), device) }
-    }
-
-    fn scales(&self, block: usize) -> [Tensor<3>; 2] {
-        [0, 1].map(|branch| {
-            let row = self.scales.clone().narrow(0, 2 * block + branch, 1);
-            let batch = row.dims()[1];
-            row.reshape([batch, 1, 1])
-        })
-    }
 }
 
 /// Cuts an image into patches and projects each: a convolution whose stride is its kernel, done as one matrix product.

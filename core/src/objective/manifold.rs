@@ -10,6 +10,8 @@
 //! * sample: the same with batch and tokens exchanged, `[N, B, B]`
 //! * random: K of the B N rows, the same of both networks, drawn anew for every pair and step, `[K, K]`
 //!
+//! No Gram matrix is kept for the backward pass ([`kernel::gram_loss`]).
+//!
 //! A term is the mean over the pairs. Where the two networks have different prefix tokens, patches alone are compared.
 
 use core::ops::Range;
@@ -17,8 +19,9 @@ use core::ops::Range;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::{mean_square, normalise_rows, sum};
+use super::{normalise_rows, sum};
 use crate::data::{Purpose, Rng};
+use crate::kernel;
 use crate::model::{NetworkShape, Trace};
 
 // Sets the draws apart from those of other subsets.
@@ -90,13 +93,9 @@ impl Manifold {
     }
 }
 
-fn gram(rows: Tensor<3>) -> Tensor<3> {
-    rows.clone().matmul(rows.swap_dims(1, 2))
-}
-
 /// Within images: normalised tokens `[B, N, D_S]` and `[B, N, D_T]` to `[1]`.
 pub fn patch_loss(student: Tensor<3>, teacher: Tensor<3>) -> Tensor<1> {
-    mean_square(gram(teacher) - gram(student))
+    kernel::gram_loss(student, teacher)
 }
 
 /// Across images at each token: normalised tokens `[B, N, D_S]` and `[B, N, D_T]` to `[1]`.

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::AdamW;
-use crate::model::{DropPath, Trace, VisionTransformer};
+use crate::model::{Network, Trace, Training};
 use crate::objective::Objective;
 
 /// What one step consumes, on the device.
@@ -30,14 +30,14 @@ pub struct StepReport {
 ///
 /// The teacher sees the same images on the device without gradients. Nothing is read back.
 pub fn training_step(
-    student: VisionTransformer,
-    teacher: Option<&VisionTransformer>,
+    student: Network,
+    teacher: Option<&Network>,
     optimiser: &mut AdamW,
     objective: &Objective,
     batch: StepBatch,
-    drop_path: Option<&DropPath>,
+    training: &Training,
     learning_rate: f64,
-) -> (VisionTransformer, StepReport) {
+) -> (Network, StepReport) {
     let teacher_depth = teacher.map_or(0, |teacher| teacher.shape().depth);
     let (student_taps, teacher_taps) = objective.taps(student.shape().depth, teacher_depth);
     // Logits computed before are enough where nothing else is asked for.
@@ -46,7 +46,7 @@ pub fn training_step(
         let teacher = teacher.filter(|_| objective.needs_teacher())?;
         Some(teacher.forward_with(batch.images.clone(), None, &teacher_taps))
     });
-    let student_trace = student.forward_with(batch.images, drop_path, &student_taps);
+    let student_trace = student.forward_with(batch.images, Some(training), &student_taps);
     let loss = objective.loss_at(optimiser.steps(), &student_trace, teacher_trace.as_ref(), batch.targets);
     let mut names = Vec::with_capacity(loss.terms.len());
     let mut values = vec![loss.total.clone().inner()];

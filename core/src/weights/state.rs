@@ -66,6 +66,8 @@ struct Path {
 
 impl Path {
     fn enter(&mut self, name: &str, container: &str) {
+        // Which architecture a `Network` is stands in no checkpoint's names.
+        let name = if container == "Enum:Network" { "" } else { name };
         self.steps.push((name.to_owned(), container.to_owned()));
     }
 
@@ -75,7 +77,8 @@ impl Path {
 
     /// The checkpoint's name of the parameter at this place.
     fn name(&self) -> String {
-        let mut names: Vec<&str> = self.steps.iter().map(|(name, _)| name.as_str()).collect();
+        let mut names: Vec<&str> =
+            self.steps.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty()).collect();
         if let Some((last, container)) = self.steps.last()
             && container == "Struct:LayerNorm"
         {

@@ -40,8 +40,8 @@ struct Class {
 pub fn run(options: &Predict, choice: &DeviceChoice) -> Result<()> {
     let chosen = device::choose(choice)?;
     let network = load_network(&options.network, &chosen.device)?;
-    let side = network.config.image_size;
-    let shape = ImageShape { channels: network.config.channels, height: side, width: side };
+    let side = network.config.image_size();
+    let shape = ImageShape { channels: network.config.channels(), height: side, width: side };
     let mut out = io::stdout().lock();
     let mut unread: Option<Failure> = None;
     let mut named = options.json;
@@ -100,7 +100,7 @@ fn classify(
     let data = TensorData::new(batch.images, [count, shape.channels, shape.height, shape.width]);
     let logits = network.model.forward(Tensor::<4>::from_data(data, device), None).logits;
     let logits: Vec<f32> = logits.try_into_data().context("the device failed")?.iter().collect();
-    let rows = logits.chunks(network.config.classes);
+    let rows = logits.chunks(network.config.classes());
     Ok(names.into_iter().zip(rows).map(|(image, row)| prediction(image, row, &network.class_names, top)).collect())
 }
 

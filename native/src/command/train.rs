@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use burn::cubecl::future::block_on;
 use potstill_core::data::{Augment, Dataset, ImageShape, Normalisation, Subset, Transform};
-use potstill_core::model::{VisionTransformer, VitConfig};
+use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::Objective;
-use potstill_core::weights;
+use potstill_core::weights::{self, Description};
 
 use crate::cli::Train;
 use crate::dataset::{self, Split};
@@ -17,7 +17,7 @@ use crate::evaluate::{evaluate, fits};
 use crate::progress::say;
 use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
 use crate::report::{DatasetReport, ModelReport, RunReport};
-use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, weights_metadata, write_whole};
+use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, write_whole};
 use crate::train::{
     Checkpoint, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints, latest_checkpoint,
 };
@@ -83,13 +83,13 @@ struct Trained {
     role: Role,
     name: String,
     weights: PathBuf,
-    config: VitConfig,
-    model: VisionTransformer,
+    config: NetworkConfig,
+    model: Network,
     outcome: Option<Outcome>,
 }
 
 impl Session<'_> {
-    fn finish(&self, networks: Vec<(Role, &NetworkRecipe, VitConfig)>, given: Option<LoadedNetwork>) -> Result<()> {
+    fn finish(&self, networks: Vec<(Role, &NetworkRecipe, NetworkConfig)>, given: Option<LoadedNetwork>) -> Result<()> {
         let mut state: RunState = self.folder.read_json("state.json")?;
         let checkpoint = latest_checkpoint(self.folder)?.filter(|c| !state.done.contains_key(&c.stage));
         let keep = |line: &train::LogLine| match line.place() {
@@ -150,11 +150,11 @@ impl Session<'_> {
         &self,
         role: Role,
         recipe: &NetworkRecipe,
-        config: &VitConfig,
-        teacher: Option<&VisionTransformer>,
+        config: &NetworkConfig,
+        teacher: Option<&Network>,
         checkpoint: Option<&Checkpoint>,
         log: &mut MetricsLog,
-    ) -> Result<Option<(VisionTransformer, Outcome)>> {
+    ) -> Result<Option<(Network, Outcome)>> {
         let labels = Objective::Labels { smoothing: recipe.smoothing };
         let distilled = role == Role::Student && self.recipe.objective == Goal::Distillation;
         let objective = if distilled { &self.recipe.distillation } else { &labels };
@@ -168,11 +168,16 @@ impl Session<'_> {
         )
     }
 
-    fn keep(&self, role: Role, name: &str, config: &VitConfig, model: &VisionTransformer) -> Result<()> {
+    fn keep(&self, role: Role, name: &str, config: &NetworkConfig, model: &Network) -> Result<()> {
         let tensors = block_on(weights::read(model)).context("cannot read the network back")?;
-        let class_names = self.data.held_out.class_names();
-        let metadata = weights_metadata(name, config, class_names, &self.data.source.transform)?;
-        let bytes = weights::to_safetensors(&tensors, metadata).context("cannot serialise weights")?;
+        let description = Description {
+            name: name.to_owned(),
+            config: config.clone(),
+            class_names: self.data.held_out.class_names().to_vec(),
+            normalisation: self.data.source.transform.normalisation.clone(),
+            preprocess: self.data.source.transform.preprocess,
+        };
+        let bytes = weights::to_safetensors(&tensors, description.metadata()).context("cannot serialise weights")?;
         write_whole(&self.folder.weights(role), &bytes)
     }
 
@@ -244,7 +249,7 @@ fn refuse_changes(options: &Train) -> Result<()> {
 }
 
 // The networks of a run in the order in which they are trained.
-fn networks(recipe: &Recipe) -> Result<Vec<(Role, &NetworkRecipe, VitConfig)>> {
+fn networks(recipe: &Recipe) -> Result<Vec<(Role, &NetworkRecipe, NetworkConfig)>> {
     let teacher = (Role::Teacher, &recipe.teacher);
     let student = (Role::Student, &recipe.student);
     let baseline = (Role::Baseline, &recipe.student);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Batch, Dataset, ImageShape, Transform};
-use potstill_core::model::{VisionTransformer, VitConfig};
+use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::Objective;
 use potstill_core::train::{AdamW, StepBatch, StepReport, WarmupCosine, training_step};
 use serde::{Deserialize, Serialize};
@@ -38,12 +38,12 @@ pub struct StageData {
 
 impl StageData {
     /// How samples become a network's inputs.
-    pub fn transform_for(&self, config: &VitConfig) -> Transform {
-        let shape = ImageShape { channels: config.channels, height: config.image_size, width: config.image_size };
+    pub fn transform_for(&self, config: &NetworkConfig) -> Transform {
+        let shape = ImageShape { channels: config.channels(), height: config.image_size(), width: config.image_size() };
         Transform { shape, ..self.source.transform.clone() }
     }
 
-    fn source_for(&self, config: &VitConfig, batch_size: usize) -> Source {
+    fn source_for(&self, config: &NetworkConfig, batch_size: usize) -> Source {
         let source = self.source.clone();
         Source { transform: self.transform_for(config), batch_size: batch_size.min(source.dataset.len()), ..source }
     }
@@ -56,11 +56,11 @@ pub struct Stage<'a> {
     /// How it is trained.
     pub recipe: &'a NetworkRecipe,
     /// What it is.
-    pub config: &'a VitConfig,
+    pub config: &'a NetworkConfig,
     /// What it is taught.
     pub objective: &'a Objective,
     /// By whom.
-    pub teacher: Option<&'a VisionTransformer>,
+    pub teacher: Option<&'a Network>,
     /// From what.
     pub data: &'a StageData,
     /// The seed of its initial values.
@@ -87,7 +87,7 @@ impl Stage<'_> {
         checkpoint: Option<&Checkpoint>,
         log: &mut MetricsLog,
         interrupt: &Interrupt,
-    ) -> Result<Option<(VisionTransformer, Outcome)>> {
+    ) -> Result<Option<(Network, Outcome)>> {
         // A given teacher is known only now; one of the recipe has been checked with it.
         if let Some(teacher) = self.teacher.filter(|_| self.objective.needs_teacher()) {
             self.objective.check(&self.config.shape(), &teacher.shape()).map_err(Failure::usage)?;
@@ -120,18 +120,11 @@ impl Stage<'_> {
             let batch = loader.next()?;
             let samples = batch.labels.len();
             let learning_rate = schedule.at(step);
-            let drop_path = model.draw_drop_path(self.seed, step, samples, self.device);
+            let training = model.draw_training(self.seed, step, samples, self.device);
             let inputs = self.upload(batch, teacher_logits.as_deref());
             let report;
-            (model, report) = training_step(
-                model,
-                self.teacher,
-                &mut optimiser,
-                self.objective,
-                inputs,
-                drop_path.as_ref(),
-                learning_rate,
-            );
+            (model, report) =
+                training_step(model, self.teacher, &mut optimiser, self.objective, inputs, &training, learning_rate);
             step += 1;
             unread.push((step, learning_rate, report));
             let (epoch_ends, stopping) = (step % per_epoch == 0, interrupt.is_set());
@@ -177,7 +170,7 @@ impl Stage<'_> {
         else {
             return Ok(None);
         };
-        let (_, taps) = self.objective.taps(self.config.depth, teacher.shape().depth);
+        let (_, taps) = self.objective.taps(self.config.shape().depth, teacher.shape().depth);
         if !taps.is_empty() {
             return Ok(None);
         }
@@ -185,7 +178,7 @@ impl Stage<'_> {
     }
 
     fn upload(&self, batch: Batch, teacher_logits: Option<&[f32]>) -> StepBatch {
-        let (samples, classes) = (batch.labels.len(), self.config.classes);
+        let (samples, classes) = (batch.labels.len(), self.config.classes());
         let mut targets = vec![0.0_f32; samples * classes];
         for (row, label) in batch.labels.iter().enumerate() {
             targets[row * classes + *label as usize] = 1.0;
@@ -196,7 +189,7 @@ impl Stage<'_> {
         };
         let teacher_logits = teacher_logits
             .map(|table| Tensor::from_data(TensorData::new(rows(table), [samples, classes]), self.device));
-        let (channels, size) = (self.config.channels, self.config.image_size);
+        let (channels, size) = (self.config.channels(), self.config.image_size());
         StepBatch {
             images: Tensor::from_data(TensorData::new(batch.images, [samples, channels, size, size]), self.device),
             targets: Tensor::from_data(TensorData::new(targets, [samples, classes]), self.device),
@@ -231,7 +224,7 @@ impl Stage<'_> {
         Failure::work(format!("the {role}'s loss is no longer a number at step {step}; lower --lr (its peak is {lr})"))
     }
 
-    fn check(&self, model: &VisionTransformer, epoch: u64, step: u64) -> Result<Check> {
+    fn check(&self, model: &Network, epoch: u64, step: u64) -> Result<Check> {
         let transform = self.data.transform_for(self.config);
         let (evaluation, _) = evaluate(
             &model.valid(),

@@ -1,8 +1,10 @@
 //! What the page and its worker say to one another.
 //!
-//! A message is a JSON text and a list of byte buffers, which move instead of being copied. The page sends a [`Request`],
-//! the worker answers every request with exactly one [`Reply`] of the same number, and sends [`Event`]s in between, at
-//! most a few a second. Where a message carries buffers, its documentation says which and in what order.
+//! A message is a JSON text and a list of byte buffers, which move instead of being copied: for `postMessage` an array
+//! whose first item is the text and whose others are `ArrayBuffer`s, all of them in the transfer list. The worker sends
+//! [`Event::Ready`] when it listens. Then the page sends a [`Request`], the worker answers every request with exactly
+//! one [`Reply`] of the same number, and sends [`Event`]s in between, at most a few a second. Where a message carries
+//! buffers, its documentation says which and in what order.
 //!
 //! The worker owns WebAssembly's heap and the device; the page holds no model and no data set, only what it shows.
 
@@ -88,6 +90,13 @@ pub enum Command {
         sample: Option<u32>,
         /// The slider's temperature.
         temperature: f32,
+    },
+    /// Held-out samples in their order, to choose from. Answer: [`Answer::Samples`] with one buffer, 784 bytes each.
+    Browse {
+        /// The first one's number.
+        first: u32,
+        /// At most how many.
+        count: u32,
     },
     /// Held-out samples behind a cell of a confusion matrix. Answer: [`Answer::Samples`] with one buffer, 784 bytes each.
     Cell {
@@ -363,6 +372,8 @@ pub struct History {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Event {
+    /// The worker listens; before it no request arrives.
+    Ready,
     /// Something longer is under way.
     Busy {
         /// What, for a person.
@@ -398,6 +409,12 @@ pub enum Event {
     /// The device is gone. The page ends this worker, starts another and sends it the last checkpoint.
     DeviceLost {
         /// What the browser said.
+        message: String,
+    },
+    /// The worker cannot go on: a panic, or memory that ran out. The page does as for a lost device, but waits for the
+    /// person before it trains on.
+    Broken {
+        /// What is wrong and what to lower.
         message: String,
     },
 }

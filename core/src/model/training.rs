@@ -1,0 +1,55 @@
+//! What distinguishes a training pass from an evaluation: the branches that are dropped in one step.
+//!
+//! Everything is drawn from (seed, step), so a resumed run drops what an uninterrupted one would have dropped.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::data::{Purpose, Rng};
+
+/// The draws of one training step. A forward pass that gets one is a training pass.
+#[derive(Clone, Debug, Default)]
+pub struct Training {
+    drop_path: Option<DropPath>,
+}
+
+impl Training {
+    /// Draws for `batch` images; `last` is the drop-path probability of the last of `depth` blocks.
+    pub(super) fn draw(last: f64, depth: usize, seed: u64, step: u64, batch: usize, device: &Device) -> Self {
+        Self { drop_path: (last > 0.0).then(|| DropPath::draw(last, depth, seed, step, batch, device)) }
+    }
+
+    /// The residual branches that are dropped, if any can be.
+    pub fn drop_path(&self) -> Option<&DropPath> {
+        self.drop_path.as_ref()
+    }
+}
+
+/// Stochastic depth (Huang et al., 2016) for one step: a scale for each residual branch of each image, 0 where the branch is
+/// dropped and 1 / keep elsewhere, so that the expectation stays.
+#[derive(Clone, Debug)]
+pub struct DropPath {
+    // [2 * depth, B]: the attention branch of a block, then its MLP branch.
+    scales: Tensor<2>,
+}
+
+impl DropPath {
+    fn draw(last: f64, depth: usize, seed: u64, step: u64, batch: usize, device: &Device) -> Self {
+        let mut rng = Rng::new(seed, step, 0, Purpose::DropPath);
+        let mut values = Vec::with_capacity(2 * depth * batch);
+        for block in 0..depth {
+            let keep = 1.0 - last * block as f64 / (depth.max(2) - 1) as f64;
+            for _ in 0..2 * batch {
+                values.push(if rng.chance(keep) { (1.0 / keep) as f32 } else { 0.0 });
+            }
+        }
+        Self { scales: Tensor::from_data(TensorData::new(values, [2 * depth, batch]), device) }
+    }
+
+    pub(super) fn scales(&self, block: usize) -> [Tensor<3>; 2] {
+        [0, 1].map(|branch| {
+            let row = self.scales.clone().narrow(0, 2 * block + branch, 1);
+            let batch = row.dims()[1];
+            row.reshape([batch, 1, 1])
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! The squared difference of head-averaged attention maps.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor};
+use potstill_core::kernel::{attention_map_loss, portable};
+
+use crate::common::devices;
+use crate::numbers::{differences, error, evaluate, tensor, values, wave};
+
+/// The definition: the probabilities of every head are kept under Burn's gradients.
+fn composed(student: Tensor<5>, teacher: Tensor<5>) -> Tensor<1> {
+    let map = |qkv: Tensor<5>| {
+        let head_size = qkv.dims()[4];
+        let part = |index| qkv.clone().narrow(2, index, 1).squeeze_dim::<4>(2).swap_dims(1, 2);
+        let scores = part(0).matmul(part(1).swap_dims(2, 3)) / (head_size as f32).sqrt();
+        softmax(scores, 3).mean_dim(1)
+    };
+    let difference = map(student) - map(teacher);
+    (difference.clone() * difference).mean()
+}
+
+/// Loss and gradient of the student; the teacher's numbers are others.
+fn run(
+    device: &Device,
+    student: &[f32],
+    teacher: &[f32],
+    [student_shape, teacher_shape]: [[usize; 5]; 2],
+    loss: impl Fn(Tensor<5>, Tensor<5>) -> Tensor<1>,
+) -> [Vec<f32>; 2] {
+    evaluate(device, student, student_shape, |qkv| loss(qkv, tensor(teacher, teacher_shape, device)))
+}
+
+fn inputs([student, teacher]: [[usize; 5]; 2]) -> [Vec<f32>; 2] {
+    [wave(student.iter().product(), 0.37, 0.1, 1.5), wave(teacher.iter().product(), 0.53, 0.4, 1.5)]
+}
+
+#[test]
+fn attention_map_loss_matches_its_definition() {
+    // Tokens, images, heads and head size of the student, then of the teacher: below, at and above a tile.
+    let cases = [
+        (1, 2, [1, 1], [1, 1]),
+        (5, 3, [3, 16], [12, 8]),
+        (17, 2, [3, 7], [16, 40]),
+        (32, 1, [2, 33], [3, 64]),
+        (33, 2, [4, 8], [3, 8]),
+        (65, 2, [3, 64], [12, 16]),
+        (197, 1, [3, 64], [16, 16]),
+        (197, 1, [3, 16], [3, 16]),
+        (198, 1, [3, 16], [12, 64]),
+    ];
+    for (name, device) in devices() {
+        let mut worst = [0.0_f32; 2];
+        for (tokens, batch, [heads, size], [teacher_heads, teacher_size]) in cases {
+            let shapes = [[batch, tokens, 3, heads, size], [batch, tokens, 3, teacher_heads, teacher_size]];
+            let [student, teacher] = inputs(shapes);
+            let found = run(&device, &student, &teacher, shapes, attention_map_loss);
+            let expected = run(&Device::flex(), &student, &teacher, shapes, composed);
+            if tokens == 1 {
+                assert!(found.iter().flatten().all(|x| *x == 0.0), "{name}: one token has one map");
+                continue;
+            }
+            let errors = [error(&found[0], &expected[0]), error(&found[1], &expected[1])];
+            assert!(errors[0] <= 1e-5, "{name} {shapes:?}: loss differs by {:e}", errors[0]);
+            assert!(errors[1] <= 1e-4, "{name} {shapes:?}: gradient differs by {:e}", errors[1]);
+            worst = [worst[0].max(errors[0]), worst[1].max(errors[1])];
+        }
+        println!("attention_map on {name}: loss within {:e}, gradient within {:e}", worst[0], worst[1]);
+    }
+}
+
+#[test]
+fn attention_map_agrees_with_the_portable_definition() {
+    let device = Device::flex();
+    let shapes = [[2, 37, 3, 3, 9], [2, 37, 3, 5, 4]];
+    let [student, teacher] = inputs(shapes);
+    let (s, t) = (tensor(&student, shapes[0], &device), tensor(&teacher, shapes[1], &device));
+    let (rows, statistics) = portable::attention_map(s.clone(), t.clone());
+    let d_rows = tensor(&wave(2 * 37, 0.9, 0.2, 1.0), [2, 37], &device);
+    let expected = values(portable::attention_map_backward(s.clone(), t.clone(), statistics, d_rows.clone()));
+    // The same gradient under Burn: the loss is the mean of the rows over their length.
+    let tracked = Tensor::<5>::from_inner(s).require_grad();
+    let loss = attention_map_loss(tracked.clone(), Tensor::from_inner(t));
+    let mean = rows.mean().div_scalar(37.0);
+    assert!(error(&values(loss.clone()), &values(mean)) <= 1e-6);
+    let uniform = values(tracked.grad(&loss.backward()).expect("a gradient"));
+    let flat = tensor(&[1.0 / (2.0 * 37.0 * 37.0); 2 * 37], [2, 37], &device);
+    let (s, t) = (tensor(&student, shapes[0], &device), tensor(&teacher, shapes[1], &device));
+    let (_, statistics) = portable::attention_map(s.clone(), t.clone());
+    let portable = values(portable::attention_map_backward(s, t, statistics, flat));
+    assert!(error(&uniform, &portable) <= 1e-5);
+    // Another weight a row is another gradient.
+    assert!(error(&expected, &portable) > 0.1);
+}
+
+#[test]
+fn attention_map_gradient_agrees_with_central_differences() {
+    let shapes = [[2, 6, 3, 2, 3], [2, 6, 3, 3, 2]];
+    let [student, teacher] = inputs(shapes);
+    let map = |qkv: &[f64], [_, tokens, _, heads, size]: [usize; 5]| {
+        let mut map = vec![0.0; 2 * tokens * tokens];
+        let at = |b: usize, i: usize, part: usize, h: usize| (((b * tokens + i) * 3 + part) * heads + h) * size;
+        for (row, map) in map.chunks_mut(tokens).enumerate() {
+            let (b, i) = (row / tokens, row % tokens);
+            for h in 0..heads {
+                let score = |j: usize| {
+                    let dot: f64 = (0..size).map(|d| qkv[at(b, i, 0, h) + d] * qkv[at(b, j, 1, h) + d]).sum();
+                    (dot / (size as f64).sqrt()).exp()
+                };
+                let sum: f64 = (0..tokens).map(score).sum();
+                map.iter_mut().enumerate().for_each(|(j, a)| *a += score(j) / sum / heads as f64);
+            }
+        }
+        map
+    };
+    let target = map(&teacher.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), shapes[1]);
+    let expected = differences(&student, |qkv| {
+        let own = map(qkv, shapes[0]);
+        own.iter().zip(&target).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / own.len() as f64
+    });
+    for (name, device) in devices() {
+        // `evaluate` weighs the one number of the output.
+        let [_, mut gradient] = run(&device, &student, &teacher, shapes, attention_map_loss);
+        let weight = wave(1, 0.9, 0.2, 1.0)[0];
+        gradient.iter_mut().for_each(|x| *x /= weight);
+        let error = error(&gradient, &expected);
+        println!("attention_map on {name}: central differences within {error:e}");
+        assert!(error <= 1e-4, "{name}: {error:e}");
+        let values_part = gradient.chunks(6).skip(2).step_by(3).flatten();
+        assert!(values_part.copied().all(|x| x == 0.0), "{name}: values take no part");
+    }
+}
+
+#[test]
+fn attention_map_of_a_fault_is_a_fault() {
+    let shapes = [[2, 9, 3, 2, 8], [2, 9, 3, 3, 8]];
+    let clean = inputs(shapes);
+    for fault in [f32::NAN, f32::INFINITY] {
+        for network in 0..2 {
+            let mut faulty = clean.clone();
+            // A key of image 0, whose other image must not change.
+            let token = 4 * shapes[network][2..].iter().product::<usize>();
+            faulty[network][token + shapes[network][3] * 8 + 1] = fault;
+            for (name, device) in devices() {
+                let found = run(&device, &faulty[0], &faulty[1], shapes, attention_map_loss);
+                let expected = run(&device, &clean[0], &clean[1], shapes, attention_map_loss);
+                assert!(found[0][0].is_nan(), "{name}: {}", found[0][0]);
+                let image = found[1].len() / 2;
+                assert_eq!(found[1][image..], expected[1][image..], "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_network_of_the_same_maps_has_no_loss() {
+    let shapes = [[2, 40, 3, 3, 16]; 2];
+    let [student, _] = inputs(shapes);
+    for (name, device) in devices() {
+        let found = run(&device, &student, &student, shapes, attention_map_loss);
+        assert!(found[0][0] <= 1e-12, "{name}: {}", found[0][0]);
+        assert!(found[1].iter().all(|x| x.abs() <= 1e-8), "{name}");
+    }
+}

@@ -1,0 +1,19 @@
+//! The kernels on every device at hand: each test is a parity test over the portable CPU backend and a wgpu adapter.
+//!
+//! Oracles: the same formulas composed of tensor operations under Burn's own gradients on the CPU; published golden
+//! numbers; central differences of plain Rust in `f64`.
+#![recursion_limit = "256"]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod adamw;
+mod attention;
+mod attention_map;
+mod gelu;
+mod gram;
+mod graphs;
+mod layer_norm;
+mod linear;
+mod losses;
+mod numbers;
