@@ -1,6 +1,6 @@
 //! What a weights file says of itself: enough to build its network, feed it and name what it says.
 //!
-//! The trainer, the page and whoever opens the file elsewhere need the same five things beside the tensors, so they stand in
+//! The trainer, the page and whoever opens the file elsewhere need the same six things beside the tensors, so they stand in
 //! the header's string map. A file may also carry the state of a training that goes on from it: tensors whose names begin
 //! with [`STATE_PREFIX`]. They are no part of the network, and building it leaves them out.
 
@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use super::{AssignError, Metadata, NamedTensor, assign};
 use crate::data::{Normalisation, Preprocess};
 use crate::model::{ConfigError, Network, NetworkConfig};
+use crate::objective::Readout;
 
 /// How the names of tensors begin that are a training's state and no part of the network.
 pub const STATE_PREFIX: &str = "potstill.";
@@ -18,6 +19,7 @@ const MODEL: &str = "potstill.model";
 const CLASSES: &str = "potstill.classes";
 const NORMALISATION: &str = "potstill.normalisation";
 const PREPROCESS: &str = "potstill.preprocess";
+const READOUT: &str = "potstill.readout";
 
 /// A network as its file describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +34,8 @@ pub struct Description {
     pub normalisation: Normalisation,
     /// How an image of another size is brought to its inputs'.
     pub preprocess: Preprocess,
+    /// How its heads make one prediction; files that say nothing are read as DeiT's own, by both heads.
+    pub readout: Readout,
 }
 
 /// Why a file's description and its tensors make no network.
@@ -69,13 +73,14 @@ impl Description {
     pub fn metadata(&self) -> Metadata {
         // Strings and numbers in maps with string keys: there is nothing that JSON could refuse.
         let json = |value: serde_json::Result<String>| value.expect("a description is plain JSON");
-        let Self { name, config, class_names, normalisation, preprocess } = self;
+        let Self { name, config, class_names, normalisation, preprocess, readout } = self;
         Metadata::from([
             (NAME.to_owned(), name.clone()),
             (MODEL.to_owned(), json(serde_json::to_string(config))),
             (CLASSES.to_owned(), json(serde_json::to_string(class_names))),
             (NORMALISATION.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))),
             (PREPROCESS.to_owned(), json(serde_json::to_string(preprocess))),
+            (READOUT.to_owned(), readout.name().to_owned()),
         ])
     }
 
@@ -103,7 +108,15 @@ impl Description {
         };
         let preprocess = said(PREPROCESS).and_then(|json| serde_json::from_str::<Preprocess>(json).ok());
         let preprocess = preprocess.filter(|preprocess| preprocess.check().is_ok()).unwrap_or_default();
-        Self { name: said(NAME).unwrap_or("unnamed").to_owned(), config, class_names, normalisation, preprocess }
+        let readout = said(READOUT).and_then(Readout::named).unwrap_or_default();
+        Self {
+            name: said(NAME).unwrap_or("unnamed").to_owned(),
+            config,
+            class_names,
+            normalisation,
+            preprocess,
+            readout,
+        }
     }
 
     /// Builds the network on `device` with `tensors`, a training's state left out.
@@ -143,7 +156,9 @@ mod tests {
         let class_names = (0..10).map(|class| format!("number {class}")).collect();
         let normalisation = Normalisation { mean: vec![0.25], std: vec![0.5] };
         let preprocess = Preprocess { crop_fraction: 0.875, ..Preprocess::default() };
-        let before = Description { name: "one".into(), config: config.clone(), class_names, normalisation, preprocess };
+        let readout = Readout::Distill;
+        let before =
+            Description { name: "one".into(), config: config.clone(), class_names, normalisation, preprocess, readout };
         let metadata = before.metadata();
         let after = Description::read(&metadata).expect("readable").expect("described");
         assert_eq!(after, before);
