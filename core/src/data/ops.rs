@@ -188,7 +188,10 @@ fn sharpen(picture: &mut Picture<'_>, factor: f32) {
         for at in row * line + channels..(row + 1) * line - channels {
             let mut sum = 4 * u32::from(before[at]);
             for middle in [at - line, at, at + line] {
-                sum += [middle - channels, middle, middle + channels].map(|near| u32::from(before[near])).iter().sum::<u32>();
+                sum += [middle - channels, middle, middle + channels]
+                    .map(|near| u32::from(before[near]))
+                    .iter()
+                    .sum::<u32>();
             }
             let smooth = ((2 * sum + 13) / 26) as u8;
             pixels[at] = mixed(smooth, before[at], factor);
@@ -237,7 +240,8 @@ fn mapped(picture: &Picture<'_>, map: [f64; 6], sampling: Sampling, fill: [u8; 3
             }
             let (x, y) = (x - 0.5, y - 0.5);
             let (left, top) = (libm::floor(x), libm::floor(y));
-            let near = |first: f64, offset: i64, side: usize| (first as i64 + offset).clamp(0, side as i64 - 1) as usize;
+            let near =
+                |first: f64, offset: i64, side: usize| (first as i64 + offset).clamp(0, side as i64 - 1) as usize;
             let between = |channel: usize| {
                 let at = |row: i64, column: i64| {
                     let pixel = near(top, row, height) * width + near(left, column, width);

@@ -39,8 +39,9 @@ impl RandAugment {
     /// # Errors
     /// Says which part of the name is not known.
     pub fn named(name: &str) -> Result<Self, Error> {
-        let fail = |reason: &str| {
-            Error::Policy { name: name.to_owned(), reason: format!("{reason}; take rand-m9-mstd0.5-inc1 or torchvision-n2-m9") }
+        let fail = |reason: &str| Error::Policy {
+            name: name.to_owned(),
+            reason: format!("{reason}; take rand-m9-mstd0.5-inc1 or torchvision-n2-m9"),
         };
         let mut parts = name.split('-');
         let family = match parts.next() {
@@ -49,7 +50,8 @@ impl RandAugment {
             _ => return Err(fail("it begins with neither rand nor torchvision")),
         };
         let (least, most) = if family == Family::Timm { (0.0, 10.0) } else { (0.0, 30.0) };
-        let mut policy = Self { family, operations: 2, magnitude: if least < most { 9.0 } else { least }, deviation: 0.0 };
+        let mut policy =
+            Self { family, operations: 2, magnitude: if least < most { 9.0 } else { least }, deviation: 0.0 };
         let mut increasing = family == Family::Torchvision;
         for part in parts {
             let split = part.find(|c: char| c.is_ascii_digit()).unwrap_or(part.len());
@@ -86,7 +88,12 @@ impl RandAugment {
     }
 
     /// Draws operations and applies them.
-    pub(super) fn apply<'a>(&self, mut picture: Picture<'a>, interpolation: Interpolation, rng: &mut Rng) -> Picture<'a> {
+    pub(super) fn apply<'a>(
+        &self,
+        mut picture: Picture<'a>,
+        interpolation: Interpolation,
+        rng: &mut Rng,
+    ) -> Picture<'a> {
         for _ in 0..self.operations {
             match self.family {
                 Family::Timm => {
@@ -190,7 +197,16 @@ mod tests {
         assert_eq!(RandAugment::named(&policy.name()).unwrap(), policy);
         let torchvision = RandAugment::named("torchvision-n3-m12").unwrap();
         assert_eq!(RandAugment::named(&torchvision.name()).unwrap(), torchvision);
-        for name in ["", "augmix", "rand-m9", "rand-m11-inc1", "rand-mx-inc1", "rand-m9-inc0", "rand-w1-inc1", "torchvision-m31"] {
+        for name in [
+            "",
+            "augmix",
+            "rand-m9",
+            "rand-m11-inc1",
+            "rand-mx-inc1",
+            "rand-m9-inc0",
+            "rand-w1-inc1",
+            "torchvision-m31",
+        ] {
             assert!(RandAugment::named(name).is_err(), "{name}");
         }
     }
