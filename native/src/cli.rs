@@ -2,6 +2,7 @@
 
 mod training;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -21,6 +22,18 @@ pub struct Cli {
     pub device: DeviceChoice,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The process's arguments. A reference's own line for measuring, which says `--eval`, is read as `train` reads it,
+/// whichever of the two it stands after.
+pub fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.iter().any(|argument| argument == "--eval")
+        && let Some(command) = arguments.iter_mut().find(|argument| *argument == "eval")
+    {
+        *command = "train".into();
+    }
+    arguments
 }
 
 /// What to do.
