@@ -107,6 +107,12 @@ pub struct Train {
     /// Take a teacher that does no better than chance.
     #[arg(long, visible_alias = "allow_untrained_teacher")]
     pub allow_untrained_teacher: bool,
+    /// Keep the teacher's logits in this folder, and take those that another run left there.
+    #[arg(long, visible_alias = "teacher_cache", value_name = "DIR")]
+    pub teacher_cache: Option<PathBuf>,
+    /// Keep the logits of the K highest classes in half precision, instead of all in float32.
+    #[arg(long, visible_alias = "teacher_cache_top", value_name = "K", requires = "teacher_cache")]
+    pub teacher_cache_top: Option<usize>,
     /// Run the recipe small: shallow and narrow networks, small pictures, 64 samples, one epoch.
     #[arg(long)]
     pub smoke: bool,

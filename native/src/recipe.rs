@@ -18,7 +18,7 @@ use clap::ValueEnum;
 use potstill_core::data::Augment;
 use potstill_core::model::{NetworkConfig, zoo};
 use potstill_core::objective::{Objective, Readout, Retrospection};
-use potstill_core::train::{AdamWConfig, Schedule};
+use potstill_core::train::{AdamWConfig, Packing, Schedule};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -40,6 +40,12 @@ pub struct Recipe {
     /// Distil from these weights instead of training a teacher: a run's folder or a weights file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_weights: Option<PathBuf>,
+    /// Keep the teacher's logits in this folder, and take those that are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_cache: Option<PathBuf>,
+    /// Keep the logits of this many highest classes, in half precision, and not of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_cache_top: Option<usize>,
     /// Whether a teacher that does no better than chance is taken all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_untrained_teacher: bool,
@@ -208,24 +214,53 @@ pub struct NetworkRecipe {
     /// Learning with retrospection: the network's own past beside its labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrospection: Option<Retrospection>,
-    /// Numbers of the model that differ from what its name stands for.
+    /// Numbers of the model that differ from what its name stands for: one table, the one of the model's family.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub vit: Table,
+    /// The same for a RegNet.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub regnet: Table,
+    /// The same for a ResNet.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub resnet: Table,
+    /// The same for a DistillViT.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub distillvit: Table,
 }
 
 impl NetworkRecipe {
+    /// The table of the model's family: what overrides the numbers of its name.
+    pub fn numbers(&mut self) -> &mut Table {
+        match zoo::named(&self.model) {
+            Some(NetworkConfig::RegNet(_)) => &mut self.regnet,
+            Some(NetworkConfig::ResNet(_)) => &mut self.resnet,
+            Some(NetworkConfig::DistillVit(_)) => &mut self.distillvit,
+            Some(NetworkConfig::Vit(_)) | None => &mut self.vit,
+        }
+    }
+
     /// The network's configuration: its name's, with the recipe's own numbers over it.
     pub fn config(&self, role: &str) -> Result<NetworkConfig> {
         let named = model_named(&self.model)?;
         let mut table = Table::try_from(&named).context("the model's own numbers")?;
-        // Which architecture it is follows from the name.
-        if self.vit.contains_key("family") {
-            return Err(Failure::usage(format!("{role}.vit.family cannot be set; choose another {role}.model")));
+        let own = named.family();
+        let families =
+            [("vit", &self.vit), ("regnet", &self.regnet), ("resnet", &self.resnet), ("distillvit", &self.distillvit)];
+        for (family, numbers) in families.into_iter().filter(|(_, numbers)| !numbers.is_empty()) {
+            let model = &self.model;
+            if family != own {
+                let message = format!("{role}.{family} does not apply: {model} takes its numbers from {role}.{own}");
+                return Err(Failure::usage(message));
+            }
+            if numbers.contains_key("family") {
+                let message = format!("{role}.{family}.family cannot be set; choose another {role}.model than {model}");
+                return Err(Failure::usage(message));
+            }
+            merge(&mut table, numbers.clone());
         }
-        merge(&mut table, self.vit.clone());
         let config: NetworkConfig =
-            Value::Table(table).try_into().map_err(|error| Failure::usage(format!("{role}.vit: {error}")))?;
-        config.validate().map_err(|error| Failure::usage(format!("{role}.vit: {error}")))?;
+            Value::Table(table).try_into().map_err(|error| Failure::usage(format!("{role}.{own}: {error}")))?;
+        config.validate().map_err(|error| Failure::usage(format!("{role}.{own}: {error}")))?;
         Ok(config)
     }
 
@@ -364,6 +399,20 @@ impl Recipe {
                  KD, or student.trainable = \"all\"",
             ));
         }
+        if self.teacher_cache.is_some() {
+            if features {
+                return Err(Failure::usage(
+                    "--teacher-cache keeps a teacher's logits, and this distillation compares what lies below them; leave \
+                     it out, or take KD or one of DeiT's",
+                ));
+            }
+            if !self.packing().fits(config.classes()) {
+                let (top, classes) = (self.teacher_cache_top.unwrap_or(0), config.classes());
+                return Err(Failure::usage(format!(
+                    "teacher_cache_top is {top}; it must be at least 1 and below the {classes} classes"
+                )));
+            }
+        }
         fits_readout(student, &self.distillation, "student")?;
         // A given teacher's sizes are known once its file is read, and are checked then.
         if self.teacher_weights.is_some() {
@@ -372,6 +421,11 @@ impl Recipe {
         let teacher = self.teacher()?.config("teacher")?;
         one_head(&teacher)?;
         self.check_pair(&teacher, &config)
+    }
+
+    /// How a cache keeps logits.
+    pub fn packing(&self) -> Packing {
+        self.teacher_cache_top.map_or(Packing::All, |k| Packing::Top { k })
     }
 
     /// Checks that a teacher can teach a student by the recipe's distillation; sizes alone are looked at.

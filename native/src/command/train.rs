@@ -228,7 +228,8 @@ impl Session<'_> {
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
         let (data, device, run) = (self.data, &self.chosen.device, self.folder);
-        Stage { role, recipe, config, objective, teacher, readout, data, seed, device, run }.train(
+        let cache = self.recipe.teacher_cache.as_deref().map(|root| (root, self.recipe.packing()));
+        Stage { role, recipe, config, objective, teacher, readout, cache, data, seed, device, run }.train(
             checkpoint,
             log,
             self.interrupt,

@@ -18,11 +18,16 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use burn::cubecl::future::block_on;
+use potstill_core::data::Dataset;
+use potstill_core::model::Network;
 use potstill_core::train::Packing;
+use potstill_core::weights;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
+use super::loader::Source;
 use crate::error::{Context, Failure, Result};
 use crate::report::hex;
 use crate::run::write_whole;
@@ -46,6 +51,43 @@ pub struct Origin {
     pub classes: usize,
     /// How they are kept.
     pub packing: Packing,
+}
+
+/// What the logits of `teacher` on the images of `source` are of, `rows` of them an epoch.
+///
+/// # Errors
+/// If the teacher or a sample cannot be read.
+pub fn origin(teacher: &Network, source: &Source, rows: u64, classes: usize, packing: Packing) -> Result<Origin> {
+    let mut hash = Sha256::new();
+    for tensor in block_on(weights::read(teacher)).context("cannot read the teacher back")? {
+        hash.update(tensor.name.as_bytes());
+        tensor.values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+    }
+    let teacher = hex(&hash.finalize());
+    Ok(Origin {
+        teacher,
+        data: fingerprint(source.dataset.as_ref())?,
+        transform: format!("{:?} {:?}", source.augment, source.normalisation),
+        seed: source.seed,
+        batch_size: source.batch_size,
+        rows,
+        classes,
+        packing,
+    })
+}
+
+// Every label, and the pixels of evenly spaced samples: all of a large set's pixels would take longer than its logits.
+fn fingerprint(dataset: &dyn Dataset) -> Result<String> {
+    const LOOKED_AT: usize = 64;
+    let mut hash = Sha256::new();
+    let samples = dataset.len();
+    (0..samples).for_each(|index| hash.update(dataset.label(index).to_le_bytes()));
+    for place in 0..LOOKED_AT.min(samples) {
+        let mut pixels = vec![0; dataset.shape().bytes()];
+        dataset.image(place * samples / LOOKED_AT.min(samples), &mut pixels);
+        hash.update(&pixels);
+    }
+    Ok(hex(&hash.finalize()))
 }
 
 /// The cache of one teacher on one course of images.
@@ -85,11 +127,6 @@ impl TeacherCache {
             Err(_) => write_whole(&path, text.as_bytes())?,
         }
         Ok(Self { folder, origin, reading: None, writing: None })
-    }
-
-    /// Where it is.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// The logits of `count` rows of `epoch` from row `first` on, or `None` if the epoch is not kept.
@@ -144,8 +181,19 @@ impl TeacherCache {
         Ok(())
     }
 
-    /// Whether logits that were just computed are those that are kept, to within what packing and another device change.
-    pub fn agrees(&self, kept: &[f32], computed: &[f32]) -> bool {
+    /// Holds kept logits against those that the teacher has just given.
+    ///
+    /// # Errors
+    /// If they differ by more than packing and another device change.
+    pub fn check(&self, kept: &[f32], computed: &[f32]) -> Result<()> {
+        if self.agrees(kept, computed) {
+            return Ok(());
+        }
+        let folder = self.folder.display();
+        Err(Failure::work(format!("the logits in {folder} are not what the teacher says; remove it, or name another")))
+    }
+
+    fn agrees(&self, kept: &[f32], computed: &[f32]) -> bool {
         let classes = self.origin.classes;
         let tolerance = if self.origin.packing == Packing::All { 1e-3 } else { 5e-2 };
         kept.chunks(classes).zip(computed.chunks(classes)).all(|(kept, computed)| {
@@ -238,7 +286,7 @@ mod tests {
             cache.record(0, 0, &[0.5; 12]).expect("writes");
             cache
         };
-        let folder = keep(Packing::All).folder().to_owned();
+        let folder = keep(Packing::All).folder;
         let path = folder.join("epoch-00000.logits");
         let good = fs::read(&path).expect("reads");
         let mut flipped = good.clone();
