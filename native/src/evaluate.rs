@@ -1,7 +1,7 @@
 //! A network on held-out data.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Dataset, Normalisation, assemble};
+use potstill_core::data::{Dataset, Transform, assemble};
 use potstill_core::model::NetworkConfig;
 use potstill_core::train::Evaluation;
 
@@ -21,7 +21,7 @@ pub fn evaluate(
     model: Classify<'_>,
     config: &NetworkConfig,
     dataset: &dyn Dataset,
-    normalisation: &Normalisation,
+    transform: &Transform,
     limit: Option<usize>,
     device: &Device,
 ) -> Result<(Evaluation, Vec<u32>)> {
@@ -31,7 +31,7 @@ pub fn evaluate(
     let mut predicted = Vec::with_capacity(samples);
     // Evenly spaced: many sets stand class by class.
     let indices = (0..samples).map(|place| (place * dataset.len() / samples) as u64).collect();
-    for_each_batch(model, config, dataset, normalisation, indices, device, |logits, labels| {
+    for_each_batch(model, config, dataset, transform, indices, device, |logits, labels| {
         predicted.extend(evaluation.add(logits, labels));
     })?;
     Ok((evaluation, predicted))
@@ -42,13 +42,13 @@ pub fn first_logits(
     model: Classify<'_>,
     config: &NetworkConfig,
     dataset: &dyn Dataset,
-    normalisation: &Normalisation,
+    transform: &Transform,
     samples: usize,
     device: &Device,
 ) -> Result<Vec<f32>> {
     let mut all = Vec::with_capacity(samples * config.classes());
     let indices = (0..samples as u64).collect();
-    for_each_batch(model, config, dataset, normalisation, indices, device, |logits, _| {
+    for_each_batch(model, config, dataset, transform, indices, device, |logits, _| {
         all.extend_from_slice(logits);
     })?;
     Ok(all)
@@ -59,13 +59,13 @@ fn for_each_batch(
     model: Classify<'_>,
     config: &NetworkConfig,
     dataset: &dyn Dataset,
-    normalisation: &Normalisation,
+    transform: &Transform,
     indices: Vec<u64>,
     device: &Device,
     mut take: impl FnMut(&[f32], &[u32]),
 ) -> Result<()> {
     for indices in indices.chunks(BATCH) {
-        let batch = assemble(dataset, indices, None, 0, 0, normalisation).map_err(Failure::work)?;
+        let batch = assemble(dataset, indices, transform).map_err(Failure::work)?;
         let shape = [indices.len(), config.channels(), config.image_size(), config.image_size()];
         let images = Tensor::<4>::from_data(TensorData::new(batch.images, shape), device);
         let logits: Vec<f32> = model(images).try_into_data().context("the device failed")?.iter().collect();
@@ -74,20 +74,11 @@ fn for_each_batch(
     Ok(())
 }
 
-/// Whether a data set's images and classes are those of a model.
+/// Whether a data set's classes are as many as a model's. Images of any size are brought to the model's.
 ///
 /// # Errors
 /// Exit code 2 with both sides' numbers.
 pub fn fits(config: &NetworkConfig, dataset: &dyn Dataset) -> Result<()> {
-    let shape = dataset.shape();
-    if (shape.channels, shape.height, shape.width) != (config.channels(), config.image_size(), config.image_size()) {
-        return Err(Failure::usage(format!(
-            "{} has images of {shape}, the model takes {s} x {s} x {}; use a model of that size",
-            dataset.name(),
-            config.channels(),
-            s = config.image_size()
-        )));
-    }
     if dataset.classes() != config.classes() {
         return Err(Failure::usage(format!(
             "{} has {} classes, the model {}",

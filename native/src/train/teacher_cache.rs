@@ -67,7 +67,7 @@ pub fn origin(teacher: &Network, source: &Source, rows: u64, classes: usize, pac
     Ok(Origin {
         teacher,
         data: fingerprint(source.dataset.as_ref())?,
-        transform: format!("{:?} {:?}", source.augment, source.normalisation),
+        transform: format!("{:?}", source.transform),
         seed: source.seed,
         batch_size: source.batch_size,
         rows,
@@ -83,9 +83,8 @@ fn fingerprint(dataset: &dyn Dataset) -> Result<String> {
     let samples = dataset.len();
     (0..samples).for_each(|index| hash.update(dataset.label(index).to_le_bytes()));
     for place in 0..LOOKED_AT.min(samples) {
-        let mut pixels = vec![0; dataset.shape().bytes()];
-        dataset.image(place * samples / LOOKED_AT.min(samples), &mut pixels);
-        hash.update(&pixels);
+        let picture = dataset.image(place * samples / LOOKED_AT.min(samples)).map_err(Failure::work)?;
+        hash.update(&picture.pixels);
     }
     Ok(hex(&hash.finalize()))
 }
