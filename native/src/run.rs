@@ -5,6 +5,7 @@
 //!   recipe.toml                        the resolved recipe
 //!   metrics.jsonl                      a line a step, a line a check on held-out data
 //!   teacher|student|baseline.safetensors
+//!   teacher|student|baseline-ema.safetensors   where a mean of the parameters is kept
 //!   result.json                        only in a finished run
 //!   curves.svg
 //!   state.json, checkpoint/            only in an unfinished run: what `--resume` needs
@@ -16,9 +17,10 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use potstill_core::data::Normalisation;
 use potstill_core::model::{Network, NetworkConfig};
+use potstill_core::objective::Readout;
 use potstill_core::weights::{self, Description, Metadata, NamedTensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -155,6 +157,11 @@ impl RunFolder {
         self.file(&format!("{}.safetensors", role.name()))
     }
 
+    /// The weights file of the exponential mean of a network's parameters.
+    pub fn average(&self, role: Role) -> PathBuf {
+        self.file(&format!("{}-ema.safetensors", role.name()))
+    }
+
     /// Writes a JSON file whole.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let mut text = serde_json::to_string_pretty(value).context(format_args!("cannot serialise {name}"))?;
@@ -218,10 +225,19 @@ pub struct LoadedNetwork {
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
     pub normalisation: Normalisation,
+    /// How its heads make one prediction.
+    pub readout: Readout,
     /// The name of its model, where its file says it.
     pub name: String,
     /// Where it came from.
     pub path: PathBuf,
+}
+
+impl LoadedNetwork {
+    /// Logits `[B, classes]` of normalised images `[B, C, S, S]`.
+    pub fn classify(&self, images: Tensor<4>) -> Tensor<2> {
+        self.readout.of(&self.model.forward(images, None))
+    }
 }
 
 /// Reads a weights file, all of it or nothing.
@@ -235,11 +251,19 @@ pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
 /// # Errors
 /// Exit code 2 for an unknown model; 1 for a file that cannot be read or does not fit, with every tensor that does not.
 pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNetwork> {
-    match (&network.run, &network.model, &network.weights) {
+    let loaded = match (&network.run, &network.model, &network.weights) {
         (Some(run), _, _) => load_from_run(run, network.which.into(), device),
         (None, Some(model), Some(path)) => load_file(path, Some(model_named(model)?), device),
         _ => Err(Failure::usage("name a run's folder, or --model and --weights")),
+    }?;
+    let readout = network.readout.unwrap_or(loaded.readout);
+    if readout != Readout::Class && network.readout.is_some() && !loaded.config.shape().distillation_token {
+        let (path, name) = (loaded.path.display(), readout.name());
+        return Err(Failure::usage(format!(
+            "{path} has one head, so --readout {name} has nothing to read; leave it out"
+        )));
     }
+    Ok(LoadedNetwork { readout, ..loaded })
 }
 
 /// Loads a network of a run.
@@ -271,6 +295,6 @@ pub fn load_file(path: &Path, config: Option<NetworkConfig>, device: &Device) ->
         })?,
     };
     let model = description.network(tensors, device).context(path.display())?;
-    let Description { name, config, class_names, normalisation } = description;
-    Ok(LoadedNetwork { model, config, class_names, normalisation, name, path: path.to_owned() })
+    let Description { name, config, class_names, normalisation, readout } = description;
+    Ok(LoadedNetwork { model, config, class_names, normalisation, readout, name, path: path.to_owned() })
 }

@@ -18,6 +18,12 @@ impl Training {
         Self { drop_path: (last > 0.0).then(|| DropPath::draw(last, depth, seed, step, batch, device)) }
     }
 
+    /// The draws of `length` images of the batch, from `start` on.
+    pub(crate) fn narrow(&self, start: usize, length: usize) -> Self {
+        let rows = |drop: &DropPath| DropPath { scales: drop.scales.clone().narrow(1, start, length) };
+        Self { drop_path: self.drop_path.as_ref().map(rows) }
+    }
+
     /// The residual branches that are dropped, if any can be.
     pub fn drop_path(&self) -> Option<&DropPath> {
         self.drop_path.as_ref()

@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter, 2019) over one flat vector of all parameters.
+//! AdamW (Loshchilov and Hutter, 2019) and Adam (Kingma and Ba, 2015) over one flat vector of all parameters.
 //!
 //! A network has hundreds of small tensors; updating each costs a dozen dispatches. Here the gradients are joined once,
 //! the moments and the master copy of the parameters are three flat vectors, and a step costs the same few operations
@@ -8,7 +8,13 @@
 //! `g ← g · min(1, c / ‖g‖)`, `p ← p − lr λ p` where decayed,
 //! `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`, `p ← p − lr · m̂ / (√v̂ + ε)`.
 //!
-//! Not decayed: one-dimensional parameters (biases, norms) and the tokens and position embedding, as DeiT does it.
+//! Adam decays through the gradient, `g ← g + λ p`, and not beside it.
+//!
+//! Not decayed: one-dimensional parameters (biases, norms) and the tokens and position embedding, as DeiT does it; or
+//! everything, where [`AdamWConfig::decay_all`] says so.
+//!
+//! The gradients of several parts of a batch may be gathered before one update. Beside the parameters their exponential
+//! mean can be kept, `a ← d a + (1 − d) p` after every update, which starts from the initial values.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,25 +25,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::{self, AdamWNumbers};
 
+/// How weight decay enters an update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// Beside the gradient.
+    #[default]
+    AdamW,
+    /// As a part of the gradient.
+    Adam,
+}
+
 /// The optimiser's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
+    /// AdamW or Adam: they differ in how weights decay.
+    pub kind: Decay,
     /// Decay β₁ of the first moment.
     pub beta_1: f64,
     /// Decay β₂ of the second moment.
     pub beta_2: f64,
     /// ε in the denominator.
     pub epsilon: f64,
-    /// Decoupled weight decay λ.
+    /// Weight decay λ.
     pub weight_decay: f64,
+    /// Whether biases, norms, tokens and the position embedding decay too.
+    pub decay_all: bool,
     /// Largest global gradient norm c; `None` clips nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Decay d of the parameters' exponential mean; `None` keeps none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
 }
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.05, clip_norm: None }
+        Self {
+            kind: Decay::default(),
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.05,
+            decay_all: false,
+            clip_norm: None,
+            ema: None,
+        }
     }
 }
 
@@ -65,6 +99,8 @@ pub struct Moments {
     pub first: Vec<f32>,
     /// Second moments.
     pub second: Vec<f32>,
+    /// The parameter's exponential mean, where one is kept.
+    pub average: Option<Vec<f32>>,
 }
 
 struct State {
@@ -73,6 +109,10 @@ struct State {
     parameters: Tensor<1>,
     first: Tensor<1>,
     second: Tensor<1>,
+    // The exponential mean of the parameters, where one is kept.
+    average: Option<Tensor<1>>,
+    // Gradients that wait for the rest of their batch.
+    gathered: Option<Tensor<1>>,
     // 1 where decayed, 0 elsewhere
     decayed: Tensor<1>,
 }
@@ -99,30 +139,51 @@ impl AdamW {
     /// Which parameters take part is settled in the first step: those without a gradient then (frozen or unused) are left
     /// alone from then on, decay included. A gradient that is absent later counts as zero.
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, lr: f64) -> M {
-        let gradients = GradientsParams::from_grads(gradients, &module);
+        self.gather(&module, gradients, 1.0);
+        self.update(module, lr)
+    }
+
+    /// Adds the gradients of a part of a batch, times the part's share of it, to those that the next update takes.
+    pub fn gather<M: Module>(&mut self, module: &M, gradients: Gradients, share: f64) {
+        let gradients = GradientsParams::from_grads(gradients, module);
         let known = self.state.as_ref().map(|state| state.layout.iter().map(|slot| slot.id).collect());
-        let mut join = Join { gradients, known, ..Join::default() };
+        let mut join = Join { gradients, known, decay_all: self.config.decay_all, ..Join::default() };
         module.visit(&mut join);
         if join.flat_gradients.is_empty() {
-            return module;
+            return;
         }
         let gradient = Tensor::cat(join.flat_gradients, 0);
+        let gradient = if share == 1.0 { gradient } else { gradient.mul_scalar(share) };
         let state = match self.state.as_mut() {
             Some(state) => state,
-            None => self.state.insert(State::start(join.slots, join.parameters, join.decayed)),
+            None => {
+                let state = State::start(join.slots, join.parameters, join.decayed, self.config.ema.is_some());
+                self.state.insert(state)
+            }
+        };
+        state.gathered = Some(match state.gathered.take() {
+            Some(gathered) => gathered + gradient,
+            None => gradient,
+        });
+    }
+
+    /// Updates `module` at learning rate `lr` by what was gathered; without any it comes back as it is.
+    pub fn update<M: Module>(&mut self, module: M, lr: f64) -> M {
+        let Some((state, gradient)) = self.state.as_mut().and_then(|state| {
+            let gradient = state.gathered.take()?;
+            Some((state, gradient))
+        }) else {
+            return module;
         };
         state.update(&self.config, gradient, lr);
-        let mut offset = 0;
-        let pieces = state
-            .layout
-            .iter()
-            .map(|slot| {
-                let piece = state.parameters.clone().narrow(0, offset, slot.length);
-                offset += slot.length;
-                (slot.id, piece)
-            })
-            .collect();
-        module.map(&mut Split { pieces })
+        module.map(&mut Split { pieces: state.pieces(&state.parameters), tracked: true })
+    }
+
+    /// `module` with the exponential mean of its parameters in their place, or `None` where no mean is kept.
+    pub fn averaged<M: Module>(&self, module: M) -> Option<M> {
+        let state = self.state.as_ref()?;
+        let average = state.average.as_ref()?;
+        Some(module.map(&mut Split { pieces: state.pieces(average), tracked: false }))
     }
 
     /// Reads the state back from the device, or `None` before the first step.
@@ -133,6 +194,10 @@ impl AdamW {
         let Some(state) = &self.state else { return Ok(None) };
         let first: Vec<f32> = state.first.clone().into_data_async().await?.iter().collect();
         let second: Vec<f32> = state.second.clone().into_data_async().await?.iter().collect();
+        let average: Option<Vec<f32>> = match &state.average {
+            Some(average) => Some(average.clone().into_data_async().await?.iter().collect()),
+            None => None,
+        };
         let mut start = 0;
         let moments = state
             .layout
@@ -143,7 +208,8 @@ impl AdamW {
                 Moments {
                     path: slot.path.clone(),
                     first: first[range.clone()].to_vec(),
-                    second: second[range].to_vec(),
+                    second: second[range.clone()].to_vec(),
+                    average: average.as_ref().map(|average| average[range].to_vec()),
                 }
             })
             .collect();
@@ -157,9 +223,10 @@ impl AdamW {
             return (record.steps == 0).then(|| Self::new(config));
         }
         let mut recorded: HashMap<String, Moments> = record.moments.into_iter().map(|m| (m.path.clone(), m)).collect();
-        let mut join = Join { recorded: Some(recorded.keys().cloned().collect()), ..Join::default() };
+        let paths = Some(recorded.keys().cloned().collect());
+        let mut join = Join { recorded: paths, decay_all: config.decay_all, ..Join::default() };
         module.visit(&mut join);
-        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let (mut first, mut second, mut average) = (Vec::new(), Vec::new(), Vec::new());
         for slot in &join.slots {
             let moments = recorded.remove(&slot.path)?;
             if moments.first.len() != slot.length || moments.second.len() != slot.length {
@@ -167,11 +234,14 @@ impl AdamW {
             }
             first.extend(moments.first);
             second.extend(moments.second);
+            if config.ema.is_some() {
+                average.extend(moments.average.filter(|average| average.len() == slot.length)?);
+            }
         }
         if !recorded.is_empty() {
             return None;
         }
-        let mut state = State::start(join.slots, join.parameters, join.decayed);
+        let mut state = State::start(join.slots, join.parameters, join.decayed, false);
         let device = state.parameters.device();
         let vector = |values: Vec<f32>| {
             let length = values.len();
@@ -180,12 +250,13 @@ impl AdamW {
         state.steps = record.steps;
         state.first = vector(first);
         state.second = vector(second);
+        state.average = config.ema.map(|_| vector(average));
         Some(Self { config, state: Some(state) })
     }
 }
 
 impl State {
-    fn start(layout: Vec<Slot>, parameters: Vec<Tensor<1>>, decayed: Vec<bool>) -> Self {
+    fn start(layout: Vec<Slot>, parameters: Vec<Tensor<1>>, decayed: Vec<bool>, averaged: bool) -> Self {
         let parameters = Tensor::cat(parameters, 0);
         let device: Device = parameters.device();
         let zeros = parameters.zeros_like();
@@ -196,7 +267,19 @@ impl State {
             .collect();
         let length = mask.len();
         let decayed = Tensor::from_data(TensorData::new(mask, [length]), &device);
-        Self { steps: 0, layout, parameters, first: zeros.clone(), second: zeros, decayed }
+        let average = averaged.then(|| parameters.clone());
+        Self { steps: 0, layout, parameters, first: zeros.clone(), second: zeros, average, gathered: None, decayed }
+    }
+
+    // Cuts a flat vector up by parameter.
+    fn pieces(&self, flat: &Tensor<1>) -> HashMap<ParamId, Tensor<1>> {
+        let mut offset = 0;
+        let piece = |slot: &Slot| {
+            let piece = flat.clone().narrow(0, offset, slot.length);
+            offset += slot.length;
+            (slot.id, piece)
+        };
+        self.layout.iter().map(piece).collect()
     }
 
     fn update(&mut self, config: &AdamWConfig, gradient: Tensor<1>, lr: f64) {
@@ -205,6 +288,14 @@ impl State {
             Some(limit) => clip(gradient, limit),
             None => gradient,
         };
+        let (gradient, decay) = match config.kind {
+            Decay::AdamW => (gradient, lr * config.weight_decay),
+            Decay::Adam if config.weight_decay == 0.0 => (gradient, 0.0),
+            Decay::Adam => {
+                let pull = (self.parameters.clone() * self.decayed.clone()).mul_scalar(config.weight_decay);
+                (gradient + pull, 0.0)
+            }
+        };
         let correction = |beta: f64| 1.0 - libm::pow(beta, self.steps as f64);
         let numbers = AdamWNumbers {
             beta_1: config.beta_1 as f32,
@@ -212,13 +303,16 @@ impl State {
             epsilon: config.epsilon as f32,
             step_size: (lr / correction(config.beta_1)) as f32,
             correction_2: correction(config.beta_2) as f32,
-            decay: (lr * config.weight_decay) as f32,
+            decay: decay as f32,
         };
         // Taken out and not shared, so that a moment can be updated in its own memory.
         let first = std::mem::replace(&mut self.first, gradient.clone());
         let second = std::mem::replace(&mut self.second, gradient.clone());
         let state = [self.parameters.clone(), first, second];
         [self.parameters, self.first, self.second] = kernel::adamw(state, gradient, self.decayed.clone(), numbers);
+        if let (Some(decay), Some(average)) = (config.ema, self.average.take()) {
+            self.average = Some(average.mul_scalar(decay) + self.parameters.clone().mul_scalar(1.0 - decay));
+        }
     }
 }
 
@@ -248,6 +342,7 @@ struct Join {
     known: Option<HashSet<ParamId>>,
     // Resuming: their paths.
     recorded: Option<HashSet<String>>,
+    decay_all: bool,
     path: Vec<String>,
     slots: Vec<Slot>,
     parameters: Vec<Tensor<1>>,
@@ -286,18 +381,24 @@ impl ModuleVisitor for Join {
         self.slots.push(Slot { id: param.id, path, length });
         self.parameters.push(param.val().inner().flatten(0, D - 1));
         let last = self.path.last().map(String::as_str);
-        self.decayed.push(D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed")));
+        let plain = D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed"));
+        self.decayed.push(plain || self.decay_all);
     }
 }
 
 // Hands each parameter its piece of the flat vector.
 struct Split {
     pieces: HashMap<ParamId, Tensor<1>>,
+    // Whether the parameters go on collecting gradients.
+    tracked: bool,
 }
 
 impl ModuleMapper for Split {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(piece) = self.pieces.remove(&param.id) else { return param };
-        param.map(|old| Tensor::from_inner(piece.reshape(old.shape())).require_grad())
+        param.map(|old| match self.tracked {
+            true => Tensor::from_inner(piece.reshape(old.shape())).require_grad(),
+            false => piece.reshape(old.shape()),
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! What a weights file says of itself: enough to build its network, feed it and name what it says.
 //!
-//! The trainer, the page and whoever opens the file elsewhere need the same four things beside the tensors, so they stand in
+//! The trainer, the page and whoever opens the file elsewhere need the same five things beside the tensors, so they stand in
 //! the header's string map. A file may also carry the state of a training that goes on from it: tensors whose names begin
 //! with [`STATE_PREFIX`]. They are no part of the network, and building it leaves them out.
 
@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use super::{AssignError, Metadata, NamedTensor, assign};
 use crate::data::Normalisation;
 use crate::model::{ConfigError, Network, NetworkConfig};
+use crate::objective::Readout;
 
 /// How the names of tensors begin that are a training's state and no part of the network.
 pub const STATE_PREFIX: &str = "potstill.";
@@ -17,6 +18,7 @@ const NAME: &str = "potstill.name";
 const MODEL: &str = "potstill.model";
 const CLASSES: &str = "potstill.classes";
 const NORMALISATION: &str = "potstill.normalisation";
+const READOUT: &str = "potstill.readout";
 
 /// A network as its file describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +31,8 @@ pub struct Description {
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
     pub normalisation: Normalisation,
+    /// How its heads make one prediction; files that say nothing are read as DeiT's own, by both heads.
+    pub readout: Readout,
 }
 
 /// Why a file's description and its tensors make no network.
@@ -66,12 +70,13 @@ impl Description {
     pub fn metadata(&self) -> Metadata {
         // Strings and numbers in maps with string keys: there is nothing that JSON could refuse.
         let json = |value: serde_json::Result<String>| value.expect("a description is plain JSON");
-        let Self { name, config, class_names, normalisation } = self;
+        let Self { name, config, class_names, normalisation, readout } = self;
         Metadata::from([
             (NAME.to_owned(), name.clone()),
             (MODEL.to_owned(), json(serde_json::to_string(config))),
             (CLASSES.to_owned(), json(serde_json::to_string(class_names))),
             (NORMALISATION.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))),
+            (READOUT.to_owned(), readout.name().to_owned()),
         ])
     }
 
@@ -97,7 +102,8 @@ impl Description {
             Some((mean, std)) => Normalisation { mean, std },
             None => Normalisation::mnist(),
         };
-        Self { name: said(NAME).unwrap_or("unnamed").to_owned(), config, class_names, normalisation }
+        let readout = said(READOUT).and_then(Readout::named).unwrap_or_default();
+        Self { name: said(NAME).unwrap_or("unnamed").to_owned(), config, class_names, normalisation, readout }
     }
 
     /// Builds the network on `device` with `tensors`, a training's state left out.
@@ -136,7 +142,8 @@ mod tests {
         let config = zoo::named("digits_student").expect("known");
         let class_names = (0..10).map(|class| format!("number {class}")).collect();
         let normalisation = Normalisation { mean: vec![0.25], std: vec![0.5] };
-        let before = Description { name: "one".into(), config: config.clone(), class_names, normalisation };
+        let readout = Readout::Distill;
+        let before = Description { name: "one".into(), config: config.clone(), class_names, normalisation, readout };
         let metadata = before.metadata();
         let after = Description::read(&metadata).expect("readable").expect("described");
         assert_eq!(after, before);

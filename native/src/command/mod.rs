@@ -3,5 +3,6 @@
 pub mod devices;
 pub mod eval;
 pub mod predict;
+pub mod recipes;
 pub mod selftest;
 pub mod train;
