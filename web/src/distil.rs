@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Batch, Dataset, Normalisation, assemble, epoch_order};
+use potstill_core::data::{Batch, Dataset, Digits, Normalisation, Split, assemble, epoch_order};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{LogitTable, Objective};
 use potstill_core::train::metrics::argmax;
 use potstill_core::train::{AdamW, Evaluation, Learner, StepBatch, StepReport, WarmupCosine, training_step};
 
 use crate::plan::{Plan, live_teacher, optimiser};
-use crate::protocol::{History, Model};
+use crate::protocol::{DistilRecipe, History, Model};
 
 /// Held-out samples of the checks during training.
 const CHECKED: usize = 1_000;
@@ -108,12 +108,7 @@ impl Distillation {
     ///
     /// # Errors
     /// If teacher, student and method do not go together.
-    pub fn new(
-        plan: Plan,
-        teacher: Option<Network>,
-        train: Arc<dyn Dataset>,
-        device: &Device,
-    ) -> Result<Self, String> {
+    pub fn new(plan: Plan, teacher: Option<Network>, train: Arc<dyn Dataset>, device: &Device) -> Result<Self, String> {
         let shape = teacher.as_ref().map_or_else(|| live_teacher().shape(), Network::shape);
         if plan.objective.needs_teacher() {
             plan.objective.check(&plan.student.shape(), &shape).map_err(|error| error.to_string())?;
@@ -364,7 +359,9 @@ impl Distillation {
             return Ok(());
         }
         let rate = self.plan.recipe.learning_rate;
-        Err(format!("the {whose}'s loss is no longer a number at step {step}; lower the learning rate, which is {rate}"))
+        Err(format!(
+            "the {whose}'s loss is no longer a number at step {step}; lower the learning rate, which is {rate}"
+        ))
     }
 
     async fn check(&mut self, held_out: &dyn Dataset) -> Result<(), String> {
@@ -462,4 +459,21 @@ pub fn count(logits: &[f32], dataset: &dyn Dataset) -> Evaluation {
     let labels: Vec<u32> = (0..logits.len() / dataset.classes()).map(|index| dataset.label(index)).collect();
     evaluation.add(logits, &labels);
     evaluation
+}
+
+/// The losses of two small training steps on `device`: a rehearsal whose numbers must be the same everywhere. It reaches
+/// what the kernels' own test does not: matrix products in the shapes of these networks, and the optimiser.
+///
+/// # Errors
+/// If the device failed.
+pub async fn rehearsal(device: &Device) -> Result<Vec<f32>, String> {
+    let recipe = DistilRecipe { train_samples: 64, batch: 32, steps: 2, ..DistilRecipe::default() };
+    let plan = Plan::new(recipe)?;
+    let digits = Arc::new(Digits::new(Split::Train, 64));
+    let teacher = live_teacher().init(plan.teacher_seed(), device).map_err(|error| error.to_string())?;
+    let mut run = Distillation::new(plan, Some(teacher), digits, device)?;
+    run.chunk = 2;
+    // No held-out samples, and so nothing but steps.
+    run.advance(2, &Digits::new(Split::Test, 0), || 0.0).await?;
+    Ok([run.history.student_loss, run.history.twin_loss].concat())
 }

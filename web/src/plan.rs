@@ -5,7 +5,8 @@
 //!
 //! Every network here has a class token that its head reads: that is what CLS-KD compares, and whose attention is shown.
 
-use potstill_core::model::{NetworkConfig, Pool, VitConfig, WeightInit};
+use potstill_core::model::init::WeightInit;
+use potstill_core::model::{NetworkConfig, Pool, VitConfig};
 use potstill_core::objective::{
     AttentionForcing, ClassToken, Deit, LogitDistillation, Manifold, Mode, Normalisation, Objective, Retrospection,
     SoftTargets, Sum,
@@ -161,15 +162,8 @@ fn objective(recipe: &DistilRecipe) -> (Objective, Option<Retrospection>) {
 mod tests {
     use super::*;
 
-    const METHODS: [Method; 7] = [
-        Method::None,
-        Method::Soft,
-        Method::Hard,
-        Method::Saf,
-        Method::ClsKd,
-        Method::Lwr,
-        Method::LabelSmoothing,
-    ];
+    const METHODS: [Method; 7] =
+        [Method::None, Method::Soft, Method::Hard, Method::Saf, Method::ClsKd, Method::Lwr, Method::LabelSmoothing];
 
     #[test]
     fn every_method_fits_the_networks() {

@@ -7,6 +7,7 @@
 use burn::tensor::Device;
 use potstill_core::data::{Dataset, Normalisation};
 use potstill_core::model::Network;
+use potstill_core::objective::Readout;
 use potstill_core::train::metrics::{argmax, softmax};
 use potstill_core::weights::{self, Description};
 
@@ -285,12 +286,8 @@ impl Session {
             images_per_second: rate(going.images),
             history: Box::new(history),
         };
-        going.reported = Mark {
-            time,
-            teacher: whole.teacher_steps.len(),
-            losses: whole.steps.len(),
-            checks: whole.checks.len(),
-        };
+        going.reported =
+            Mark { time, teacher: whole.teacher_steps.len(), losses: whole.steps.len(), checks: whole.checks.len() };
         (going.steps, going.images) = (0, 0);
         news(event, Vec::new());
     }
@@ -326,8 +323,13 @@ impl Session {
             Model::Teacher if run.plan.recipe.teacher == TeacherChoice::Live => ("teacher", live_teacher()),
             Model::Teacher => return Err("the teacher is the file that comes with the page".into()),
         };
-        let (name, normalisation) = (name.into(), Normalisation::mnist());
-        let description = Description { name, config, class_names: self.class_names(), normalisation };
+        let description = Description {
+            name: name.into(),
+            config,
+            class_names: self.class_names(),
+            normalisation: Normalisation::mnist(),
+            readout: Readout::Class,
+        };
         Ok((Answer::Done, vec![snapshot::export(&run.network(model), &description).await?]))
     }
 
@@ -379,12 +381,7 @@ impl Session {
         Ok(Answer::Evaluation(Box::new(Evaluation { samples, models, agreement })))
     }
 
-    async fn look(
-        &self,
-        sample: Option<u32>,
-        temperature: f32,
-        buffers: Buffers,
-    ) -> Result<(Answer, Buffers), String> {
+    async fn look(&self, sample: Option<u32>, temperature: f32, buffers: Buffers) -> Result<(Answer, Buffers), String> {
         if !(temperature > 0.0 && temperature <= 1000.0) {
             return Err(format!("the temperature is {temperature}; take a number above 0 and at most 1000"));
         }

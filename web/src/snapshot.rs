@@ -11,7 +11,7 @@ use burn::module::Module;
 use burn::tensor::{Device, ExecutionError};
 use potstill_core::data::{Dataset, Normalisation};
 use potstill_core::model::Network;
-use potstill_core::objective::LogitTable;
+use potstill_core::objective::{LogitTable, Readout};
 use potstill_core::train::AdamW;
 use potstill_core::train::adamw::{AdamWRecord, Moments};
 use potstill_core::weights::{self, Description, NamedTensor, STATE_PREFIX};
@@ -70,16 +70,20 @@ pub async fn save(run: &Distillation, class_names: &[String]) -> Result<Vec<u8>,
     for (whose, pupil) in pupils {
         let Some(record) = pupil.optimiser.record().await.map_err(failed)? else { continue };
         updates.insert(whose.to_owned(), record.steps);
-        for Moments { path, first, second } in record.moments {
-            let vector =
-                |kind, values: Vec<f32>| NamedTensor { name: format!("{kind}{path}"), shape: vec![values.len()], values };
+        for Moments { path, first, second, .. } in record.moments {
+            let vector = |kind, values: Vec<f32>| NamedTensor {
+                name: format!("{kind}{path}"),
+                shape: vec![values.len()],
+                values,
+            };
             let moments = [vector(FIRST, first), vector(SECOND, second)];
             others.extend(prefixed(&format!("{whose}.moments."), moments.into()));
         }
     }
     if let Some(table) = &run.past {
         let [latest, copy] = table.contents().map(<[f32]>::to_vec);
-        let vector = |name: &str, values: Vec<f32>| NamedTensor { name: name.into(), shape: vec![values.len()], values };
+        let vector =
+            |name: &str, values: Vec<f32>| NamedTensor { name: name.into(), shape: vec![values.len()], values };
         others.extend(prefixed("past.", vec![vector("latest", latest), vector("copy", copy)]));
     }
     let state = RunState {
@@ -94,6 +98,7 @@ pub async fn save(run: &Distillation, class_names: &[String]) -> Result<Vec<u8>,
         config: run.plan.student.clone(),
         class_names: class_names.to_vec(),
         normalisation: Normalisation::mnist(),
+        readout: Readout::Class,
     };
     let mut metadata = description.metadata();
     metadata.insert(RUN.into(), serde_json::to_string(&state).map_err(|error| error.to_string())?);
@@ -102,7 +107,9 @@ pub async fn save(run: &Distillation, class_names: &[String]) -> Result<Vec<u8>,
 }
 
 fn prefixed(part: &str, tensors: Vec<NamedTensor>) -> impl Iterator<Item = NamedTensor> {
-    tensors.into_iter().map(move |tensor| NamedTensor { name: format!("{STATE_PREFIX}{part}{}", tensor.name), ..tensor })
+    tensors
+        .into_iter()
+        .map(move |tensor| NamedTensor { name: format!("{STATE_PREFIX}{part}{}", tensor.name), ..tensor })
 }
 
 impl Snapshot {
@@ -115,7 +122,8 @@ impl Snapshot {
         let Some(json) = metadata.get(RUN) else {
             return Err("it holds no saved run: take a file that this page saved".into());
         };
-        let state: RunState = serde_json::from_str(json).map_err(|error| format!("its saved run is damaged: {error}"))?;
+        let state: RunState =
+            serde_json::from_str(json).map_err(|error| format!("its saved run is damaged: {error}"))?;
         let (others, student) = tensors.into_iter().partition::<Vec<_>, _>(|t| t.name.starts_with(STATE_PREFIX));
         let others = others.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
         Ok(Self { state, student, others })
@@ -198,9 +206,9 @@ impl Snapshot {
                 moments.entry(path.to_owned()).or_default()[1] = values;
             }
         }
-        let moments = moments.into_iter().map(|(path, [first, second])| {
-            Some(Moments { path, first: first?, second: second? })
-        });
+        let moments = moments
+            .into_iter()
+            .map(|(path, [first, second])| Some(Moments { path, first: first?, second: second?, average: None }));
         let record = moments.collect::<Option<Vec<_>>>().map(|moments| AdamWRecord { steps, moments });
         let config = crate::plan::optimiser();
         let optimiser = record.and_then(|record| AdamW::resume(config, record, &pupil.learner));
