@@ -604,9 +604,8 @@ fn tiny() -> VitConfig {
         pool: Pool::Class,
         class_token: true,
         distillation_token: true,
-        drop_path: 0.0,
-        layer_norm_eps: 1e-6,
         init: WeightInit::Xavier,
+        ..VitConfig::default()
     }
 }
 

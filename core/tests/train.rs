@@ -29,9 +29,8 @@ fn tiny() -> VitConfig {
         pool: Pool::Mean,
         class_token: false,
         distillation_token: false,
-        drop_path: 0.0,
-        layer_norm_eps: 1e-6,
         init: WeightInit::Xavier,
+        ..VitConfig::default()
     }
 }
 

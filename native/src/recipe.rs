@@ -208,24 +208,53 @@ pub struct NetworkRecipe {
     /// Learning with retrospection: the network's own past beside its labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrospection: Option<Retrospection>,
-    /// Numbers of the model that differ from what its name stands for.
+    /// Numbers of the model that differ from what its name stands for: one table, the one of the model's family.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub vit: Table,
+    /// The same for a RegNet.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub regnet: Table,
+    /// The same for a ResNet.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub resnet: Table,
+    /// The same for a DistillViT.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub distillvit: Table,
 }
 
 impl NetworkRecipe {
+    /// The table of the model's family: what overrides the numbers of its name.
+    pub fn numbers(&mut self) -> &mut Table {
+        match zoo::named(&self.model) {
+            Some(NetworkConfig::RegNet(_)) => &mut self.regnet,
+            Some(NetworkConfig::ResNet(_)) => &mut self.resnet,
+            Some(NetworkConfig::DistillVit(_)) => &mut self.distillvit,
+            Some(NetworkConfig::Vit(_)) | None => &mut self.vit,
+        }
+    }
+
     /// The network's configuration: its name's, with the recipe's own numbers over it.
     pub fn config(&self, role: &str) -> Result<NetworkConfig> {
         let named = model_named(&self.model)?;
         let mut table = Table::try_from(&named).context("the model's own numbers")?;
-        // Which architecture it is follows from the name.
-        if self.vit.contains_key("family") {
-            return Err(Failure::usage(format!("{role}.vit.family cannot be set; choose another {role}.model")));
+        let own = named.family();
+        let families =
+            [("vit", &self.vit), ("regnet", &self.regnet), ("resnet", &self.resnet), ("distillvit", &self.distillvit)];
+        for (family, numbers) in families.into_iter().filter(|(_, numbers)| !numbers.is_empty()) {
+            let model = &self.model;
+            if family != own {
+                let message = format!("{role}.{family} does not apply: {model} takes its numbers from {role}.{own}");
+                return Err(Failure::usage(message));
+            }
+            if numbers.contains_key("family") {
+                let message = format!("{role}.{family}.family cannot be set; choose another {role}.model than {model}");
+                return Err(Failure::usage(message));
+            }
+            merge(&mut table, numbers.clone());
         }
-        merge(&mut table, self.vit.clone());
         let config: NetworkConfig =
-            Value::Table(table).try_into().map_err(|error| Failure::usage(format!("{role}.vit: {error}")))?;
-        config.validate().map_err(|error| Failure::usage(format!("{role}.vit: {error}")))?;
+            Value::Table(table).try_into().map_err(|error| Failure::usage(format!("{role}.{own}: {error}")))?;
+        config.validate().map_err(|error| Failure::usage(format!("{role}.{own}: {error}")))?;
         Ok(config)
     }
 

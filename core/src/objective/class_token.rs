@@ -171,14 +171,8 @@ impl Projector {
     pub fn new(student: usize, teacher: usize, seed: u64, device: &Device) -> Self {
         let draw = Initialiser::new(seed, device);
         let middle = (student + teacher) / 2;
-        let linear = |path: &str, inputs, outputs| Linear {
-            weight: draw.weight(path, WeightInit::TruncatedNormal, inputs, outputs, outputs),
-            bias: Some(draw.constant([outputs], 0.0)),
-        };
-        Self {
-            fc1: linear("projector.fc1.weight", student, middle),
-            fc2: linear("projector.fc2.weight", middle, teacher),
-        }
+        let linear = |path: &str, inputs, outputs| draw.linear(path, WeightInit::TruncatedNormal, inputs, outputs, 1);
+        Self { fc1: linear("projector.fc1", student, middle), fc2: linear("projector.fc2", middle, teacher) }
     }
 
     /// `[B, D_S]`, normalised, to `[B, D_T]`, which is not normalised again.

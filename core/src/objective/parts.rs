@@ -180,6 +180,14 @@ impl Part {
 
     /// Why the two networks do not fit this term, with what can be done.
     pub(super) fn refusal(&self, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
+        let compares_tokens = matches!(self, Self::Attention(_) | Self::ClassToken(_) | Self::Manifold(_));
+        let roles = [("student", student), ("teacher", teacher)];
+        if let Some((role, _)) = roles.into_iter().find(|(_, network)| compares_tokens && network.tokens == 0) {
+            return Some(format!(
+                "SAF, CLS and MANIFOLD compare tokens, and the {role} is a convolutional network, which has none; take KD, \
+                 which compares logits"
+            ));
+        }
         match self {
             Self::Logits { head: Head::Distill, .. } | Self::TeacherLabels { head: Head::Distill, .. }
                 if !student.distillation_token =>

@@ -85,7 +85,7 @@ pub struct StepReport {
 /// # Panics
 /// If the batch has no samples, or the objective needs a teacher, past logits or a projector that are not there.
 pub fn training_step(
-    learner: Learner,
+    mut learner: Learner,
     teacher: Option<&Network>,
     optimiser: &mut AdamW,
     objective: &Objective,
@@ -96,19 +96,20 @@ pub fn training_step(
     let samples = batch.images.dims()[0];
     let length = samples.div_ceil(batch.parts.max(1));
     let report = if length == samples {
-        teach(&learner, teacher, optimiser, objective, batch, training, 1.0)
+        let report;
+        (learner, report) = teach(learner, teacher, optimiser, objective, batch, training, 1.0);
+        report
     } else {
-        let reports: Vec<_> = (0..samples)
-            .step_by(length)
-            .map(|start| {
-                let length = length.min(samples - start);
-                let share = length as f64 / samples as f64;
-                let drawn = training.narrow(start, length);
-                let part = batch.narrow(start, length);
-                let report = teach(&learner, teacher, optimiser, objective, part, &drawn, share);
-                StepReport { values: report.values.mul_scalar(share), ..report }
-            })
-            .collect();
+        let mut reports = Vec::new();
+        for start in (0..samples).step_by(length) {
+            let length = length.min(samples - start);
+            let share = length as f64 / samples as f64;
+            let drawn = training.narrow(start, length);
+            let part = batch.narrow(start, length);
+            let report;
+            (learner, report) = teach(learner, teacher, optimiser, objective, part, &drawn, share);
+            reports.push(StepReport { values: report.values.mul_scalar(share), ..report });
+        }
         StepReport {
             names: reports[0].names.clone(),
             values: Tensor::stack::<2>(reports.iter().map(|report| report.values.clone()).collect(), 0)
@@ -120,16 +121,16 @@ pub fn training_step(
     (optimiser.update(learner, learning_rate), report)
 }
 
-// Runs a part of a batch, a `share` of it, and leaves its gradients with the optimiser.
+// Runs a part of a batch, a `share` of it, leaves its gradients with the optimiser and its statistics in the student.
 fn teach(
-    learner: &Learner,
+    learner: Learner,
     teacher: Option<&Network>,
     optimiser: &mut AdamW,
     objective: &Objective,
     batch: StepBatch,
     training: &Training,
     share: f64,
-) -> StepReport {
+) -> (Learner, StepReport) {
     let student = &learner.student;
     let teacher_depth = teacher.map_or(0, |teacher| teacher.shape().depth);
     let (student_taps, teacher_taps) = objective.taps(student.shape().depth, teacher_depth);
@@ -141,7 +142,8 @@ fn teach(
         // A teacher with two heads speaks as DeiT is evaluated, with one voice.
         Some(Trace { logits: Readout::MeanLogits.of(&trace), ..trace })
     });
-    let student_trace = student.forward_with(batch.images, Some(training), &student_taps);
+    let mut student_trace = student.forward_with(batch.images, Some(training), &student_taps);
+    let statistics = std::mem::take(&mut student_trace.statistics);
     let lesson = Lesson {
         teacher: teacher_trace.as_ref(),
         past: batch.past_logits,
@@ -155,6 +157,7 @@ fn teach(
         names.push(term.name);
         values.push(term.value.inner());
     }
-    optimiser.gather(learner, loss.total.backward(), share);
-    StepReport { names, values: Tensor::cat(values, 0), logits: student_trace.logits.inner() }
+    optimiser.gather(&learner, loss.total.backward(), share);
+    let report = StepReport { names, values: Tensor::cat(values, 0), logits: student_trace.logits.inner() };
+    (Learner { student: learner.student.with_statistics(statistics), ..learner }, report)
 }

@@ -68,12 +68,12 @@ fn models(recipe: &mut Recipe, method: &Method) -> Result<()> {
     }
     let learns = if recipe.objective == Goal::Teacher { &mut recipe.teacher } else { &mut recipe.student };
     if let (Some(rate), Some(network)) = (method.drop_path, learns.as_mut()) {
-        network.vit.insert("drop_path".into(), rate.into());
+        network.numbers().insert("drop_path".into(), rate.into());
     }
     if let Some(side) = method.input_size {
         let side = i64::try_from(side).map_err(|_| Failure::usage("--input-size is absurdly large"))?;
         for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
-            network.vit.insert("image_size".into(), side.into());
+            network.numbers().insert("image_size".into(), side.into());
         }
     }
     if let Some(path) = &method.finetune {
@@ -89,8 +89,10 @@ fn models(recipe: &mut Recipe, method: &Method) -> Result<()> {
 // Another model has other numbers; what stays are those of the data.
 fn rename(network: &mut NetworkRecipe, name: &str) {
     if network.model != name {
+        let mut kept = std::mem::take(network.numbers());
+        kept.retain(|key, _| matches!(key, "classes" | "image_size" | "channels"));
         network.model = name.to_owned();
-        network.vit.retain(|key, _| matches!(key, "classes" | "image_size" | "channels" | "drop_path"));
+        network.numbers().extend(kept);
     }
 }
 

@@ -202,6 +202,8 @@ mod tests {
     fn nonsense_is_refused_with_its_key() {
         for (line, key) in [
             ("potstill train --set student.vti.depth=2", "vti"),
+            ("potstill train --set student.resnet.width=2", "student.vit"),
+            ("potstill train --set student.vit.family=resnet", "family"),
             ("potstill train --set student.vit.heads=7", "heads"),
             ("potstill train --epochs 0", "epochs"),
             ("potstill train --lr nan", "lr"),

@@ -46,6 +46,8 @@ pub fn reduce(recipe: &mut Recipe) -> Result<()> {
 fn least_side(config: &NetworkConfig) -> usize {
     match config {
         NetworkConfig::Vit(vit) => 2 * vit.patch_size,
+        NetworkConfig::DistillVit(_) => 16,
+        NetworkConfig::RegNet(_) | NetworkConfig::ResNet(_) => 32,
     }
 }
 
@@ -58,16 +60,34 @@ fn reduce_network(network: &mut NetworkRecipe, config: &NetworkConfig, depth: us
         past.k = 1;
         network.epochs = 2;
     }
-    let mut set = |key: &str, value: usize| {
-        network.vit.insert(key.to_owned(), toml::Value::Integer(value as i64));
+    let numbers = network.numbers();
+    let mut set = |key: &str, value: toml::Value| {
+        numbers.insert(key.to_owned(), value);
     };
-    set("image_size", side);
+    let integer = |value: usize| toml::Value::Integer(value as i64);
+    let list = |values: [usize; 4]| toml::Value::Array(values.map(integer).to_vec());
+    set("image_size", integer(side));
     match config {
         NetworkConfig::Vit(vit) => {
             let heads = vit.heads.min(HEADS);
-            set("depth", vit.depth.min(depth));
-            set("heads", heads);
-            set("width", heads * HEAD);
+            set("depth", integer(vit.depth.min(depth)));
+            set("heads", integer(heads));
+            set("width", integer(heads * HEAD));
+        }
+        NetworkConfig::DistillVit(vit) => {
+            set("depth", integer(vit.depth.min(depth)));
+            set("patch_size", integer(side / 2));
+            set("heads", integer(2));
+        }
+        NetworkConfig::RegNet(_) => {
+            set("depths", list([1; 4]));
+            set("stem_width", integer(HEAD));
+            set("widths", list([1, 2, 2, 4].map(|groups| groups * HEAD)));
+            set("group_width", integer(HEAD));
+        }
+        NetworkConfig::ResNet(_) => {
+            set("depths", list([1; 4]));
+            set("width", integer(HEAD));
         }
     }
 }
