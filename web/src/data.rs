@@ -7,7 +7,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
-use potstill_core::data::{Dataset, Digits, Images, Split, Subset, idx};
+use potstill_core::data::{Dataset, Digits, ImageShape, Images, Normalisation, Split, Subset, Transform, idx};
 
 use crate::protocol::DataChoice;
 
@@ -15,6 +15,14 @@ use crate::protocol::DataChoice;
 const HELD_OUT_DIGITS: usize = 2_000;
 /// Training digits that there are unless more are asked for, as in the native program.
 const USUAL_DIGITS: usize = 20_000;
+
+/// What the networks of this view take.
+pub const SHAPE: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
+
+/// How samples become a network's inputs.
+pub fn transform() -> Transform {
+    Transform::plain(SHAPE, Normalisation::mnist())
+}
 
 /// A data set ready for use.
 pub struct Data {
@@ -37,13 +45,12 @@ impl Data {
     /// The drawn digits.
     pub fn digits() -> Self {
         let digits = Digits::new(Split::Test, HELD_OUT_DIGITS);
-        let bytes = digits.shape().bytes();
-        let mut pixels = vec![0; digits.len() * bytes];
-        for (index, image) in pixels.chunks_exact_mut(bytes).enumerate() {
-            digits.image(index, image);
+        let mut pixels = vec![0; digits.len() * SHAPE.bytes()];
+        for (index, image) in pixels.chunks_exact_mut(SHAPE.bytes()).enumerate() {
+            digits.draw(index, image);
         }
         let labels = (0..digits.len()).map(|index| digits.label(index)).collect();
-        let held_out = Images::new(digits.name(), digits.shape(), digits.class_names().to_vec(), pixels, labels);
+        let held_out = Images::new(digits.name(), SHAPE, digits.class_names().to_vec(), pixels, labels);
         Self { choice: DataChoice::Digits, held_out: held_out.expect("drawn digits fit together"), train: Train::Drawn }
     }
 
@@ -76,10 +83,9 @@ impl Data {
         }
         let mut sets = images.iter().zip(&labels).map(|(images, labels)| {
             let set = idx::mnist(&images.1, &labels.1).map_err(|e| format!("{} and {}: {e}", images.0, labels.0))?;
-            let shape = set.shape();
-            match (shape.height, shape.width) {
-                (28, 28) => Ok(set),
-                _ => Err(format!("{} has images of {shape}; the networks here take 28 x 28", images.0)),
+            match set.shape() {
+                Some(SHAPE) => Ok(set),
+                _ => Err(format!("{} has images of another size than 28 x 28, which the networks here take", images.0)),
             }
         });
         let mut next = |name: &str| sets.next().expect("two pairs").map(|set| set.named(name));
@@ -200,10 +206,7 @@ mod tests {
         let data = Data::digits();
         let train = data.train(10, 7).expect("ten digits");
         let native = Subset::balanced(Digits::new(Split::Train, USUAL_DIGITS), 10, 7).expect("ten digits");
-        let (mut ours, mut theirs) = ([0; 784], [0; 784]);
-        train.image(4, &mut ours);
-        native.image(4, &mut theirs);
-        assert_eq!((ours, train.label(4)), (theirs, native.label(4)));
+        assert_eq!((train.image(4), train.label(4)), (native.image(4), native.label(4)));
         assert_eq!((data.held_out.len(), data.train_len()), (2_000, 20_000));
     }
 }

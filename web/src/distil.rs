@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Batch, Dataset, Digits, Normalisation, Split, assemble, epoch_order};
+use potstill_core::data::{Batch, Dataset, Digits, Split, assemble, epoch_order};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{LogitTable, Objective};
 use potstill_core::train::metrics::argmax;
 use potstill_core::train::{AdamW, Evaluation, Learner, StepBatch, StepReport, WarmupCosine, training_step};
 
+use crate::data::transform;
 use crate::plan::{Plan, live_teacher, optimiser};
 use crate::protocol::{DistilRecipe, History, Model};
 
@@ -188,7 +189,7 @@ impl Distillation {
         }
         let order = self.order.as_ref().map_or(&[][..], |(_, order)| order);
         let indices = &order[position * size..][..size];
-        assemble(self.train.as_ref(), indices, None, seed, epoch, &Normalisation::mnist()).map_err(|e| e.to_string())
+        assemble(self.train.as_ref(), indices, &transform()).map_err(|e| e.to_string())
     }
 
     fn upload(&self, batch: &Batch) -> StepBatch {
@@ -436,7 +437,7 @@ pub async fn logits(
     let mut all = Vec::with_capacity(samples.len() * dataset.classes());
     for start in samples.clone().step_by(TOGETHER) {
         let indices: Vec<u64> = (start..(start + TOGETHER).min(samples.end)).map(|index| index as u64).collect();
-        let batch = assemble(dataset, &indices, None, 0, 0, &Normalisation::mnist()).map_err(|e| e.to_string())?;
+        let batch = assemble(dataset, &indices, &transform()).map_err(|e| e.to_string())?;
         all.extend(values(network.forward(images(batch.images, indices.len(), device), None).logits).await?);
     }
     Ok(all)

@@ -46,10 +46,9 @@ pub fn network(depth: usize, width: usize) -> NetworkConfig {
         mlp_ratio: 2.0,
         pool: Pool::Class,
         class_token: true,
-        distillation_token: false,
-        drop_path: 0.0,
         layer_norm_eps: 1e-6,
         init: WeightInit::Xavier,
+        ..VitConfig::default()
     }
     .into()
 }

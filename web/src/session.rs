@@ -5,7 +5,7 @@
 //! worker does.
 
 use burn::tensor::Device;
-use potstill_core::data::{Dataset, Normalisation};
+use potstill_core::data::{Dataset, Normalisation, Preprocess};
 use potstill_core::model::Network;
 use potstill_core::objective::Readout;
 use potstill_core::train::metrics::{argmax, softmax};
@@ -328,6 +328,7 @@ impl Session {
             config,
             class_names: self.class_names(),
             normalisation: Normalisation::mnist(),
+            preprocess: Preprocess::default(),
             readout: Readout::Class,
         };
         Ok((Answer::Done, vec![snapshot::export(&run.network(model), &description).await?]))
@@ -387,7 +388,7 @@ impl Session {
         }
         let (Some(run), Some(data)) = (&self.run, &self.data) else { return Err(prepare_first()) };
         let pixels = match sample {
-            Some(index) => picture(&data.held_out, held_out_index(&data.held_out, index)?),
+            Some(index) => picture(&data.held_out, held_out_index(&data.held_out, index)?)?,
             None => one(buffers)?,
         };
         if pixels.len() != 784 {
@@ -414,7 +415,7 @@ impl Session {
             *says = decisions(&logits(&run.network(model), held_out, start..end, &self.device).await?, held_out);
         }
         let notes = (start..end).map(|index| note(held_out, index, says.each_ref().map(|says| says[index - start])));
-        Ok(samples(held_out, notes.collect()))
+        samples(held_out, notes.collect())
     }
 
     async fn cell(
@@ -431,7 +432,7 @@ impl Session {
             .filter(|&index| held_out.label(index) == label && says[place][index] == predicted)
             .take(MOST_SAMPLES)
             .map(|index| note(held_out, index, says.each_ref().map(|says| says[index])));
-        Ok(samples(held_out, notes.collect()))
+        samples(held_out, notes.collect())
     }
 
     async fn disagreements(&mut self, count: u32, news: &mut News<'_>) -> Result<(Answer, Buffers), String> {
@@ -443,7 +444,7 @@ impl Session {
         order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let chosen = order.into_iter().take((count as usize).min(MOST_SAMPLES));
         let notes = chosen.map(|(_, index)| note(held_out, index, [0, 1, 2].map(|place| argmax(row(place, index)))));
-        Ok(samples(held_out, notes.collect()))
+        samples(held_out, notes.collect())
     }
 }
 
@@ -481,19 +482,20 @@ fn held_out_index(held_out: &dyn Dataset, index: u32) -> Result<usize, String> {
     }
 }
 
-fn picture(held_out: &dyn Dataset, index: usize) -> Vec<u8> {
-    let mut pixels = vec![0; held_out.shape().bytes()];
-    held_out.image(index, &mut pixels);
-    pixels
+fn picture(held_out: &dyn Dataset, index: usize) -> Result<Vec<u8>, String> {
+    Ok(held_out.image(index).map_err(|error| error.to_string())?.pixels.into_owned())
 }
 
 fn note(held_out: &dyn Dataset, index: usize, [teacher, student, twin]: [u32; 3]) -> SampleNote {
     SampleNote { index: index as u32, label: held_out.label(index), teacher, student, twin }
 }
 
-fn samples(held_out: &dyn Dataset, samples: Vec<SampleNote>) -> (Answer, Buffers) {
-    let pixels = samples.iter().flat_map(|note| picture(held_out, note.index as usize)).collect();
-    (Answer::Samples { samples }, vec![pixels])
+fn samples(held_out: &dyn Dataset, samples: Vec<SampleNote>) -> Result<(Answer, Buffers), String> {
+    let mut pixels = Vec::new();
+    for note in &samples {
+        pixels.extend(picture(held_out, note.index as usize)?);
+    }
+    Ok((Answer::Samples { samples }, vec![pixels]))
 }
 
 /// Numbers as a buffer: little-endian, as every browser's typed arrays are.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError};
-use potstill_core::data::{Dataset, Normalisation};
+use potstill_core::data::{Dataset, Normalisation, Preprocess};
 use potstill_core::model::Network;
 use potstill_core::objective::{LogitTable, Readout};
 use potstill_core::train::AdamW;
@@ -98,6 +98,7 @@ pub async fn save(run: &Distillation, class_names: &[String]) -> Result<Vec<u8>,
         config: run.plan.student.clone(),
         class_names: class_names.to_vec(),
         normalisation: Normalisation::mnist(),
+        preprocess: Preprocess::default(),
         readout: Readout::Class,
     };
     let mut metadata = description.metadata();

@@ -8,6 +8,7 @@ use potstill_core::model::Training;
 use potstill_core::objective::{LogitDistillation, Objective};
 use potstill_core::train::{AdamW, Learner, StepBatch, training_step};
 use potstill_core::weights::{self, Description};
+use potstill_web::data::transform;
 use potstill_web::plan::{Plan, live_teacher, optimiser};
 use potstill_web::protocol::{
     Answer, Command, DataChoice, DistilRecipe, Event, History, Method, Model, StopReason, TeacherChoice,
@@ -110,7 +111,7 @@ fn native_losses(recipe: &DistilRecipe, objective: &Objective) -> Vec<f32> {
         .map(|step| {
             let order = epoch_order(samples, plan.seed(), (step / per_epoch) as u64);
             let indices = &order[step % per_epoch * batch..][..batch];
-            let read = assemble(&data, indices, None, 0, 0, &Normalisation::mnist()).expect("readable");
+            let read = assemble(&data, indices, &transform()).expect("readable");
             let mut targets = vec![0.0_f32; batch * 10];
             read.labels.iter().enumerate().for_each(|(row, label)| targets[row * 10 + *label as usize] = 1.0);
             let images = Tensor::<4>::from_data(TensorData::new(read.images, [batch, 1, 28, 28]), &device);
