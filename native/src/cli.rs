@@ -54,7 +54,7 @@ pub struct Train {
     /// Distil from this run's teacher, or from a weights file, instead of training one.
     #[arg(long, visible_aliases = ["teacher-path", "teacher_path"], value_name = "RUN|FILE")]
     pub teacher: Option<PathBuf>,
-    /// The data set: digits (built in) or MNIST.
+    /// The data set: digits (built in), MNIST, CIFAR-10, CIFAR-100, ImageNet, or folder (train/CLASS/*, val/CLASS/*).
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
     /// Where the data set's files are.
@@ -160,7 +160,7 @@ pub(crate) fn readout(name: &str) -> Result<Readout, String> {
 pub struct Eval {
     #[command(flatten)]
     pub network: Network,
-    /// The data set to measure on: digits or MNIST.
+    /// The data set to measure on, as `train` names them.
     #[arg(long, value_name = "NAME")]
     pub dataset: String,
     /// Where the data set's files are.

@@ -15,7 +15,7 @@ pub use layers::{Resolved, resolve};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use potstill_core::data::Augment;
+use potstill_core::data::Distortion;
 use potstill_core::model::{NetworkConfig, zoo};
 use potstill_core::objective::{Objective, Readout, Retrospection};
 use potstill_core::train::{AdamWConfig, Schedule};
@@ -106,7 +106,7 @@ impl Goal {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecipe {
-    /// `digits` or `MNIST`.
+    /// One of [`crate::dataset::NAMES`].
     pub dataset: String,
     /// Where its files are, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,17 +135,17 @@ pub enum Augmentation {
 
 impl Augmentation {
     /// The distortion behind the name.
-    pub fn distortion(self) -> Option<Augment> {
+    pub fn distortion(self) -> Option<Distortion> {
         match self {
             Self::None => None,
-            Self::Light => Some(Augment {
+            Self::Light => Some(Distortion {
                 rotate_degrees: 8.0,
                 scale: (0.9, 1.1),
                 shear_degrees: 6.0,
                 translate_pixels: 1.5,
-                ..Augment::none()
+                ..Distortion::none()
             }),
-            Self::Strong => Some(Augment::handwriting()),
+            Self::Strong => Some(Distortion::handwriting()),
         }
     }
 }

@@ -18,7 +18,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
-use potstill_core::data::Normalisation;
+use potstill_core::data::{ImageShape, Normalisation, Preprocess, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::Readout;
 use potstill_core::weights::{self, Description, Metadata, NamedTensor};
@@ -225,6 +225,8 @@ pub struct LoadedNetwork {
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
     pub normalisation: Normalisation,
+    /// How an image of another size is brought to its inputs'.
+    pub preprocess: Preprocess,
     /// How its heads make one prediction.
     pub readout: Readout,
     /// The name of its model, where its file says it.
@@ -234,6 +236,13 @@ pub struct LoadedNetwork {
 }
 
 impl LoadedNetwork {
+    /// How samples become its inputs.
+    pub fn transform(&self) -> Transform {
+        let (channels, side) = (self.config.channels(), self.config.image_size());
+        let shape = ImageShape { channels, height: side, width: side };
+        Transform { preprocess: self.preprocess, ..Transform::plain(shape, self.normalisation.clone()) }
+    }
+
     /// Logits `[B, classes]` of normalised images `[B, C, S, S]`.
     pub fn classify(&self, images: Tensor<4>) -> Tensor<2> {
         self.readout.of(&self.model.forward(images, None))
@@ -295,6 +304,6 @@ pub fn load_file(path: &Path, config: Option<NetworkConfig>, device: &Device) ->
         })?,
     };
     let model = description.network(tensors, device).context(path.display())?;
-    let Description { name, config, class_names, normalisation, readout } = description;
-    Ok(LoadedNetwork { model, config, class_names, normalisation, readout, name, path: path.to_owned() })
+    let Description { name, config, class_names, normalisation, preprocess, readout } = description;
+    Ok(LoadedNetwork { model, config, class_names, normalisation, preprocess, readout, name, path: path.to_owned() })
 }

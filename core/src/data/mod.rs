@@ -13,21 +13,26 @@
 
 mod augment;
 mod batch;
+pub mod cifar;
 mod dataset;
 mod digits;
+mod distort;
 mod error;
 pub mod idx;
 mod images;
 mod order;
+pub mod preprocess;
 mod rng;
 mod subset;
 
-pub use augment::{Augment, Elastic, Erase};
-pub use batch::{Batch, Normalisation, assemble};
-pub use dataset::{Dataset, ImageShape};
+pub use augment::{Augment, Crop};
+pub use batch::{Batch, Draw, Normalisation, Transform, Visit, assemble, assemble_visits};
+pub use dataset::{Dataset, ImageShape, Picture};
 pub use digits::{Digits, Split};
+pub use distort::{Distortion, Elastic, Erase};
 pub use error::Error;
 pub use images::Images;
 pub use order::epoch_order;
+pub use preprocess::{Interpolation, Preprocess, Resize};
 pub use rng::{Purpose, Rng};
 pub use subset::{Subset, balanced_indices};

@@ -1,13 +1,13 @@
 //! What a weights file says of itself: enough to build its network, feed it and name what it says.
 //!
-//! The trainer, the page and whoever opens the file elsewhere need the same five things beside the tensors, so they stand in
+//! The trainer, the page and whoever opens the file elsewhere need the same six things beside the tensors, so they stand in
 //! the header's string map. A file may also carry the state of a training that goes on from it: tensors whose names begin
 //! with [`STATE_PREFIX`]. They are no part of the network, and building it leaves them out.
 
 use burn::tensor::Device;
 
 use super::{Fit, FitError, Fitted, Metadata, NamedTensor, fit};
-use crate::data::Normalisation;
+use crate::data::{Normalisation, Preprocess};
 use crate::model::{Network, NetworkConfig};
 use crate::objective::Readout;
 
@@ -18,6 +18,7 @@ const NAME: &str = "potstill.name";
 const MODEL: &str = "potstill.model";
 const CLASSES: &str = "potstill.classes";
 const NORMALISATION: &str = "potstill.normalisation";
+const PREPROCESS: &str = "potstill.preprocess";
 const READOUT: &str = "potstill.readout";
 
 /// A network as its file describes it.
@@ -31,6 +32,8 @@ pub struct Description {
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
     pub normalisation: Normalisation,
+    /// How an image of another size is brought to its inputs'.
+    pub preprocess: Preprocess,
     /// How its heads make one prediction; files that say nothing are read as DeiT's own, by both heads.
     pub readout: Readout,
 }
@@ -59,12 +62,13 @@ impl Description {
     pub fn metadata(&self) -> Metadata {
         // Strings and numbers in maps with string keys: there is nothing that JSON could refuse.
         let json = |value: serde_json::Result<String>| value.expect("a description is plain JSON");
-        let Self { name, config, class_names, normalisation, readout } = self;
+        let Self { name, config, class_names, normalisation, preprocess, readout } = self;
         Metadata::from([
             (NAME.to_owned(), name.clone()),
             (MODEL.to_owned(), json(serde_json::to_string(config))),
             (CLASSES.to_owned(), json(serde_json::to_string(class_names))),
             (NORMALISATION.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))),
+            (PREPROCESS.to_owned(), json(serde_json::to_string(preprocess))),
             (READOUT.to_owned(), readout.name().to_owned()),
         ])
     }
@@ -91,8 +95,17 @@ impl Description {
             Some((mean, std)) => Normalisation { mean, std },
             None => Normalisation::mnist(),
         };
+        let preprocess = said(PREPROCESS).and_then(|json| serde_json::from_str::<Preprocess>(json).ok());
+        let preprocess = preprocess.filter(|preprocess| preprocess.check().is_ok()).unwrap_or_default();
         let readout = said(READOUT).and_then(Readout::named).unwrap_or_default();
-        Self { name: said(NAME).unwrap_or("unnamed").to_owned(), config, class_names, normalisation, readout }
+        Self {
+            name: said(NAME).unwrap_or("unnamed").to_owned(),
+            config,
+            class_names,
+            normalisation,
+            preprocess,
+            readout,
+        }
     }
 
     /// Builds the network on `device` with `tensors`, a training's state left out.
@@ -138,8 +151,10 @@ mod tests {
         let config = zoo::named("digits_student").expect("known");
         let class_names = (0..10).map(|class| format!("number {class}")).collect();
         let normalisation = Normalisation { mean: vec![0.25], std: vec![0.5] };
+        let preprocess = Preprocess { crop_fraction: 0.875, ..Preprocess::default() };
         let readout = Readout::Distill;
-        let before = Description { name: "one".into(), config: config.clone(), class_names, normalisation, readout };
+        let before =
+            Description { name: "one".into(), config: config.clone(), class_names, normalisation, preprocess, readout };
         let metadata = before.metadata();
         let after = Description::read(&metadata).expect("readable").expect("described");
         assert_eq!(after, before);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::cubecl::future::block_on;
-use potstill_core::data::{Dataset, Images, Normalisation, Subset};
+use potstill_core::data::{Augment, Dataset, ImageShape, Normalisation, Subset, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{Objective, Readout};
 use potstill_core::weights::{self, Description};
@@ -186,10 +186,10 @@ impl Session<'_> {
 
     // A teacher that guesses teaches guessing: distillation from an untrained head has been mistaken for a result.
     fn refuse_untrained(&self, teacher: &Trained) -> Result<()> {
-        let (held_out, normalisation) = (self.data.held_out.as_ref(), &self.data.source.normalisation);
+        let (held_out, transform) = (self.data.held_out.as_ref(), self.data.transform_for(&teacher.config));
         let read = |images| teacher.readout.of(&teacher.model.forward(images, None));
         let limit = Some(self.recipe.data.test_samples.unwrap_or(CHANCE_SAMPLES).min(CHANCE_SAMPLES));
-        let (found, _) = evaluate(&read, &teacher.config, held_out, normalisation, limit, &self.chosen.device)?;
+        let (found, _) = evaluate(&read, &teacher.config, held_out, &transform, limit, &self.chosen.device)?;
         let chance = found.chance();
         let error = (chance * (1.0 - chance) / found.samples().max(1) as f64).sqrt();
         if self.recipe.allow_untrained_teacher || found.accuracy() > chance + 3.0 * error {
@@ -254,7 +254,8 @@ impl Session<'_> {
             name: name.to_owned(),
             config: config.clone(),
             class_names: self.data.held_out.class_names().to_vec(),
-            normalisation: self.data.source.normalisation.clone(),
+            normalisation: self.data.source.transform.normalisation.clone(),
+            preprocess: self.data.source.transform.preprocess,
             readout,
         };
         let bytes = weights::to_safetensors(&tensors, description.metadata()).context("cannot serialise weights")?;
@@ -262,7 +263,7 @@ impl Session<'_> {
     }
 
     fn measure(&self, trained: &[Trained]) -> Result<RunReport> {
-        let (device, normalisation) = (&self.chosen.device, &self.data.source.normalisation);
+        let device = &self.chosen.device;
         let held_out = self.data.held_out.as_ref();
         let mut teacher_says: Option<Vec<u32>> = None;
         let mut models = Vec::new();
@@ -270,6 +271,7 @@ impl Session<'_> {
             if self.interrupt.is_set() {
                 return Err(self.stopped());
             }
+            let transform = self.data.transform_for(&network.config);
             let read = |model: &Network| {
                 let (model, readout) = (model.clone(), network.readout);
                 move |images| readout.of(&model.forward(images, None))
@@ -278,7 +280,7 @@ impl Session<'_> {
                 &read(&network.model),
                 &network.config,
                 held_out,
-                normalisation,
+                &transform,
                 self.recipe.data.test_samples,
                 device,
             )?;
@@ -292,7 +294,7 @@ impl Session<'_> {
                         &read(average),
                         &network.config,
                         held_out,
-                        normalisation,
+                        &transform,
                         self.recipe.data.test_samples,
                         device,
                     )?;
@@ -402,22 +404,27 @@ fn as_eval(options: &Train) -> Result<Eval> {
 fn open_data(recipe: &Recipe) -> Result<StageData> {
     let data = &recipe.data;
     let train = dataset::open_sized(&data.dataset, data.data_dir.as_deref(), Split::Train, data.train_samples)?;
-    let held_out: Arc<Images> = dataset::open(&data.dataset, data.data_dir.as_deref(), Split::Test)?;
+    let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), Split::HeldOut)?;
+    if train.class_names() != held_out.class_names() {
+        return Err(Failure::work("the training and the held-out images have other classes"));
+    }
     let train: Arc<dyn Dataset> = match data.train_samples {
         Some(samples) if samples != train.len() => {
             Arc::new(Subset::balanced(train, samples, recipe.seed).map_err(Failure::usage)?)
         }
         _ => train,
     };
+    let grey = train.shape().is_some_and(|shape| shape.channels == 1);
+    let transform = Transform {
+        augment: Augment { distortion: data.augment.distortion(), ..Augment::none() },
+        ..Transform::plain(
+            ImageShape { channels: 1, height: 1, width: 1 },
+            if grey { Normalisation::mnist() } else { Normalisation::imagenet() },
+        )
+    };
     Ok(StageData {
-        source: train::Source {
-            dataset: train,
-            augment: data.augment.distortion(),
-            normalisation: Normalisation::mnist(),
-            // Each stage sets its own.
-            batch_size: 1,
-            seed: recipe.seed,
-        },
+        // Each stage sets its own shape and batch size.
+        source: train::Source { dataset: train, transform, batch_size: 1, seed: recipe.seed },
         held_out,
     })
 }
@@ -429,7 +436,7 @@ fn load_teacher(path: &Path, chosen: &Chosen, data: &StageData) -> Result<Loaded
         load_file(path, None, &chosen.device)?
     };
     fits(&teacher.config, data.held_out.as_ref())?;
-    if teacher.normalisation != data.source.normalisation {
+    if teacher.normalisation != data.source.transform.normalisation {
         return Err(Failure::usage(format!("{} was trained on differently normalised images", path.display())));
     }
     Ok(teacher)

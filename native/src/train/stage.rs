@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Batch, Dataset};
+use potstill_core::data::{Batch, Dataset, ImageShape, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{LogitTable, Objective, Readout, Retrospection};
 use potstill_core::train::{AdamW, Learner, StepBatch, StepReport, heads_alone, training_step};
@@ -34,6 +34,19 @@ pub struct StageData {
     pub source: Source,
     /// Held-out samples.
     pub held_out: Arc<dyn Dataset>,
+}
+
+impl StageData {
+    /// How samples become a network's inputs.
+    pub fn transform_for(&self, config: &NetworkConfig) -> Transform {
+        let shape = ImageShape { channels: config.channels(), height: config.image_size(), width: config.image_size() };
+        Transform { shape, ..self.source.transform.clone() }
+    }
+
+    fn source_for(&self, config: &NetworkConfig, batch_size: usize) -> Source {
+        let source = self.source.clone();
+        Source { transform: self.transform_for(config), batch_size: batch_size.min(source.dataset.len()), ..source }
+    }
 }
 
 /// A stage to run.
@@ -99,10 +112,7 @@ impl Stage<'_> {
         if let Some(teacher) = self.teacher.filter(|_| self.objective.needs_teacher()) {
             self.objective.check(&self.config.shape(), &teacher.shape()).map_err(Failure::usage)?;
         }
-        let source = Source {
-            batch_size: self.recipe.batch_size.min(self.data.source.dataset.len()),
-            ..self.data.source.clone()
-        };
+        let source = self.data.source_for(self.config, self.recipe.batch_size);
         let per_epoch = source.batches_per_epoch();
         let total_steps = per_epoch * self.recipe.epochs;
         let tracked = self.device.clone().autodiff();
@@ -208,17 +218,18 @@ impl Stage<'_> {
 
     // A teacher that is asked for its logits alone says the same of an image that is never varied: it is asked once.
     fn teacher_logits(&self, source: &Source) -> Result<Option<Vec<f32>>> {
-        let Some(teacher) = self.teacher.filter(|_| self.objective.needs_teacher() && source.augment.is_none()) else {
+        let Some(teacher) =
+            self.teacher.filter(|_| self.objective.needs_teacher() && source.transform.augment.is_none())
+        else {
             return Ok(None);
         };
         let (_, taps) = self.objective.taps(self.config.shape().depth, teacher.shape().depth);
         if !taps.is_empty() {
             return Ok(None);
         }
-        let (data, normalisation) = (source.dataset.as_ref(), &source.normalisation);
         // As the training step reads a teacher with two heads.
         let read = |images| Readout::MeanLogits.of(&teacher.forward(images, None));
-        all_logits(&read, self.config, data, normalisation, self.device).map(Some)
+        all_logits(&read, self.config, source.dataset.as_ref(), &source.transform, self.device).map(Some)
     }
 
     fn upload(&self, batch: Batch, teacher_logits: Option<&[f32]>) -> StepBatch {
@@ -285,13 +296,13 @@ impl Stage<'_> {
     }
 
     fn check(&self, model: &Network, epoch: u64, step: u64) -> Result<Check> {
-        let normalisation = &self.data.source.normalisation;
+        let transform = self.data.transform_for(self.config);
         let model = model.valid();
         let (evaluation, _) = evaluate(
             &|images| self.readout.of(&model.forward(images, None)),
             self.config,
             self.data.held_out.as_ref(),
-            normalisation,
+            &transform,
             Some(CHECK_SAMPLES),
             self.device,
         )?;
