@@ -152,8 +152,8 @@ pub enum Which {
 /// A network: of a run, or from a weights file.
 #[derive(Debug, Args)]
 pub struct Network {
-    /// A run's folder.
-    #[arg(required_unless_present = "weights", conflicts_with_all = ["model", "weights"])]
+    /// A run's folder, or a weights file that says which model it is.
+    #[arg(value_name = "RUN|FILE", required_unless_present = "weights", conflicts_with_all = ["model", "weights"])]
     pub run: Option<PathBuf>,
     /// Which network of the run.
     #[arg(long, value_enum, default_value = "student", conflicts_with_all = ["model", "weights"])]
