@@ -3,6 +3,7 @@
 mod images;
 mod training;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -23,6 +24,18 @@ pub struct Cli {
     pub device: DeviceChoice,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The process's arguments. A reference's own line for measuring, which says `--eval`, is read as `train` reads it,
+/// whichever of the two it stands after.
+pub fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.iter().any(|argument| argument == "--eval")
+        && let Some(command) = arguments.iter_mut().find(|argument| *argument == "eval")
+    {
+        *command = "train".into();
+    }
+    arguments
 }
 
 /// What to do.
@@ -96,6 +109,12 @@ pub struct Train {
     /// Take a teacher that does no better than chance.
     #[arg(long, visible_alias = "allow_untrained_teacher")]
     pub allow_untrained_teacher: bool,
+    /// Keep the teacher's logits in this folder, and take those that another run left there.
+    #[arg(long, visible_alias = "teacher_cache", value_name = "DIR")]
+    pub teacher_cache: Option<PathBuf>,
+    /// Keep the logits of the K highest classes in half precision, instead of all in float32.
+    #[arg(long, visible_alias = "teacher_cache_top", value_name = "K", requires = "teacher_cache")]
+    pub teacher_cache_top: Option<usize>,
     /// Run the recipe small: shallow and narrow networks, small pictures, 64 samples, one epoch.
     #[arg(long)]
     pub smoke: bool,
@@ -137,8 +156,8 @@ pub enum Which {
 /// A network: of a run, or from a weights file.
 #[derive(Debug, Args)]
 pub struct Network {
-    /// A run's folder.
-    #[arg(required_unless_present = "weights", conflicts_with_all = ["model", "weights"])]
+    /// A run's folder, or a weights file that says which model it is.
+    #[arg(value_name = "RUN|FILE", required_unless_present = "weights", conflicts_with_all = ["model", "weights"])]
     pub run: Option<PathBuf>,
     /// Which network of the run.
     #[arg(long, value_enum, default_value = "student", conflicts_with_all = ["model", "weights"])]

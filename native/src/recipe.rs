@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use potstill_core::model::{NetworkConfig, zoo};
 use potstill_core::objective::{Objective, Readout, Retrospection};
-use potstill_core::train::{AdamWConfig, Schedule};
+use potstill_core::train::{AdamWConfig, Packing, Schedule};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -41,6 +41,12 @@ pub struct Recipe {
     /// Distil from these weights instead of training a teacher: a run's folder or a weights file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_weights: Option<PathBuf>,
+    /// Keep the teacher's logits in this folder, and take those that are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_cache: Option<PathBuf>,
+    /// Keep the logits of this many highest classes, in half precision, and not of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_cache_top: Option<usize>,
     /// Whether a teacher that does no better than chance is taken all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_untrained_teacher: bool,
@@ -347,6 +353,20 @@ impl Recipe {
                  KD, or student.trainable = \"all\"",
             ));
         }
+        if self.teacher_cache.is_some() {
+            if features {
+                return Err(Failure::usage(
+                    "--teacher-cache keeps a teacher's logits, and this distillation compares what lies below them; leave \
+                     it out, or take KD or one of DeiT's",
+                ));
+            }
+            if !self.packing().fits(config.classes()) {
+                let (top, classes) = (self.teacher_cache_top.unwrap_or(0), config.classes());
+                return Err(Failure::usage(format!(
+                    "teacher_cache_top is {top}; it must be at least 1 and below the {classes} classes"
+                )));
+            }
+        }
         fits_readout(student, &self.distillation, "student")?;
         // A given teacher's sizes are known once its file is read, and are checked then.
         if self.teacher_weights.is_some() {
@@ -355,6 +375,11 @@ impl Recipe {
         let teacher = self.teacher()?.config("teacher")?;
         one_head(&teacher)?;
         self.check_pair(&teacher, &config)
+    }
+
+    /// How a cache keeps logits.
+    pub fn packing(&self) -> Packing {
+        self.teacher_cache_top.map_or(Packing::All, |k| Packing::Top { k })
     }
 
     /// Checks that a teacher can teach a student by the recipe's distillation; sizes alone are looked at.

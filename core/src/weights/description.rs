@@ -6,9 +6,9 @@
 
 use burn::tensor::Device;
 
-use super::{AssignError, Metadata, NamedTensor, assign};
+use super::{Fit, FitError, Fitted, Metadata, NamedTensor, fit};
 use crate::data::{Normalisation, Preprocess};
-use crate::model::{ConfigError, Network, NetworkConfig};
+use crate::model::{Network, NetworkConfig};
 use crate::objective::Readout;
 
 /// How the names of tensors begin that are a training's state and no part of the network.
@@ -44,9 +44,6 @@ pub enum DescriptionError {
     /// The configuration is no JSON, or not that of a network known here.
     #[error("its entry {MODEL} cannot be read: {0}")]
     Json(#[from] serde_json::Error),
-    /// The configuration describes no network.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     /// Mean and deviation of more or fewer channels than the network has.
     #[error("it is normalised for {found} channels, and the network has {channels}")]
     Channels {
@@ -55,17 +52,9 @@ pub enum DescriptionError {
         /// The network's channels.
         channels: usize,
     },
-    /// A small file that describes a huge network.
-    #[error("it holds {held} values, the model needs {needed}")]
-    TooFew {
-        /// Values in the file.
-        held: u64,
-        /// Values of the network.
-        needed: u64,
-    },
     /// Tensors that do not fit.
     #[error(transparent)]
-    Assign(#[from] AssignError),
+    Fit(#[from] FitError),
 }
 
 impl Description {
@@ -123,21 +112,28 @@ impl Description {
     ///
     /// # Errors
     /// [`DescriptionError`]; nothing of the network's size is allocated for a file that is far smaller.
-    pub fn network(&self, mut tensors: Vec<NamedTensor>, device: &Device) -> Result<Network, DescriptionError> {
+    pub fn network(&self, tensors: Vec<NamedTensor>, device: &Device) -> Result<Network, DescriptionError> {
+        Ok(self.fitted(tensors, &Fit::default(), device)?.network)
+    }
+
+    /// The same with what `how` allows to be changed of the tensors to make them fit.
+    ///
+    /// # Errors
+    /// As [`Description::network`].
+    pub fn fitted(
+        &self,
+        mut tensors: Vec<NamedTensor>,
+        how: &Fit,
+        device: &Device,
+    ) -> Result<Fitted, DescriptionError> {
         let channels = self.config.channels();
         for values in [&self.normalisation.mean, &self.normalisation.std] {
             if values.len() != channels {
                 return Err(DescriptionError::Channels { found: values.len(), channels });
             }
         }
-        self.config.validate()?;
         tensors.retain(|tensor| !tensor.name.starts_with(STATE_PREFIX));
-        let held: u64 = tensors.iter().map(|tensor| tensor.values.len() as u64).sum();
-        let needed = self.config.parameters();
-        if needed > held.saturating_mul(2).saturating_add(1_000_000) {
-            return Err(DescriptionError::TooFew { held, needed });
-        }
-        Ok(assign(self.config.init(0, device)?, tensors)?)
+        Ok(fit(tensors, &self.config, how, device)?)
     }
 }
 
@@ -180,6 +176,9 @@ mod tests {
         config["depth"] = 12.into();
         let metadata = Metadata::from([(MODEL.to_owned(), config.to_string())]);
         let description = Description::read(&metadata).expect("readable").expect("described");
-        assert!(matches!(description.network(Vec::new(), &device), Err(DescriptionError::TooFew { held: 0, .. })));
+        assert!(matches!(
+            description.network(Vec::new(), &device),
+            Err(DescriptionError::Fit(FitError::TooFew { held: 0, .. }))
+        ));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::cubecl::future::block_on;
 use potstill_core::data::{Dataset, Subset};
@@ -17,7 +18,7 @@ use crate::error::{Context, Failure, Result};
 use crate::evaluate::{evaluate, fits};
 use crate::progress::say;
 use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
-use crate::report::{DatasetReport, ModelReport, RunReport};
+use crate::report::{DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
 use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, write_whole};
 use crate::train::{
     Checkpoint, Finished, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints,
@@ -227,7 +228,8 @@ impl Session<'_> {
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
         let (data, device, run) = (self.data, &self.chosen.device, self.folder);
-        Stage { role, recipe, config, objective, teacher, readout, data, seed, device, run }.train(
+        let cache = self.recipe.teacher_cache.as_deref().map(|root| (root, self.recipe.packing()));
+        Stage { role, recipe, config, objective, teacher, readout, cache, data, seed, device, run }.train(
             checkpoint,
             log,
             self.interrupt,
@@ -320,8 +322,18 @@ impl Session<'_> {
             };
             models.push((network.role, report));
         }
+        let given = trained.iter().find(|network| network.outcome.is_none());
         Ok(RunReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("POTSTILL_COMMIT"),
+            command: std::env::args().skip(1).collect(),
+            finished: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            objective: ObjectiveReport {
+                goal: self.recipe.objective.name(),
+                distillation: (self.recipe.objective == Goal::Distillation).then(|| self.recipe.distillation.clone()),
+                row: self.recipe.about.as_ref().map(|about| about.row.clone()),
+            },
+            given_teacher: given.map(|teacher| FileReport::of(&teacher.weights)).transpose()?,
             device: self.chosen.info.clone(),
             dataset: DatasetReport {
                 name: self.recipe.data.dataset.clone(),
