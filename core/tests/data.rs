@@ -1,13 +1,17 @@
 //! What the parts of the data room promise together: a run sees the same samples however it is cut up.
 
-use potstill_core::data::{Augment, Dataset, Digits, Normalisation, Split, Subset, assemble, epoch_order};
+use potstill_core::data::{
+    Dataset, Digits, Distortion, Draw, Normalisation, Split, Subset, Transform, Visit, assemble_visits, epoch_order,
+};
 
 /// The samples of an epoch, in its order, read in batches of the given size.
 fn epoch(set: &dyn Dataset, epoch: u64, batch: usize) -> (Vec<f32>, Vec<u32>) {
-    let (augment, normalisation) = (Augment::handwriting(), Normalisation::mnist());
+    let mut transform = Transform::plain(set.shape().unwrap(), Normalisation::mnist());
+    transform.augment.distortion = Some(Distortion::handwriting());
     let (mut images, mut labels) = (Vec::new(), Vec::new());
-    for indices in epoch_order(set.len(), 5, epoch).chunks(batch) {
-        let batch = assemble(set, indices, Some(&augment), 5, epoch, &normalisation).unwrap();
+    let order: Vec<_> = epoch_order(set.len(), 5, epoch).into_iter().map(|index| Visit { index, repeat: 0 }).collect();
+    for visits in order.chunks(batch) {
+        let batch = assemble_visits(set, visits, &transform, Some(Draw { seed: 5, epoch })).unwrap();
         images.extend(batch.images);
         labels.extend(batch.labels);
     }

@@ -7,7 +7,7 @@ mod common;
 use burn::backend::read_sync;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
-use potstill_core::data::{Dataset, Digits, Normalisation, Split, assemble, epoch_order};
+use potstill_core::data::{Dataset, Digits, Normalisation, Split, Transform, assemble, epoch_order};
 use potstill_core::kernel;
 use potstill_core::model::init::WeightInit;
 use potstill_core::model::{Network, Pool, Taps, Trace, Training, VitConfig};
@@ -743,7 +743,8 @@ fn batch(step: u64, samples: usize, device: &Device) -> StepBatch {
     let digits = Digits::new(Split::Train, 512);
     let order = epoch_order(digits.len(), 0, 0);
     let start = step as usize * samples % (digits.len() - samples);
-    let batch = assemble(&digits, &order[start..start + samples], None, 0, 0, &Normalisation::mnist());
+    let transform = Transform::plain(digits.shape().expect("one shape"), Normalisation::mnist());
+    let batch = assemble(&digits, &order[start..start + samples], &transform);
     let batch = batch.expect("valid indices");
     let mut targets = vec![0.0_f32; samples * 10];
     for (row, label) in batch.labels.iter().enumerate() {

@@ -9,7 +9,7 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig as BurnAdamConfig, AdamWConfig as BurnAdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
-use potstill_core::data::{Dataset, Digits, Normalisation, Split, assemble, epoch_order};
+use potstill_core::data::{Dataset, Digits, Normalisation, Split, Transform, assemble, epoch_order};
 use potstill_core::model::init::WeightInit;
 use potstill_core::model::{Network, NetworkConfig, Pool, Training, VisionTransformer, VitConfig, zoo};
 use potstill_core::objective::{LogitDistillation, Normalisation as KlNormalisation, Objective};
@@ -52,7 +52,8 @@ fn batch(step: u64, samples: usize, device: &Device) -> StepBatch {
     let order = epoch_order(digits.len(), 0, 0);
     let start = step as usize * samples % (digits.len() - samples);
     let indices = &order[start..start + samples];
-    let batch = assemble(&digits, indices, None, 0, 0, &Normalisation::mnist()).expect("valid indices");
+    let transform = Transform::plain(digits.shape().expect("one shape"), Normalisation::mnist());
+    let batch = assemble(&digits, indices, &transform).expect("valid indices");
     let mut targets = vec![0.0_f32; samples * 10];
     for (row, label) in batch.labels.iter().enumerate() {
         targets[row * 10 + *label as usize] = 1.0;

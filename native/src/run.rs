@@ -18,7 +18,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
-use potstill_core::data::Normalisation;
+use potstill_core::data::{ImageShape, Normalisation, Preprocess, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::Readout;
 use potstill_core::weights::{self, Description, Metadata, NamedTensor};
@@ -225,6 +225,8 @@ pub struct LoadedNetwork {
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
     pub normalisation: Normalisation,
+    /// How an image of another size is brought to its inputs'.
+    pub preprocess: Preprocess,
     /// How its heads make one prediction.
     pub readout: Readout,
     /// The name of its model, where its file says it.
@@ -234,6 +236,13 @@ pub struct LoadedNetwork {
 }
 
 impl LoadedNetwork {
+    /// How samples become its inputs.
+    pub fn transform(&self) -> Transform {
+        let (channels, side) = (self.config.channels(), self.config.image_size());
+        let shape = ImageShape { channels, height: side, width: side };
+        Transform { preprocess: self.preprocess, ..Transform::plain(shape, self.normalisation.clone()) }
+    }
+
     /// Logits `[B, classes]` of normalised images `[B, C, S, S]`.
     pub fn classify(&self, images: Tensor<4>) -> Tensor<2> {
         self.readout.of(&self.model.forward(images, None))
@@ -252,8 +261,11 @@ pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
 /// Exit code 2 for an unknown model; 1 for a file that cannot be read or does not fit, with every tensor that does not.
 pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNetwork> {
     let loaded = match (&network.run, &network.model, &network.weights) {
+        // A weights file says itself which network it is; a run that the page saved is the file of its student.
+        (Some(file), _, _) if file.is_file() => load_file(file, None, device),
         (Some(run), _, _) => load_from_run(run, network.which.into(), device),
         (None, Some(model), Some(path)) => load_file(path, Some(model_named(model)?), device),
+        (None, None, Some(path)) => load_file(path, None, device),
         _ => Err(Failure::usage("name a run's folder, or --model and --weights")),
     }?;
     let readout = network.readout.unwrap_or(loaded.readout);
@@ -295,6 +307,6 @@ pub fn load_file(path: &Path, config: Option<NetworkConfig>, device: &Device) ->
         })?,
     };
     let model = description.network(tensors, device).context(path.display())?;
-    let Description { name, config, class_names, normalisation, readout } = description;
-    Ok(LoadedNetwork { model, config, class_names, normalisation, readout, name, path: path.to_owned() })
+    let Description { name, config, class_names, normalisation, preprocess, readout } = description;
+    Ok(LoadedNetwork { model, config, class_names, normalisation, preprocess, readout, name, path: path.to_owned() })
 }

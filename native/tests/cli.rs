@@ -41,7 +41,7 @@ impl Place {
         for (split, stem, samples) in [(Split::Train, "train", TRAIN_SAMPLES), (Split::Test, "t10k", TEST_SAMPLES)] {
             let set = Digits::new(split, samples);
             let mut pixels = vec![0; samples * 784];
-            pixels.chunks_mut(784).enumerate().for_each(|(index, image)| set.image(index, image));
+            pixels.chunks_mut(784).enumerate().for_each(|(index, image)| set.draw(index, image));
             let labels: Vec<u8> = (0..samples).map(|index| set.label(index) as u8).collect();
             place.write(&format!("data/{stem}-images-idx3-ubyte"), &idx(&[samples as u32, 28, 28], &pixels));
             place.write(&format!("data/{stem}-labels-idx1-ubyte"), &idx(&[samples as u32], &labels));
@@ -170,7 +170,7 @@ fn same(a: &Value, b: &Value) -> bool {
 /// A held-out digit of the place's data set.
 fn digit(index: usize) -> GrayImage {
     let mut pixels = vec![0; 784];
-    Digits::new(Split::Test, TEST_SAMPLES).image(index, &mut pixels);
+    Digits::new(Split::Test, TEST_SAMPLES).draw(index, &mut pixels);
     GrayImage::from_raw(28, 28, pixels).expect("28 x 28")
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::cubecl::future::block_on;
-use potstill_core::data::{Dataset, Images, Normalisation, Subset};
+use potstill_core::data::{Dataset, Subset};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{Objective, Readout};
 use potstill_core::weights::{self, Description};
@@ -17,7 +18,7 @@ use crate::error::{Context, Failure, Result};
 use crate::evaluate::{evaluate, fits};
 use crate::progress::say;
 use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
-use crate::report::{DatasetReport, ModelReport, RunReport};
+use crate::report::{DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
 use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, write_whole};
 use crate::train::{
     Checkpoint, Finished, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints,
@@ -186,10 +187,10 @@ impl Session<'_> {
 
     // A teacher that guesses teaches guessing: distillation from an untrained head has been mistaken for a result.
     fn refuse_untrained(&self, teacher: &Trained) -> Result<()> {
-        let (held_out, normalisation) = (self.data.held_out.as_ref(), &self.data.source.normalisation);
+        let (held_out, transform) = (self.data.held_out.as_ref(), self.data.transform_for(&teacher.config));
         let read = |images| teacher.readout.of(&teacher.model.forward(images, None));
         let limit = Some(self.recipe.data.test_samples.unwrap_or(CHANCE_SAMPLES).min(CHANCE_SAMPLES));
-        let (found, _) = evaluate(&read, &teacher.config, held_out, normalisation, limit, &self.chosen.device)?;
+        let (found, _) = evaluate(&read, &teacher.config, held_out, &transform, limit, &self.chosen.device)?;
         let chance = found.chance();
         let error = (chance * (1.0 - chance) / found.samples().max(1) as f64).sqrt();
         if self.recipe.allow_untrained_teacher || found.accuracy() > chance + 3.0 * error {
@@ -227,7 +228,8 @@ impl Session<'_> {
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
         let (data, device, run) = (self.data, &self.chosen.device, self.folder);
-        Stage { role, recipe, config, objective, teacher, readout, data, seed, device, run }.train(
+        let cache = self.recipe.teacher_cache.as_deref().map(|root| (root, self.recipe.packing()));
+        Stage { role, recipe, config, objective, teacher, readout, cache, data, seed, device, run }.train(
             checkpoint,
             log,
             self.interrupt,
@@ -254,7 +256,8 @@ impl Session<'_> {
             name: name.to_owned(),
             config: config.clone(),
             class_names: self.data.held_out.class_names().to_vec(),
-            normalisation: self.data.source.normalisation.clone(),
+            normalisation: self.data.source.transform.normalisation.clone(),
+            preprocess: self.data.source.transform.preprocess,
             readout,
         };
         let bytes = weights::to_safetensors(&tensors, description.metadata()).context("cannot serialise weights")?;
@@ -262,7 +265,7 @@ impl Session<'_> {
     }
 
     fn measure(&self, trained: &[Trained]) -> Result<RunReport> {
-        let (device, normalisation) = (&self.chosen.device, &self.data.source.normalisation);
+        let device = &self.chosen.device;
         let held_out = self.data.held_out.as_ref();
         let mut teacher_says: Option<Vec<u32>> = None;
         let mut models = Vec::new();
@@ -270,6 +273,7 @@ impl Session<'_> {
             if self.interrupt.is_set() {
                 return Err(self.stopped());
             }
+            let transform = self.data.transform_for(&network.config);
             let read = |model: &Network| {
                 let (model, readout) = (model.clone(), network.readout);
                 move |images| readout.of(&model.forward(images, None))
@@ -278,7 +282,7 @@ impl Session<'_> {
                 &read(&network.model),
                 &network.config,
                 held_out,
-                normalisation,
+                &transform,
                 self.recipe.data.test_samples,
                 device,
             )?;
@@ -292,7 +296,7 @@ impl Session<'_> {
                         &read(average),
                         &network.config,
                         held_out,
-                        normalisation,
+                        &transform,
                         self.recipe.data.test_samples,
                         device,
                     )?;
@@ -313,11 +317,23 @@ impl Session<'_> {
                 agreement: agreement.or((network.role == Role::Teacher).then_some(1.0)),
                 seconds: network.outcome.as_ref().map(|o| o.seconds),
                 images_per_second: network.outcome.as_ref().map(|o| o.images_per_second),
+                loader_images_per_second: network.outcome.as_ref().and_then(|o| o.loader_images_per_second),
+                step_images_per_second: network.outcome.as_ref().and_then(|o| o.step_images_per_second),
             };
             models.push((network.role, report));
         }
+        let given = trained.iter().find(|network| network.outcome.is_none());
         Ok(RunReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("POTSTILL_COMMIT"),
+            command: std::env::args().skip(1).collect(),
+            finished: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            objective: ObjectiveReport {
+                goal: self.recipe.objective.name(),
+                distillation: (self.recipe.objective == Goal::Distillation).then(|| self.recipe.distillation.clone()),
+                row: self.recipe.about.as_ref().map(|about| about.row.clone()),
+            },
+            given_teacher: given.map(|teacher| FileReport::of(&teacher.weights)).transpose()?,
             device: self.chosen.info.clone(),
             dataset: DatasetReport {
                 name: self.recipe.data.dataset.clone(),
@@ -402,24 +418,34 @@ fn as_eval(options: &Train) -> Result<Eval> {
 fn open_data(recipe: &Recipe) -> Result<StageData> {
     let data = &recipe.data;
     let train = dataset::open_sized(&data.dataset, data.data_dir.as_deref(), Split::Train, data.train_samples)?;
-    let held_out: Arc<Images> = dataset::open(&data.dataset, data.data_dir.as_deref(), Split::Test)?;
+    let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), data.held_out())?;
+    if train.class_names() != held_out.class_names() {
+        return Err(Failure::work("the training and the held-out images have other classes"));
+    }
     let train: Arc<dyn Dataset> = match data.train_samples {
         Some(samples) if samples != train.len() => {
             Arc::new(Subset::balanced(train, samples, recipe.seed).map_err(Failure::usage)?)
         }
         _ => train,
     };
-    Ok(StageData {
-        source: train::Source {
-            dataset: train,
-            augment: data.augment.distortion(),
-            normalisation: Normalisation::mnist(),
-            // Each stage sets its own.
-            batch_size: 1,
-            seed: recipe.seed,
-        },
-        held_out,
-    })
+    // Teacher and student see the same pixels: the network that learns says how they are prepared.
+    let learns = if recipe.objective == Goal::Teacher { &recipe.teacher } else { &recipe.student };
+    let model = learns.as_ref().map_or("", |network| network.model.as_str());
+    let channels = match learns {
+        Some(network) => network.config("the network that learns")?.channels(),
+        None => 3,
+    };
+    let source = train::Source {
+        dataset: train,
+        transform: data.transform(model, channels),
+        mix: data.mix,
+        repeats: data.repeats,
+        workers: data.workers,
+        // Each stage sets its own, and the size of its images.
+        batch_size: 1,
+        seed: recipe.seed,
+    };
+    Ok(StageData { source, held_out })
 }
 
 fn load_teacher(path: &Path, chosen: &Chosen, data: &StageData) -> Result<LoadedNetwork> {
@@ -429,7 +455,7 @@ fn load_teacher(path: &Path, chosen: &Chosen, data: &StageData) -> Result<Loaded
         load_file(path, None, &chosen.device)?
     };
     fits(&teacher.config, data.held_out.as_ref())?;
-    if teacher.normalisation != data.source.normalisation {
+    if teacher.normalisation != data.source.transform.normalisation {
         return Err(Failure::usage(format!("{} was trained on differently normalised images", path.display())));
     }
     Ok(teacher)
