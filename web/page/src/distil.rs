@@ -376,14 +376,20 @@ fn draw_curves(now: bool) {
         let label = format!("Student: {name}");
         losses.push(curve(&label, TERM_COLOURS[at % TERM_COLOURS.len()], &[8, 4], values.clone()));
     }
+    // A teacher that is trained here comes first, and alone.
+    let mut steps = &history.steps;
+    if steps.is_empty() && !history.teacher_steps.is_empty() {
+        steps = &history.teacher_steps;
+        losses = vec![curve("Teacher", "--teacher", &[10, 5], history.teacher_loss.clone())];
+    }
     VIEW.with(|view| {
         view.accuracy.set(history.checks.clone(), accuracies.clone());
-        view.loss.set(history.steps.clone(), losses.clone());
+        view.loss.set(steps.clone(), losses.clone());
         let clock = js_sys::Date::now();
         if now || clock - view.tables_at.get() > TABLE_PAUSE {
             view.tables_at.set(clock);
             fill("accuracy-table", None, &history.checks, &accuracies, words::percent_of);
-            fill("loss-table", Some(&losses), &history.steps, &losses, words::number);
+            fill("loss-table", Some(&losses), steps, &losses, words::number);
         }
     });
     let last = |values: &[f32]| values.last().map_or("–".to_owned(), |value| words::percent(*value));

@@ -146,17 +146,18 @@ impl Run {
         if self.state.borrow().data.as_ref().is_some_and(|data| data.choice == choice) {
             return Ok(());
         }
-        let mut buffers = Vec::new();
+        let (mut names, mut buffers) = (Vec::new(), Vec::new());
         if choice == DataChoice::Mnist {
             let chosen = self.state.borrow().mnist.clone();
             if chosen.is_empty() {
                 return Err("choose MNIST's four files first, under “Teacher, data and training”".to_owned());
             }
             for file in &chosen {
+                names.push(file.name());
                 buffers.push(files::read(file, files::LARGEST_DATA).await?);
             }
         }
-        match self.client.ask(Command::Data { data: choice }, buffers).await? {
+        match self.client.ask(Command::Data { data: choice, names }, buffers).await? {
             (Answer::Data { held_out, class_names, .. }, _) => {
                 self.state.borrow_mut().data = Some(Data { choice, held_out, class_names });
                 compare::data_changed();
