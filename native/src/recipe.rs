@@ -367,8 +367,8 @@ impl Recipe {
 
     fn validate(&self) -> Result<()> {
         for (key, samples) in [("train_samples", self.data.train_samples), ("test_samples", self.data.test_samples)] {
-            if samples == Some(0) {
-                return Err(Failure::usage(format!("data.{key} is 0; it must be at least 1")));
+            if let Some(samples) = samples.filter(|samples| !(1..=1_000_000_000).contains(samples)) {
+                return Err(Failure::usage(format!("data.{key} is {samples}; it must be between 1 and 1000000000")));
             }
         }
         for (role, network) in [("teacher", &self.teacher), ("student", &self.student)] {
