@@ -370,9 +370,8 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
             _ if name.ends_with("-kd") || name.ends_with("soft") || name == "cifar10-small-both" => {
                 &["labels", "logits"]
             }
-            _ if name.ends_with("hard") || name == "deit-ti-distilled-imagenet" || name.ends_with("-distill") => {
-                &["labels", "teacher-labels"]
-            }
+            "deit-cifar-10-distill" => &["teacher-labels"],
+            _ if name.ends_with("hard") || name == "deit-ti-distilled-imagenet" => &["labels", "teacher-labels"],
             "distillvit-student" => &["labels", "softened-teacher"],
             "distillable-vit-lwr" => &["labels", "retrospection"],
             "mnist" | "mnist-1000" => &["labels", "logits"],
