@@ -1,5 +1,6 @@
 //! The command line. Scripts call it, so its options are a contract; every flag's underscored spelling is accepted too.
 
+mod images;
 mod training;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use potstill_core::objective::Readout;
 
 use crate::device::DeviceChoice;
 use crate::recipe::Goal;
+pub use images::Images;
 pub use training::{Accepted, DistillationType, Method, Numbers};
 
 /// Distils vision transformers on any GPU, or without one.
@@ -124,6 +126,8 @@ pub struct Train {
     pub set: Vec<String>,
     #[command(flatten)]
     pub numbers: Numbers,
+    #[command(flatten)]
+    pub images: Images,
     #[command(flatten)]
     pub method: Method,
     #[command(flatten)]

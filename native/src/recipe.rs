@@ -4,18 +4,19 @@
 //! are [`library`]'s. Unknown keys are refused, so a misspelt key is an error wherever it stands, and so is a combination
 //! that makes no sense. What results is written into the run folder.
 
+mod data;
 mod flags;
 mod layers;
 pub mod library;
 mod smoke;
 
+pub use data::DataRecipe;
 use layers::merge;
 pub use layers::{Resolved, resolve};
 
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use potstill_core::data::Distortion;
 use potstill_core::model::{NetworkConfig, zoo};
 use potstill_core::objective::{Objective, Readout, Retrospection};
 use potstill_core::train::{AdamWConfig, Packing, Schedule};
@@ -104,54 +105,6 @@ impl Goal {
             Self::Teacher => "teacher",
             Self::Student => "student",
             Self::Distillation => "distillation",
-        }
-    }
-}
-
-/// The data of an experiment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataRecipe {
-    /// One of [`crate::dataset::NAMES`].
-    pub dataset: String,
-    /// Where its files are, if it has any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_dir: Option<PathBuf>,
-    /// How many training samples are used; all if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub train_samples: Option<usize>,
-    /// How many held-out samples are measured on, evenly spaced; all if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test_samples: Option<usize>,
-    /// How training images are varied.
-    pub augment: Augmentation,
-}
-
-/// Named augmentations of small grey images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Augmentation {
-    /// The images as they are.
-    None,
-    /// Small shifts, turns and scalings.
-    Light,
-    /// Elastic distortion and larger turns, for few training images.
-    Strong,
-}
-
-impl Augmentation {
-    /// The distortion behind the name.
-    pub fn distortion(self) -> Option<Distortion> {
-        match self {
-            Self::None => None,
-            Self::Light => Some(Distortion {
-                rotate_degrees: 8.0,
-                scale: (0.9, 1.1),
-                shear_degrees: 6.0,
-                translate_pixels: 1.5,
-                ..Distortion::none()
-            }),
-            Self::Strong => Some(Distortion::handwriting()),
         }
     }
 }
@@ -366,6 +319,7 @@ impl Recipe {
     }
 
     fn validate(&self) -> Result<()> {
+        self.data.validate()?;
         for (key, samples) in [("train_samples", self.data.train_samples), ("test_samples", self.data.test_samples)] {
             if let Some(samples) = samples.filter(|samples| !(1..=1_000_000_000).contains(samples)) {
                 return Err(Failure::usage(format!("data.{key} is {samples}; it must be between 1 and 1000000000")));

@@ -112,6 +112,10 @@ pub struct ModelReport {
     pub seconds: Option<f64>,
     /// Images a second in training; likewise.
     pub images_per_second: Option<f64>,
+    /// Images a second that the loader read by itself; likewise.
+    pub loader_images_per_second: Option<f64>,
+    /// Images a second of the steps without what they waited for the loader; likewise.
+    pub step_images_per_second: Option<f64>,
 }
 
 impl RunReport {

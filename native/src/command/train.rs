@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::cubecl::future::block_on;
-use potstill_core::data::{Augment, Dataset, ImageShape, Normalisation, Subset, Transform};
+use potstill_core::data::{Dataset, Subset};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{Objective, Readout};
 use potstill_core::weights::{self, Description};
@@ -317,6 +317,8 @@ impl Session<'_> {
                 agreement: agreement.or((network.role == Role::Teacher).then_some(1.0)),
                 seconds: network.outcome.as_ref().map(|o| o.seconds),
                 images_per_second: network.outcome.as_ref().map(|o| o.images_per_second),
+                loader_images_per_second: network.outcome.as_ref().and_then(|o| o.loader_images_per_second),
+                step_images_per_second: network.outcome.as_ref().and_then(|o| o.step_images_per_second),
             };
             models.push((network.role, report));
         }
@@ -416,7 +418,7 @@ fn as_eval(options: &Train) -> Result<Eval> {
 fn open_data(recipe: &Recipe) -> Result<StageData> {
     let data = &recipe.data;
     let train = dataset::open_sized(&data.dataset, data.data_dir.as_deref(), Split::Train, data.train_samples)?;
-    let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), Split::HeldOut)?;
+    let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), data.held_out())?;
     if train.class_names() != held_out.class_names() {
         return Err(Failure::work("the training and the held-out images have other classes"));
     }
@@ -426,19 +428,24 @@ fn open_data(recipe: &Recipe) -> Result<StageData> {
         }
         _ => train,
     };
-    let grey = train.shape().is_some_and(|shape| shape.channels == 1);
-    let transform = Transform {
-        augment: Augment { distortion: data.augment.distortion(), ..Augment::none() },
-        ..Transform::plain(
-            ImageShape { channels: 1, height: 1, width: 1 },
-            if grey { Normalisation::mnist() } else { Normalisation::imagenet() },
-        )
+    // Teacher and student see the same pixels: the network that learns says how they are prepared.
+    let learns = if recipe.objective == Goal::Teacher { &recipe.teacher } else { &recipe.student };
+    let model = learns.as_ref().map_or("", |network| network.model.as_str());
+    let channels = match learns {
+        Some(network) => network.config("the network that learns")?.channels(),
+        None => 3,
     };
-    Ok(StageData {
-        // Each stage sets its own shape and batch size.
-        source: train::Source { dataset: train, transform, batch_size: 1, seed: recipe.seed },
-        held_out,
-    })
+    let source = train::Source {
+        dataset: train,
+        transform: data.transform(model, channels),
+        mix: data.mix,
+        repeats: data.repeats,
+        workers: data.workers,
+        // Each stage sets its own, and the size of its images.
+        batch_size: 1,
+        seed: recipe.seed,
+    };
+    Ok(StageData { source, held_out })
 }
 
 fn load_teacher(path: &Path, recipe: &Recipe, chosen: &Chosen, data: &StageData) -> Result<LoadedNetwork> {

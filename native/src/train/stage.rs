@@ -88,6 +88,12 @@ pub struct Outcome {
     pub seconds: f64,
     /// Training images a second over that time.
     pub images_per_second: f64,
+    /// Images a second that the loader read by itself, of the process that finished the training.
+    #[serde(default)]
+    pub loader_images_per_second: Option<f64>,
+    /// Images a second of the steps, without the time in which they waited for the loader; likewise.
+    #[serde(default)]
+    pub step_images_per_second: Option<f64>,
 }
 
 /// A network at the end of its training, without gradients.
@@ -175,11 +181,13 @@ impl Stage<'_> {
         let rule = self.retrospection();
         let mut past = rule.map(|_| LogitTable::new(samples, classes));
         let (mut step, mut seconds) = (0, 0.0);
+        let (mut first_step, mut seconds_before) = (0, 0.0);
         if let Some(checkpoint) = checkpoint {
             learner = checkpoint.load_model(learner)?;
             optimiser = checkpoint.load_optimiser(self.recipe.optimiser.clone(), &learner)?;
             past = past.map(|_| checkpoint.load_past(samples, classes)).transpose()?;
             (step, seconds) = (checkpoint.step, checkpoint.seconds);
+            (first_step, seconds_before) = (step, seconds);
         }
         if self.recipe.trainable == Trainable::Head {
             learner = heads_alone(learner);
@@ -222,7 +230,8 @@ impl Stage<'_> {
                 seconds += since.elapsed().as_secs_f64();
                 since = Instant::now();
                 let rate = (step * source.batch_size as u64) as f64 / seconds;
-                progress.at(step, || format!("loss {last_loss:.3}, {rate:.0} images/s"));
+                let loaded = loader.rate().unwrap_or_default();
+                progress.at(step, || format!("loss {last_loss:.3}, {rate:.0} images/s (loader {loaded:.0})"));
             }
             if epoch_ends {
                 if let (Some(rule), Some(table)) = (rule, past.as_mut())
@@ -252,7 +261,14 @@ impl Stage<'_> {
             }
         }
         let images = total_steps * source.batch_size as u64;
-        let outcome = Outcome { seconds, images_per_second: images as f64 / seconds };
+        let here = (step - first_step) * source.batch_size as u64;
+        let stepping = seconds - seconds_before - loader.waited().as_secs_f64();
+        let outcome = Outcome {
+            seconds,
+            images_per_second: images as f64 / seconds,
+            loader_images_per_second: loader.rate(),
+            step_images_per_second: (stepping > 0.0 && here > 0).then(|| here as f64 / stepping),
+        };
         let learner = learner.valid();
         let average = optimiser.averaged(learner.clone()).map(|learner| learner.student);
         Ok(Some(Finished { model: learner.student, average, outcome }))
@@ -290,7 +306,7 @@ impl Stage<'_> {
         if !taps.is_empty() {
             return Ok(Memory::default());
         }
-        let varied = !source.transform.augment.is_none();
+        let varied = !source.is_still();
         let cache = self.cache.map(|(root, packing)| {
             let steps = source.batches_per_epoch() * source.batch_size as u64;
             let rows = if varied { steps } else { source.dataset.len() as u64 };
@@ -325,15 +341,11 @@ impl Stage<'_> {
     }
 
     fn upload(&self, batch: Batch) -> StepBatch {
-        let (samples, classes) = (batch.labels.len(), self.config.classes());
-        let mut targets = vec![0.0_f32; samples * classes];
-        for (row, label) in batch.labels.iter().enumerate() {
-            targets[row * classes + *label as usize] = 1.0;
-        }
+        let samples = batch.labels.len();
         let (channels, size) = (self.config.channels(), self.config.image_size());
         let images = Tensor::from_data(TensorData::new(batch.images, [samples, channels, size, size]), self.device);
         let parts = self.recipe.accumulate;
-        StepBatch { parts, ..StepBatch::new(images, self.rows(targets)) }
+        StepBatch { parts, ..StepBatch::new(images, self.rows(batch.targets)) }
     }
 
     // Reads the waiting reports in one transfer, logs them and returns the last loss. Logits are read for `past` alone.

@@ -67,7 +67,7 @@ pub fn origin(teacher: &Network, source: &Source, rows: u64, classes: usize, pac
     Ok(Origin {
         teacher,
         data: fingerprint(source.dataset.as_ref())?,
-        transform: format!("{:?}", source.transform),
+        transform: format!("{:?}, {:?}, {} visits", source.transform, source.mix, source.repeats),
         seed: source.seed,
         batch_size: source.batch_size,
         rows,
