@@ -330,6 +330,13 @@ impl Recipe {
                 network.validate(role)?;
             }
         }
+        let past = [&self.teacher, &self.student].into_iter().flatten().any(|network| network.retrospection.is_some());
+        if past && !self.data.mix.is_none() {
+            return Err(Failure::usage(
+                "retrospection keeps what a network says of each sample, and mixed images are of two; leave out data.mix \
+                 (--mixup 0 --cutmix 0), or --retrospect",
+            ));
+        }
         self.distillation.validate().map_err(|error| Failure::usage(format!("distillation.{error}")))?;
         match self.objective {
             Goal::Teacher => self.teacher().and_then(|teacher| one_head(&teacher.config("teacher")?)),

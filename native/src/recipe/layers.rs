@@ -227,6 +227,7 @@ mod tests {
             ("potstill train --warmup-lr 1e-6", "--sched deit"),
             ("potstill train --sched nonesuch", "nonesuch"),
             ("potstill train --lwr-k 3", "--retrospect"),
+            ("potstill train --objective student --retrospect --mixup 0.8", "mixed images"),
             ("potstill train nonesuch-recipe", "nonesuch-recipe"),
             ("potstill train --distillation KD --distill-mode hard", "--distill-mode"),
             ("potstill train --s-id 0 1 --t-id 0", "--t-id"),
