@@ -261,8 +261,11 @@ pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
 /// Exit code 2 for an unknown model; 1 for a file that cannot be read or does not fit, with every tensor that does not.
 pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNetwork> {
     let loaded = match (&network.run, &network.model, &network.weights) {
+        // A weights file says itself which network it is; a run that the page saved is the file of its student.
+        (Some(file), _, _) if file.is_file() => load_file(file, None, device),
         (Some(run), _, _) => load_from_run(run, network.which.into(), device),
         (None, Some(model), Some(path)) => load_file(path, Some(model_named(model)?), device),
+        (None, None, Some(path)) => load_file(path, None, device),
         _ => Err(Failure::usage("name a run's folder, or --model and --weights")),
     }?;
     let readout = network.readout.unwrap_or(loaded.readout);
