@@ -9,6 +9,7 @@ mod error;
 mod evaluate;
 mod prepare;
 mod progress;
+mod pytorch;
 mod recipe;
 mod report;
 mod run;
