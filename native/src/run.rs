@@ -272,6 +272,8 @@ pub fn load_start(
     seed: u64,
     device: &Device,
 ) -> Result<(Network, Vec<String>)> {
+    // A run's folder stands for its student.
+    let path = if path.is_dir() { &path.join("student.safetensors") } else { path };
     let (mut tensors, _) = read_weights(path)?;
     tensors.retain(|tensor| !tensor.name.starts_with(STATE_PREFIX));
     let fitted = weights::fit(tensors, config, &Fit { resampling, new_head: Some(seed) }, device);

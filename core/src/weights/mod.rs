@@ -16,4 +16,5 @@ pub use description::{Description, DescriptionError, STATE_PREFIX};
 pub use fit::{Fit, FitError, Fitted, classes, fit};
 pub use layout::to_timm;
 pub use positions::{Resampling, resample};
+pub(crate) use state::Path;
 pub use state::{AssignError, NamedTensor, assign, read};

@@ -478,6 +478,15 @@ fn load_teacher(path: &Path, recipe: &Recipe, chosen: &Chosen, data: &StageData)
         let model = recipe.teacher.as_ref().map(named).transpose()?;
         load_file(path, model, &chosen.device)?
     };
+    // What the file says of itself is known only now.
+    recipe.check_pair(&teacher.config, &recipe.student()?.config("student")?)?;
+    if teacher.readout == Readout::Class && teacher.config.shape().distillation_token {
+        return Err(Failure::usage(format!(
+            "nothing has taught the distillation head of {}, and a teacher with two heads speaks with both; distil from \
+             another, or train it with both",
+            path.display()
+        )));
+    }
     fits(&teacher.config, data.held_out.as_ref())?;
     Ok(teacher)
 }

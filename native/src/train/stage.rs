@@ -343,7 +343,7 @@ impl Stage<'_> {
             Some(path) if !resumed => {
                 let (network, notes) = load_start(path, self.config, self.recipe.resampling, self.seed, device)?;
                 for note in notes {
-                    say(format_args!("note     {}: {note}", path.display()));
+                    say(format_args!("{:>9}  {}: {note}", self.role.name(), path.display()));
                 }
                 Ok(network)
             }
