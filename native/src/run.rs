@@ -299,7 +299,30 @@ pub fn load_from_run(folder: &Path, role: Role, device: &Device) -> Result<Loade
 
 /// Loads a weights file as `config`, or as what the file says of itself.
 pub fn load_file(path: &Path, config: Option<NetworkConfig>, device: &Device) -> Result<LoadedNetwork> {
-    let (tensors, metadata) = read_weights(path)?;
+    load(path, read_weights(path)?, config, device)
+}
+
+/// Loads a weights file as what it says of itself, or, if it says nothing, as `config`.
+///
+/// # Errors
+/// Whatever `config` fails with, and as [`load_file`].
+pub fn load_file_or(
+    path: &Path,
+    config: impl FnOnce() -> Result<NetworkConfig>,
+    device: &Device,
+) -> Result<LoadedNetwork> {
+    let read = read_weights(path)?;
+    let described = Description::read(&read.1).context(path.display())?.is_some();
+    let config = if described { None } else { Some(config()?) };
+    load(path, read, config, device)
+}
+
+fn load(
+    path: &Path,
+    (tensors, metadata): (Vec<NamedTensor>, Metadata),
+    config: Option<NetworkConfig>,
+    device: &Device,
+) -> Result<LoadedNetwork> {
     let description = match config {
         Some(config) => Description::of(config, &metadata),
         None => Description::read(&metadata).context(path.display())?.ok_or_else(|| {

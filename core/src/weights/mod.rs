@@ -15,4 +15,5 @@ pub use self::safetensors::{Metadata, WeightsError, from_safetensors, to_safeten
 pub use description::{Description, DescriptionError, STATE_PREFIX};
 pub use fit::{Fit, FitError, Fitted, fit};
 pub use positions::Resampling;
+pub(crate) use state::Path;
 pub use state::{AssignError, NamedTensor, assign, read};

@@ -19,7 +19,7 @@ use crate::evaluate::{evaluate, fits};
 use crate::progress::say;
 use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
 use crate::report::{DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
-use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, write_whole};
+use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_file_or, load_from_run, write_whole};
 use crate::train::{
     Checkpoint, Finished, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints,
     latest_checkpoint,
@@ -55,7 +55,7 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     say(format_args!("device   {} ({}): {}", chosen.info.name, chosen.info.api, chosen.reason));
     let data = open_data(&recipe)?;
     let given_teacher = match &recipe.teacher_weights {
-        Some(path) if recipe.objective == Goal::Distillation => Some(load_teacher(path, &chosen, &data)?),
+        Some(path) if recipe.objective == Goal::Distillation => Some(load_teacher(path, &recipe, &chosen, &data)?),
         Some(_) => return Err(Failure::usage("a given teacher (--teacher) needs --objective distillation")),
         None => None,
     };
@@ -448,12 +448,21 @@ fn open_data(recipe: &Recipe) -> Result<StageData> {
     Ok(StageData { source, held_out })
 }
 
-fn load_teacher(path: &Path, chosen: &Chosen, data: &StageData) -> Result<LoadedNetwork> {
+fn load_teacher(path: &Path, recipe: &Recipe, chosen: &Chosen, data: &StageData) -> Result<LoadedNetwork> {
     let teacher = if path.is_dir() {
         load_from_run(path, Role::Teacher, &chosen.device)?
     } else {
-        load_file(path, None, &chosen.device)?
+        load_file_or(path, || recipe.teacher()?.config("teacher"), &chosen.device)?
     };
+    // What the file says of itself is known only now.
+    recipe.check_pair(&teacher.config, &recipe.student()?.config("student")?)?;
+    if teacher.readout == Readout::Class && teacher.config.shape().distillation_token {
+        return Err(Failure::usage(format!(
+            "nothing has taught the distillation head of {}, and a teacher with two heads speaks with both; distil from \
+             another, or train it with both",
+            path.display()
+        )));
+    }
     fits(&teacher.config, data.held_out.as_ref())?;
     if teacher.normalisation != data.source.transform.normalisation {
         return Err(Failure::usage(format!("{} was trained on differently normalised images", path.display())));

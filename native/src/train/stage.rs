@@ -10,6 +10,7 @@ use potstill_core::data::{Batch, Dataset, ImageShape, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{LogitTable, Objective, Readout, Retrospection};
 use potstill_core::train::{AdamW, Learner, Packing, StepBatch, StepReport, heads_alone, training_step};
+use potstill_core::weights::{self, Fit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
@@ -20,9 +21,9 @@ use super::metrics_log::{Check, Line, MetricsLog, Step};
 use super::teacher_cache::{TeacherCache, origin};
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::{evaluate, first_logits};
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 use crate::recipe::{NetworkRecipe, Trainable};
-use crate::run::{Role, RunFolder};
+use crate::run::{Role, RunFolder, read_weights};
 
 // Losses are read back this often: each read waits for the device.
 const READ_EVERY: usize = 10;
@@ -170,7 +171,10 @@ impl Stage<'_> {
         let per_epoch = source.batches_per_epoch();
         let total_steps = per_epoch * self.recipe.epochs;
         let tracked = self.device.clone().autodiff();
-        let student = self.config.init(self.seed, &tracked).map_err(Failure::usage)?;
+        let student = match &self.recipe.weights {
+            Some(path) if checkpoint.is_none() => self.started_from(path, &tracked)?,
+            _ => self.config.init(self.seed, &tracked).map_err(Failure::usage)?,
+        };
         let mut learner = Learner::new(student, self.teacher, self.objective, self.seed, &tracked);
         let mut optimiser = AdamW::new(self.recipe.optimiser.clone());
         let (samples, classes) = (source.dataset.len(), self.config.classes());
@@ -268,6 +272,16 @@ impl Stage<'_> {
         let learner = learner.valid();
         let average = optimiser.averaged(learner.clone()).map(|learner| learner.student);
         Ok(Some(Finished { model: learner.student, average, outcome }))
+    }
+
+    // Trained weights that fit but for the head and the image's size.
+    fn started_from(&self, path: &Path, device: &Device) -> Result<Network> {
+        let path = if path.is_dir() { path.join("student.safetensors") } else { path.to_owned() };
+        let (tensors, _) = read_weights(&path)?;
+        let how = Fit { new_head: Some(self.seed), ..Fit::default() };
+        let fitted = weights::fit(tensors, self.config, &how, device).context(path.display())?;
+        fitted.notes.iter().for_each(|note| say(format_args!("{:>9}  {}: {note}", self.role.name(), path.display())));
+        Ok(fitted.network)
     }
 
     // The baseline is the student without any method, its own past included.
