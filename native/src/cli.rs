@@ -47,6 +47,8 @@ pub enum Command {
     Recipes(Recipes),
     /// Measure a network of a run, or a weights file, on a data set.
     Eval(Eval),
+    /// Download a data set's official files, check them and unpack them.
+    Fetch(Fetch),
     /// Classify pictures with a network of a run, or a weights file.
     Predict(Predict),
     /// List what this machine can compute on.
@@ -195,6 +197,17 @@ pub struct Eval {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `fetch`.
+#[derive(Debug, Args)]
+pub struct Fetch {
+    /// MNIST, CIFAR-10, CIFAR-100 or Flowers-102.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where its files go; `train --data-dir` takes the same folder.
+    #[arg(long, visible_alias = "data_dir", value_name = "DIR", default_value = "data")]
+    pub data_dir: PathBuf,
 }
 
 /// Options of `predict`.
