@@ -201,10 +201,6 @@ impl State {
 
     fn update(&mut self, config: &AdamWConfig, gradient: Tensor<1>, lr: f64) {
         self.steps += 1;
-        let gradient = match config.clip_norm {
-            Some(limit) => clip(gradient, limit),
-            None => gradient,
-        };
         let correction = |beta: f64| 1.0 - libm::pow(beta, self.steps as f64);
         let numbers = AdamWNumbers {
             beta_1: config.beta_1 as f32,
@@ -213,6 +209,7 @@ impl State {
             step_size: (lr / correction(config.beta_1)) as f32,
             correction_2: correction(config.beta_2) as f32,
             decay: (lr * config.weight_decay) as f32,
+            limit: config.clip_norm.map_or(f32::INFINITY, |limit| limit as f32),
         };
         // Taken out and not shared, so that a moment can be updated in its own memory.
         let first = std::mem::replace(&mut self.first, gradient.clone());
@@ -220,24 +217,6 @@ impl State {
         let state = [self.parameters.clone(), first, second];
         [self.parameters, self.first, self.second] = kernel::adamw(state, gradient, self.decayed.clone(), numbers);
     }
-}
-
-/// Scales `gradient` so that its norm is at most `limit`, without reading it back.
-///
-/// The sum goes over rows first: a one-stage sum is a single thread's work on adapters without float atomics.
-fn clip(gradient: Tensor<1>, limit: f64) -> Tensor<1> {
-    let length = gradient.dims()[0];
-    let columns = 1024;
-    let square = gradient.clone() * gradient.clone();
-    let padded = length.next_multiple_of(columns) - length;
-    let square = if padded > 0 {
-        Tensor::cat(vec![square.clone(), Tensor::zeros([padded], &square.device())], 0)
-    } else {
-        square
-    };
-    let norm = square.reshape([-1, columns as i32]).sum_dim(1).reshape([-1]).sum().sqrt();
-    let factor = (norm.add_scalar(1e-6)).recip().mul_scalar(limit).clamp_max(1.0);
-    gradient * factor
 }
 
 // Joins gradients, and in the first step the parameters, into flat vectors in the order of the module's fields.

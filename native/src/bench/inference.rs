@@ -23,8 +23,8 @@ pub fn inference(device: &Device, repeats: Repeats, network: Transformer, batch:
     let flops = batch as f64 * forward_flops(&config);
     let work = Work { flops: Some(flops), samples: Some(batch), ..Work::default() };
     let paths = vec![
-        Workload { path: Path::Potstill, run: Box::new(|| drop(ours.forward(images.clone(), None))), hold: None },
-        Workload { path: Path::Stock, run: Box::new(|| drop(stock.forward(images.clone()))), hold: None },
+        Workload { path: Path::Potstill, run: Box::new(|| Box::new(ours.forward(images.clone(), None))), hold: None },
+        Workload { path: Path::Stock, run: Box::new(|| Box::new(stock.forward(images.clone()).0)), hold: None },
     ];
     measure("inference", &case, work, device, repeats, paths)
 }

@@ -90,7 +90,9 @@ pub struct Row {
 /// One path's way to do a piece of work.
 struct Workload<'a> {
     path: Path,
-    run: Box<dyn FnMut() + 'a>,
+    /// Does the whole work and returns what came of it, which is kept until the device is done: a lazy stream does not
+    /// write what nobody holds.
+    run: Box<dyn FnMut() -> Box<dyn Any> + 'a>,
     /// Does the forward pass and returns what holds its graph; none where there is no backward pass.
     hold: Option<Box<dyn FnMut() -> Box<dyn Any> + 'a>>,
 }
@@ -116,6 +118,14 @@ fn wait(device: &Device) -> Result<()> {
     device.sync().context("the device failed")
 }
 
+/// Does a piece of work to its end.
+fn done(run: &mut dyn FnMut() -> Box<dyn Any>, device: &Device) -> Result<()> {
+    let held = run();
+    wait(device)?;
+    drop(held);
+    Ok(())
+}
+
 /// Median and distance between the quartiles.
 fn median_and_spread(times: &mut [f64]) -> (f64, f64) {
     times.sort_by(f64::total_cmp);
@@ -135,13 +145,11 @@ fn measure(
     let mut rows = Vec::new();
     for workload in &mut workloads {
         for _ in 0..repeats.warmup.max(1) {
-            (workload.run)();
+            done(&mut workload.run, device)?;
         }
-        wait(device)?;
         let launches = Arc::new(Launches::default());
         let watching = LaunchObservation::new(launches.clone());
-        (workload.run)();
-        wait(device)?;
+        done(&mut workload.run, device)?;
         drop(watching);
         let used = || device.memory_pool_usage().map(|usage| usage.bytes_in_use);
         let kept_bytes = match &mut workload.hold {
@@ -156,8 +164,7 @@ fn measure(
             None => None,
         };
         device.memory_cleanup();
-        (workload.run)();
-        wait(device)?;
+        done(&mut workload.run, device)?;
         let usage = device.memory_pool_usage();
         rows.push(Row {
             bench,
@@ -179,8 +186,7 @@ fn measure(
         for (workload, times) in workloads.iter_mut().zip(&mut times) {
             wait(device)?;
             let start = Instant::now();
-            (workload.run)();
-            wait(device)?;
+            done(&mut workload.run, device)?;
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
     }
@@ -214,29 +220,28 @@ pub struct Ceiling {
 /// If the device fails.
 pub fn ceiling(device: &Device, large: bool, repeats: Repeats) -> Result<Ceiling> {
     let device = &device.clone().inner();
-    let side = if large { 4096 } else { 512 };
+    let side = if large { 4096 } else { 256 };
     let elements = if large { 1 << 27 } else { 1 << 22 };
-    let time = |mut work: Box<dyn FnMut()>| -> Result<f64> {
+    let time = |mut work: Box<dyn FnMut() -> Box<dyn Any>>| -> Result<f64> {
         for _ in 0..repeats.warmup.max(1) {
-            work();
+            done(&mut work, device)?;
         }
         let mut times = Vec::new();
         for _ in 0..repeats.timed.max(1) {
             wait(device)?;
             let start = Instant::now();
-            work();
-            wait(device)?;
+            done(&mut work, device)?;
             times.push(start.elapsed().as_secs_f64());
         }
         Ok(median_and_spread(&mut times).0)
     };
     let matrix = || Tensor::<2>::random([side, side], Distribution::Default, device);
     let (a, b) = (matrix(), matrix());
-    let product = time(Box::new(move || drop(a.clone().matmul(b.clone()))))?;
+    let product = time(Box::new(move || Box::new(a.clone().matmul(b.clone()))))?;
     let vector = Tensor::<1>::random([elements], Distribution::Default, device);
     let copied_bytes = elements * size_of::<f32>();
     // Negation reads and writes each number once, and unlike a clone it does not share the memory.
-    let copy = time(Box::new(move || drop(vector.clone().neg())))?;
+    let copy = time(Box::new(move || Box::new(vector.clone().neg())))?;
     Ok(Ceiling {
         side,
         gflop_per_s: 2.0 * (side as f64).powi(3) / product / 1e9,

@@ -24,7 +24,7 @@ pub fn saf(device: &Device, repeats: Repeats, case: [usize; 6]) -> Result<Vec<Ro
         let hold = forward.clone();
         Workload {
             path,
-            run: Box::new(move || drop(forward().backward())),
+            run: Box::new(move || Box::new(forward().backward())),
             hold: Some(Box::new(move || Box::new(hold()))),
         }
     };

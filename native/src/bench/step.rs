@@ -114,13 +114,14 @@ pub fn step(
     let our_teacher = taught.then(|| build(&teacher_config, plain)).transpose()?;
     let tracked = Tensor::<4>::from_inner(images.clone());
     let our_batch = || StepBatch { images: tracked.clone(), targets: targets.clone(), teacher_logits: None };
-    let run_ours = || {
+    let run_ours = || -> Box<dyn std::any::Any> {
         let (network, optimiser) = &mut *ours.borrow_mut();
         let student = network.take().expect("put back after every step");
         let training = student.draw_training(0, optimiser.steps(), batch, plain);
         let teacher = our_teacher.as_ref();
-        let (updated, _) = training_step(student, teacher, optimiser, &objective, our_batch(), &training, 1e-3);
+        let (updated, report) = training_step(student, teacher, optimiser, &objective, our_batch(), &training, 1e-3);
         *network = Some(updated);
+        Box::new(report)
     };
     let hold_ours = || -> Box<dyn std::any::Any> {
         let (network, _) = &*ours.borrow();
@@ -154,12 +155,14 @@ pub fn step(
         }
         loss
     };
-    let run_stock = || {
+    let run_stock = || -> Box<dyn std::any::Any> {
         let (network, optimiser) = &mut *stock.borrow_mut();
         let student = network.take().expect("put back after every step");
-        let gradients = stock_loss(&student).backward();
+        let loss = stock_loss(&student);
+        let gradients = loss.backward();
         let gradients = GradientsParams::from_grads(gradients, &student);
         *network = Some(optimiser.step(1e-3, student, gradients));
+        Box::new(loss.inner())
     };
     let hold_stock = || -> Box<dyn std::any::Any> {
         let (network, _) = &*stock.borrow();
