@@ -1,6 +1,6 @@
 // One AdamW update of flat vectors (Loshchilov and Hutter, 2019), the gradient scaled to a largest norm.
 //
-//   f = min(1, limit / (sqrt(sum of partial) + 1e-6))        g' = f g         without a limit f = 1
+//   f = min(1, limit / (sqrt(sum of partial) + 1e-6))        g' = f g + pull * decayed * p        without a limit f = 1
 //   m = b1 m + (1 - b1) g'     v = b2 v + (1 - b2) g'^2      p' = p - a m / (sqrt(v / c) + eps) - decay * decayed * p
 //
 // Owner of every sum. Each workgroup adds squares.wgsl's sums for itself: an invocation those at thread, thread + 256, ..
@@ -23,7 +23,7 @@
 //@ else
 @group(0) @binding(6) var<uniform> info: array<vec4<u32>, 5>;
 //@ end
-// Scalar i is component x or z of info[i / 2]: elements, groups, b1, b2, eps, a, c, decay, limit, sums.
+// Scalar i is component x or z of info[i / 2]: elements, groups, b1, b2, eps, a, c, decay, limit, pull.
 
 const THREADS: u32 = {{ threads }}u;
 const EACH: u32 = {{ each }}u;                // numbers of an invocation
@@ -47,10 +47,11 @@ fn main(
     let a = bitcast<f32>(info[2].z);
     let inverse = 1.0 / bitcast<f32>(info[3].x);
     let decay = bitcast<f32>(info[3].z);
+    let pull = bitcast<f32>(info[4].z);
     var factor = 1.0;
 //@ if clip
     var sum = 0.0;
-    for (var i = thread; i < info[4].z; i += THREADS) {
+    for (var i = thread; i < info[0].z; i += THREADS) {
         sum += partial[i];
     }
     let wanted = bitcast<f32>(info[4].x) / (sqrt(over_row(sum, thread)) + 1e-6);
@@ -62,13 +63,14 @@ fn main(
     for (var i = 0u; i < EACH; i++) {
         let place = (unit * EACH + i) * THREADS + thread;
         if (place < info[0].x) {
-            let g = factor * gradient[place];
+            let p = parameters[place];
+            let held = decayed[place];
+            let g = factor * gradient[place] + pull * held * p;
             let m = b1 * first[place] + (1.0 - b1) * g;
             let v = b2 * second[place] + (1.0 - b2) * g * g;
-            let p = parameters[place];
             first[place] = m;
             second[place] = v;
-            updated[place] = p - a * m / (sqrt(v * inverse) + epsilon) - p * (decayed[place] * decay);
+            updated[place] = p - a * m / (sqrt(v * inverse) + epsilon) - p * (held * decay);
         }
     }
 }

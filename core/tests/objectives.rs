@@ -4,6 +4,7 @@
 
 mod common;
 
+use burn::backend::read_sync;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
 use potstill_core::data::{Dataset, Digits, Normalisation, Split, assemble, epoch_order};
@@ -13,10 +14,11 @@ use potstill_core::model::{Network, Pool, Taps, Trace, Training, VitConfig};
 use potstill_core::objective::class_token::{self, Projector};
 use potstill_core::objective::labels::{hard_loss, hard_targets};
 use potstill_core::objective::{
-    AttentionForcing, ClassToken, Deit, LogitDistillation, LogitTable, Manifold, Matching, Mode, Objective, Readout,
-    Retrospection, Sum, TeacherTemperature, end_pairs, manifold,
+    AttentionForcing, ClassToken, Deit, Head, Lesson, LogitDistillation, LogitTable, Manifold, Matching, Mode,
+    Objective, Part, Readout, Retrospection, Sum, TeacherTemperature, end_pairs, manifold,
 };
-use potstill_core::train::{AdamW, AdamWConfig, StepBatch, training_step};
+use potstill_core::train::{AdamW, AdamWConfig, Learner, StepBatch, training_step};
+use potstill_core::weights;
 
 // ---- Plain f64
 
@@ -201,17 +203,13 @@ fn heads_are_read_out_as_named() {
     let trace = Trace { distillation_logits: Some(token.clone()), ..Trace::of_logits(class.clone()) };
     let read = |readout: Readout| values(readout.of(&trace));
     assert_eq!(read(Readout::Class), values(class.clone()));
-    assert_eq!(read(Readout::Distillation), values(token));
+    assert_eq!(read(Readout::Distill), values(token));
     assert_eq!(read(Readout::MeanLogits), [2.5, 1.5, 0.5]);
     let (p, q) = (softmax(&[1.0, 3.0, 0.0]), softmax(&[4.0, 0.0, 1.0]));
     for (found, (p, q)) in read(Readout::MeanProbabilities).into_iter().zip(p.into_iter().zip(q)) {
         assert!((f64::from(found).exp() - (p + q) / 2.0).abs() < 1e-6);
     }
-    assert_eq!(
-        values(Readout::Distillation.of(&Trace::of_logits(class.clone()))),
-        values(class),
-        "one head, one readout"
-    );
+    assert_eq!(values(Readout::Distill.of(&Trace::of_logits(class.clone()))), values(class), "one head, one readout");
 }
 
 /// Queries and keys `[2, 3, 3, H, 3]` whose scores are the raw ones that the golden numbers are given by: a query is a row of
@@ -327,10 +325,93 @@ fn retrospection_follows_the_authors_schedule() {
     assert_eq!(retrospection.alpha(100_000), 0.0, "the labels never weigh less than nothing");
     let copies: Vec<u64> = (0..12).filter(|epoch| retrospection.copies_after(*epoch)).collect();
     assert_eq!(copies, [5, 10]);
-    assert_eq!(retrospection.objective(5), Objective::Labels { smoothing: 0.0 });
-    let Objective::Kd(kd) = retrospection.objective(6) else { panic!("a distillation") };
-    assert!((kd.alpha - 0.01875).abs() < 1e-12);
-    assert_eq!(kd.temperature, 5.0);
+    let labels = Objective::Labels { smoothing: 0.1 };
+    assert_eq!(retrospection.applied(&labels, 5).parts(), labels.parts());
+    let Part::Retrospection { weight, temperature } = retrospection.applied(&labels, 6).parts()[1] else {
+        panic!("the labels give to the past")
+    };
+    assert!((weight - 0.01875).abs() < 1e-12);
+    assert_eq!(temperature, 5.0);
+    // Beside a teacher, the labels share what they have and the teacher keeps its own.
+    let hard = Objective::named("hard").expect("known");
+    let parts = retrospection.applied(&hard, 100).parts();
+    let [
+        Part::Labels { weight: labels, .. },
+        Part::TeacherLabels { weight: teacher, .. },
+        Part::Retrospection { weight: past, .. },
+    ] = parts[..]
+    else {
+        panic!("three terms: {parts:?}")
+    };
+    assert_eq!((labels, teacher, past), (0.5 * 0.625, 0.5, 0.5 * 0.375));
+    // The loss is the equation's: α CE + β τ² KL with the past as the teacher.
+    let (student, past, targets) = golden_logits();
+    let lesson = Lesson { past: Some(past.clone()), ..Lesson::default() };
+    let plain = Objective::Labels { smoothing: 0.0 };
+    let found =
+        retrospection.applied(&plain, 200).loss_with(&Trace::of_logits(student.clone()), &lesson, targets.clone());
+    let kd = LogitDistillation { alpha: 0.75, temperature: 5.0, ..LogitDistillation::default() };
+    let past = Trace::of_logits(past);
+    let expected = Objective::Kd(kd).loss(&Trace::of_logits(student), Some(&past), targets).total;
+    close("retrospection", found.total, f64::from(values(expected)[0]));
+}
+
+#[test]
+fn a_table_of_logits_survives_a_checkpoint() {
+    let mut table = LogitTable::new(3, 2);
+    table.record(&[2], &[1.0, 2.0]).expect("fits");
+    table.refresh();
+    table.record(&[0], &[3.0, 4.0]).expect("fits");
+    let contents = table.contents().map(<[f32]>::to_vec);
+    assert_eq!(LogitTable::from_contents(2, contents.clone()), Some(table));
+    assert_eq!(LogitTable::from_contents(4, contents.clone()), None);
+    assert_eq!(LogitTable::from_contents(0, contents), None);
+}
+
+#[test]
+fn a_list_of_terms_is_the_sum_that_it_writes_out() {
+    let (student, teacher, targets) = golden_logits();
+    let (student, teacher) = (Trace::of_logits(student), Trace::of_logits(teacher));
+    let kd = LogitDistillation { alpha: 0.25, temperature: 3.0, ..LogitDistillation::default() };
+    let named = Objective::Kd(kd).loss(&student, Some(&teacher), targets.clone());
+    let logits = |weight| Part::Logits {
+        weight,
+        temperature: 3.0,
+        normalisation: potstill_core::objective::Normalisation::Batchmean,
+        head: Head::Token,
+    };
+    let terms = vec![logits(0.125), Part::Labels { weight: 0.75, smoothing: 0.0 }, logits(0.125)];
+    let listed = Objective::Terms { terms };
+    listed.validate().expect("sensible");
+    let listed = listed.loss(&student, Some(&teacher), targets);
+    let names: Vec<_> = listed.terms.iter().map(|term| term.name.as_ref()).collect();
+    assert_eq!(names, ["logits", "labels", "logits 2"], "no two terms share a name");
+    close("a list", listed.total, f64::from(values(named.total)[0]));
+    for terms in [
+        vec![],
+        vec![Part::Labels { weight: 1.0, smoothing: 0.0 }; 2],
+        vec![Part::Attention(AttentionForcing::default()); 2],
+        vec![logits(-1.0)],
+    ] {
+        Objective::Terms { terms }.validate().expect_err("nonsense");
+    }
+}
+
+#[test]
+fn a_head_that_nothing_teaches_is_not_read() {
+    for (name, readout) in [
+        ("none", Readout::Class),
+        ("class", Readout::Class),
+        ("KD", Readout::Class),
+        ("SAF+KD", Readout::Class),
+        ("soft", Readout::MeanLogits),
+        ("both", Readout::MeanLogits),
+        ("distill", Readout::Distill),
+    ] {
+        assert_eq!(Objective::named(name).expect(name).readout(), readout, "{name}");
+    }
+    let teacher_alone = Objective::Deit(Deit { mode: Mode::Hard, alpha: 1.0, ..Deit::default() });
+    assert_eq!(teacher_alone.readout(), Readout::Distill);
 }
 
 #[test]
@@ -459,7 +540,9 @@ fn manifold_losses_have_the_gradients_of_their_equations() {
             |x| {
                 let targets = plain(&[0.25; 8], [2, 4]);
                 let teacher = trace(plain(&teacher, [2, 5, 5]));
-                objective.loss_at(step, &trace(x), Some(&teacher), targets).total
+                objective
+                    .loss_with(&trace(x), &Lesson { teacher: Some(&teacher), step, ..Lesson::default() }, targets)
+                    .total
             },
             |x| {
                 let (s, t) = (unit_rows(x, 3), unit_rows(&teacher, 5));
@@ -521,9 +604,8 @@ fn tiny() -> VitConfig {
         pool: Pool::Class,
         class_token: true,
         distillation_token: true,
-        drop_path: 0.0,
-        layer_norm_eps: 1e-6,
         init: WeightInit::Xavier,
+        ..VitConfig::default()
     }
 }
 
@@ -573,7 +655,7 @@ fn names_stand_for_the_objectives_of_the_works_they_come_from() {
 fn the_published_sum_has_the_published_weights() {
     let Some(objective) = Objective::named("CLS-KD") else { panic!("CLS-KD is known") };
     let loss = loss_of(&objective, &tiny(), &tall());
-    let weights: Vec<_> = loss.terms.iter().map(|term| (term.name, term.weight)).collect();
+    let weights: Vec<_> = loss.terms.iter().map(|term| (term.name.as_ref(), term.weight)).collect();
     assert_eq!(
         weights,
         [
@@ -594,9 +676,12 @@ fn loss_of(objective: &Objective, student: &VitConfig, teacher: &VitConfig) -> p
     let (student, teacher) = (student.init(1, &device).expect("valid"), teacher.init(2, &device).expect("valid"));
     let (student_taps, teacher_taps) = objective.taps(student.shape().depth, teacher.shape().depth);
     let batch = batch(0, 4, &device);
-    let student = student.forward_with(batch.images.clone(), None, &student_taps);
+    let teacher = Network::from(teacher);
+    let learner = Learner::new(student.into(), Some(&teacher), objective, 3, &device);
+    let student = learner.student.forward_with(batch.images.clone(), None, &student_taps);
     let teacher = teacher.forward_with(batch.images, None, &teacher_taps);
-    objective.loss(&student, Some(&teacher), batch.targets)
+    let lesson = Lesson { teacher: Some(&teacher), projector: learner.projector.as_ref(), ..Lesson::default() };
+    objective.loss_with(&student, &lesson, batch.targets)
 }
 
 #[test]
@@ -626,10 +711,6 @@ fn what_makes_no_sense_is_refused_with_what_does() {
     let coarse = VitConfig { patch_size: 14, ..tiny() };
     let few = VitConfig { classes: 3, ..tiny() };
     let deep = VitConfig { depth: 5, ..tiny() };
-    let projector = Objective::Sum(Sum {
-        class_token: Some(ClassToken { matching: Matching::Projector, ..ClassToken::default() }),
-        ..Sum::default()
-    });
     let beyond = Objective::Sum(Sum {
         saf: Some(AttentionForcing { pairs: vec![[0, 9]], ..AttentionForcing::default() }),
         ..Sum::default()
@@ -646,7 +727,6 @@ fn what_makes_no_sense_is_refused_with_what_does() {
         (named("CLS"), &pooled, ["class token", "manifold"]),
         (named("CLS"), &coarse, ["patches", "patch_size"]),
         (named("MANIFOLD"), &coarse, ["patches", "take KD"]),
-        (projector, &tiny(), ["projector", "relation"]),
     ] {
         let reason = objective.check(&student.shape(), &tall().shape()).expect_err(parts[0]).to_string();
         for part in parts {
@@ -669,11 +749,10 @@ fn batch(step: u64, samples: usize, device: &Device) -> StepBatch {
     for (row, label) in batch.labels.iter().enumerate() {
         targets[row * 10 + *label as usize] = 1.0;
     }
-    StepBatch {
-        images: Tensor::from_data(TensorData::new(batch.images, [samples, 1, 28, 28]), device),
-        targets: Tensor::from_data(TensorData::new(targets, [samples, 10]), device),
-        teacher_logits: None,
-    }
+    StepBatch::new(
+        Tensor::from_data(TensorData::new(batch.images, [samples, 1, 28, 28]), device),
+        Tensor::from_data(TensorData::new(targets, [samples, 10]), device),
+    )
 }
 
 #[test]
@@ -696,10 +775,13 @@ fn a_student_learns_by_every_objective() {
     cases.push(("class token as it is", Objective::Sum(direct), same_width));
     cases.push(named("MANIFOLD", narrow.clone()));
     cases.push(named("CLS", narrow));
-    cases.push(("retrospection", Retrospection::default().objective(40), tiny()));
     for (name, objective, config) in cases {
         objective.check(&config.shape(), &teacher.shape()).unwrap_or_else(|reason| panic!("{name}: {reason}"));
-        let mut student: Network = config.init(2, &device.clone().autodiff()).expect("a valid model").into();
+        let tracked = device.clone().autodiff();
+        let student = config.init(2, &tracked).expect("a valid model");
+        let mut student = Learner::new(student.into(), Some(&teacher), &objective, 3, &tracked);
+        let projector = student.projector.clone();
+        assert_eq!(projector.is_some(), name == "CLS-KD", "{name}");
         let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
         let mut losses = Vec::new();
         for _ in 0..20 {
@@ -719,6 +801,13 @@ fn a_student_learns_by_every_objective() {
         // A gradient that is not finite would be in the parameters, and so in the loss, one step later.
         assert!(losses.iter().all(|loss| loss.is_finite()), "{name}: {losses:?}");
         assert!(losses[19] < losses[0], "{name}: {losses:?}");
+        // A projector is trained with its student.
+        if let (Some(before), Some(after)) = (projector, student.projector) {
+            let read = |projector| read_sync(weights::read(projector)).expect("readable");
+            for (before, after) in read(&before).iter().zip(&read(&after)) {
+                assert_ne!(before.values, after.values, "{}", before.name);
+            }
+        }
     }
 }
 
@@ -727,7 +816,8 @@ fn every_objective_is_the_same_on_each_device() {
     // Two steps: the second one's terms show the first one's gradients.
     let terms = |objective: &Objective, device: &Device| -> Vec<f32> {
         let teacher: Network = tall().init(1, device).expect("a valid model").into();
-        let mut student: Network = tiny().init(2, &device.clone().autodiff()).expect("a valid model").into();
+        let mut student =
+            Learner::from(Network::from(tiny().init(2, &device.clone().autodiff()).expect("a valid model")));
         let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), epsilon: 1e-4, ..AdamWConfig::default() });
         let mut terms = Vec::new();
         for _ in 0..2 {

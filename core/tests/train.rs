@@ -5,14 +5,15 @@ mod common;
 
 use burn::backend::read_sync;
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
-use burn::optim::{AdamWConfig as BurnAdamWConfig, GradientsParams};
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::{AdamConfig as BurnAdamConfig, AdamWConfig as BurnAdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
 use potstill_core::data::{Dataset, Digits, Normalisation, Split, assemble, epoch_order};
 use potstill_core::model::init::WeightInit;
 use potstill_core::model::{Network, NetworkConfig, Pool, Training, VisionTransformer, VitConfig, zoo};
 use potstill_core::objective::{LogitDistillation, Normalisation as KlNormalisation, Objective};
-use potstill_core::train::{AdamW, AdamWConfig, StepBatch, training_step};
+use potstill_core::train::{AdamW, AdamWConfig, Decay, Learner, StepBatch, heads_alone, training_step};
 use potstill_core::weights;
 
 fn tiny() -> VitConfig {
@@ -28,9 +29,8 @@ fn tiny() -> VitConfig {
         pool: Pool::Mean,
         class_token: false,
         distillation_token: false,
-        drop_path: 0.0,
-        layer_norm_eps: 1e-6,
         init: WeightInit::Xavier,
+        ..VitConfig::default()
     }
 }
 
@@ -57,11 +57,15 @@ fn batch(step: u64, samples: usize, device: &Device) -> StepBatch {
     for (row, label) in batch.labels.iter().enumerate() {
         targets[row * 10 + *label as usize] = 1.0;
     }
-    StepBatch {
-        images: Tensor::from_data(TensorData::new(batch.images, [samples, 1, 28, 28]), device),
-        targets: Tensor::from_data(TensorData::new(targets, [samples, 10]), device),
-        teacher_logits: None,
-    }
+    StepBatch::new(
+        Tensor::from_data(TensorData::new(batch.images, [samples, 1, 28, 28]), device),
+        Tensor::from_data(TensorData::new(targets, [samples, 10]), device),
+    )
+}
+
+/// A student that is to learn.
+fn learner(seed: u64, device: &Device) -> Learner {
+    Network::from(tiny().init(seed, &device.clone().autodiff()).expect("a valid model")).into()
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -69,11 +73,9 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 /// A teacher and a student with gradients.
-fn pair(device: &Device) -> (Network, Network) {
-    let network = |config: VitConfig, seed, device: &Device| {
-        NetworkConfig::Vit(config).init(seed, device).expect("a valid model")
-    };
-    (network(VitConfig { depth: 3, ..tiny() }, 1, device), network(tiny(), 2, &device.clone().autodiff()))
+fn pair(device: &Device) -> (Network, Learner) {
+    let teacher = NetworkConfig::Vit(VitConfig { depth: 3, ..tiny() }).init(1, device).expect("a valid model");
+    (teacher, learner(2, device))
 }
 
 /// The losses of some steps of distillation of a tiny student from a tiny, untrained teacher.
@@ -168,6 +170,128 @@ fn the_flat_optimiser_is_burns_adamw() {
         assert_eq!(a.name, b.name);
         let error = a.values.iter().zip(&b.values).fold(0.0_f32, |m, (x, y)| m.max((x - y).abs()));
         assert!(error < 1e-5, "{}: {error:e}", a.name);
+    }
+}
+
+/// Some steps of a student on labels, and what is left of them.
+fn trained(config: AdamWConfig, student: Learner, parts: usize, steps: u64) -> (Learner, AdamW, Vec<f32>) {
+    let (mut student, mut optimiser, mut losses) = (student, AdamW::new(config), Vec::new());
+    for step in 0..steps {
+        let batch = StepBatch { parts, ..batch(step, 12, &Device::flex()) };
+        let objective = Objective::Labels { smoothing: 0.1 };
+        let report;
+        (student, report) = training_step(student, None, &mut optimiser, &objective, batch, &Training::default(), 1e-3);
+        assert_eq!(report.logits.dims(), [12, 10]);
+        losses.push(values(report.values)[0]);
+    }
+    (student, optimiser, losses)
+}
+
+fn parameters<M: Module>(module: &M) -> Vec<weights::NamedTensor> {
+    read_sync(weights::read(module)).expect("readable")
+}
+
+/// The largest difference between two networks' parameters.
+fn difference<M: Module, N: Module>(a: &M, b: &N) -> f32 {
+    let (a, b) = (parameters(a), parameters(b));
+    assert_eq!(a.len(), b.len());
+    let pairs = a.iter().zip(&b).flat_map(|(a, b)| a.values.iter().zip(&b.values));
+    pairs.fold(0.0, |most, (x, y)| f32::max(most, (x - y).abs()))
+}
+
+#[test]
+fn adam_decays_through_the_gradient_as_burns_does() {
+    // The same pull on everything: Burn's Adam knows no groups here.
+    let config =
+        AdamWConfig { kind: Decay::Adam, weight_decay: 0.1, decay_all: true, epsilon: 1e-4, ..AdamWConfig::default() };
+    let device = Device::flex();
+    let (ours, ..) = trained(config, learner(3, &device), 1, 20);
+    let mut theirs = learner(3, &device).student;
+    let mut optimiser =
+        BurnAdamConfig::new().with_epsilon(1e-4).with_weight_decay(Some(WeightDecayConfig::new(0.1))).init();
+    for step in 0..20 {
+        let batch = batch(step, 12, &device);
+        let objective = Objective::Labels { smoothing: 0.1 };
+        let loss = objective.loss(&theirs.forward(batch.images, None), None, batch.targets).total;
+        let gradients = GradientsParams::from_grads(loss.backward(), &theirs);
+        theirs = optimiser.step(1e-3, theirs, gradients);
+    }
+    let error = difference(&ours.student, &theirs);
+    assert!(error < 1e-5, "{error:e}");
+}
+
+#[test]
+fn a_batch_in_parts_is_the_batch() {
+    let config = || AdamWConfig { clip_norm: Some(1.0), epsilon: 1e-4, ..AdamWConfig::default() };
+    let device = Device::flex();
+    let (whole, _, losses) = trained(config(), learner(2, &device), 1, 6);
+    // Five does not divide twelve: the last part is smaller and weighs less.
+    for parts in [3, 5, 12] {
+        let (cut, _, cut_losses) = trained(config(), learner(2, &device), parts, 6);
+        let error = difference(&whole, &cut);
+        assert!(error < 1e-5, "{parts} parts: {error:e}");
+        for (a, b) in losses.iter().zip(&cut_losses) {
+            assert!((a - b).abs() < 1e-5, "{parts} parts: {losses:?} and {cut_losses:?}");
+        }
+    }
+}
+
+#[test]
+fn the_exponential_mean_follows_its_equation() {
+    let device = Device::flex();
+    let config = AdamWConfig { ema: Some(0.75), ..AdamWConfig::default() };
+    let mut expected: Vec<Vec<f64>> = Vec::new();
+    for steps in 0..=4 {
+        // The same run, cut off after each step.
+        let (student, optimiser, _) = trained(config.clone(), learner(2, &device), 1, steps);
+        let now = parameters(&student.student);
+        if steps == 0 {
+            expected = now.iter().map(|t| t.values.iter().map(|v| f64::from(*v)).collect()).collect();
+            assert!(optimiser.averaged(student.student).is_none(), "there is no mean of nothing");
+            continue;
+        }
+        for (mean, now) in expected.iter_mut().zip(&now) {
+            mean.iter_mut().zip(&now.values).for_each(|(mean, now)| *mean = 0.75 * *mean + 0.25 * f64::from(*now));
+        }
+        let averaged = optimiser.averaged(student).expect("a mean is kept").student;
+        for (found, expected) in parameters(&averaged).iter().zip(&expected) {
+            let error = found.values.iter().zip(expected).fold(0.0, |m, (a, b)| f64::max(m, (f64::from(*a) - b).abs()));
+            assert!(error < 1e-6, "{}: {error:e}", found.name);
+        }
+    }
+}
+
+#[test]
+fn an_optimiser_goes_on_from_its_record_to_the_last_bit() {
+    let device = Device::flex();
+    let config = AdamWConfig { ema: Some(0.9), clip_norm: Some(1.0), ..AdamWConfig::default() };
+    let objective = Objective::Labels { smoothing: 0.0 };
+    let go_on = |mut student: Learner, mut optimiser: AdamW| {
+        for step in 3..6 {
+            let batch = batch(step, 12, &device);
+            (student, _) = training_step(student, None, &mut optimiser, &objective, batch, &Training::default(), 1e-3);
+        }
+        let averaged = optimiser.averaged(student.clone()).expect("a mean is kept");
+        (parameters(&student), parameters(&averaged))
+    };
+    let (student, optimiser, _) = trained(config.clone(), learner(2, &device), 1, 3);
+    let record = read_sync(optimiser.record()).expect("readable").expect("three steps");
+    let loaded = weights::assign(learner(9, &device), parameters(&student)).expect("fits");
+    let resumed = AdamW::resume(config.clone(), record.clone(), &loaded).expect("fits");
+    assert_eq!(go_on(student, optimiser), go_on(loaded, resumed));
+    // A record without the mean does not fit an optimiser that keeps one.
+    let mut cut = record;
+    cut.moments[0].average = None;
+    assert!(AdamW::resume(config, cut, &learner(9, &device)).is_none());
+}
+
+#[test]
+fn a_linear_probe_moves_the_heads_alone() {
+    let device = Device::flex();
+    let before = heads_alone(learner(2, &device));
+    let (after, ..) = trained(AdamWConfig::default(), before.clone(), 1, 3);
+    for (old, new) in parameters(&before).iter().zip(&parameters(&after)) {
+        assert_eq!(old.values != new.values, old.name.starts_with("student.head."), "{}", old.name);
     }
 }
 

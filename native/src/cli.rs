@@ -1,12 +1,17 @@
 //! The command line. Scripts call it, so its options are a contract; every flag's underscored spelling is accepted too.
 
+mod training;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use potstill_core::objective::Readout;
+
 use crate::device::DeviceChoice;
 use crate::recipe::Goal;
+pub use training::{Accepted, DistillationType, Method, Numbers};
 
 /// Distils vision transformers on any GPU, or without one.
 #[derive(Debug, Parser)]
@@ -24,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     /// Train a teacher, distil a student from it, and train the same student without one.
     Train(Box<Train>),
+    /// List the recipes that ship with the command, and what each needs.
+    Recipes(Recipes),
     /// Measure a network of a run, or a weights file, on a data set.
     Eval(Eval),
     /// Classify pictures with a network of a run, or a weights file.
@@ -39,7 +46,7 @@ pub enum Command {
 /// Options of `train`.
 #[derive(Debug, Args)]
 pub struct Train {
-    /// An experiment as a TOML file; without one, the built-in recipe of the data set is taken.
+    /// An experiment as a TOML file or by its name (`potstill recipes`); without one, the data set's own is taken.
     pub recipe: Option<PathBuf>,
     /// What to train.
     #[arg(long, value_enum)]
@@ -48,7 +55,7 @@ pub struct Train {
     #[arg(long, value_name = "NAME")]
     pub distillation: Option<String>,
     /// Distil from this run's teacher, or from a weights file, instead of training one.
-    #[arg(long, value_name = "RUN|FILE")]
+    #[arg(long, visible_aliases = ["teacher-path", "teacher_path"], value_name = "RUN|FILE")]
     pub teacher: Option<PathBuf>,
     /// The data set: digits (built in) or MNIST.
     #[arg(long, value_name = "NAME")]
@@ -56,6 +63,9 @@ pub struct Train {
     /// Where the data set's files are.
     #[arg(long, visible_alias = "data_dir", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// A folder of images, `train/CLASS/*` and `val/CLASS/*`: as --dataset ImageNet --data-dir.
+    #[arg(long, visible_alias = "data_path", value_name = "DIR", conflicts_with = "data_dir")]
+    pub data_path: Option<PathBuf>,
     /// Train on this many samples, drawn evenly over the classes by the seed.
     #[arg(long, visible_alias = "train_samples", value_name = "N")]
     pub train_samples: Option<usize>,
@@ -72,17 +82,44 @@ pub struct Train {
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
     /// Where run folders are made.
-    #[arg(long, value_name = "DIR", default_value = "runs")]
+    #[arg(long, visible_aliases = ["output-dir", "output_dir"], value_name = "DIR", default_value = "runs")]
     pub logdir: PathBuf,
     /// The run folder's name; without one, a fresh name is taken.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Go on with an interrupted run: the one called NAME, else the latest in the log folder.
+    /// Go on with an interrupted run: the one called NAME, else the latest in the log folder. With --eval, FILE is the
+    /// weights to measure.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub resume: Option<Option<PathBuf>>,
+    /// Measure the weights of --resume FILE instead of training.
     #[arg(long)]
-    pub resume: bool,
+    pub eval: bool,
+    /// Take a teacher that does no better than chance.
+    #[arg(long, visible_alias = "allow_untrained_teacher")]
+    pub allow_untrained_teacher: bool,
+    /// Run the recipe small: shallow and narrow networks, small pictures, 64 samples, one epoch.
+    #[arg(long)]
+    pub smoke: bool,
+    /// Print the final figures as one JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
     /// Change one value of the recipe, for example student.vit.depth=2; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    #[command(flatten)]
+    pub numbers: Numbers,
+    #[command(flatten)]
+    pub method: Method,
+    #[command(flatten)]
+    pub accepted: Accepted,
+}
+
+/// Options of `recipes`.
+#[derive(Debug, Args)]
+pub struct Recipes {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which network of a run.
@@ -111,6 +148,14 @@ pub struct Network {
     /// A safetensors file.
     #[arg(long, value_name = "FILE", requires = "model")]
     pub weights: Option<PathBuf>,
+    /// How two heads make one prediction: class, distill, mean-logits or mean-probabilities; else as it was trained.
+    #[arg(long, value_name = "HOW", value_parser = readout)]
+    pub readout: Option<Readout>,
+}
+
+pub(crate) fn readout(name: &str) -> Result<Readout, String> {
+    let known = || Readout::ALL.map(|(name, _)| name).join(", ");
+    Readout::named(name).ok_or_else(|| format!("there are {}", known()))
 }
 
 /// Options of `eval`.

@@ -43,7 +43,8 @@ impl FromStr for DeviceChoice {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.to_ascii_lowercase().as_str() {
-            "auto" => return Ok(Self::Auto),
+            // The reference projects' word for a GPU, if there is one.
+            "auto" | "cuda" => return Ok(Self::Auto),
             "cpu" => return Ok(Self::Cpu),
             "gpu" => return Ok(Self::Gpu(None)),
             "software" => return Ok(Self::Software),

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Dataset, Normalisation, assemble};
-use potstill_core::model::{Network, NetworkConfig};
+use potstill_core::model::NetworkConfig;
 use potstill_core::train::Evaluation;
 
 use crate::error::{Context, Failure, Result};
@@ -10,12 +10,15 @@ use crate::error::{Context, Failure, Result};
 // Small enough for the activations of a small network to stay in a CPU's cache.
 const BATCH: usize = 100;
 
-/// Runs `model` on the first `limit` samples, or all, and returns the counts and each sample's predicted class.
+/// What turns normalised images `[B, C, S, S]` into logits `[B, classes]`: a network with its read-out.
+pub type Classify<'a> = &'a dyn Fn(Tensor<4>) -> Tensor<2>;
+
+/// Runs `model` on `limit` evenly spaced samples, or all, and returns the counts and each sample's predicted class.
 ///
 /// # Errors
 /// Exit code 2 if images or classes do not fit the model; 1 if the device fails.
 pub fn evaluate(
-    model: &Network,
+    model: Classify<'_>,
     config: &NetworkConfig,
     dataset: &dyn Dataset,
     normalisation: &Normalisation,
@@ -34,7 +37,7 @@ pub fn evaluate(
 
 /// The logits of every sample as it is, row-major: what a teacher says of images that are never varied.
 pub fn all_logits(
-    model: &Network,
+    model: Classify<'_>,
     config: &NetworkConfig,
     dataset: &dyn Dataset,
     normalisation: &Normalisation,
@@ -47,9 +50,9 @@ pub fn all_logits(
     Ok(all)
 }
 
-// Runs `model` on the first `samples` samples and hands over each batch's logits and labels.
+// Runs `model` on `samples` samples, evenly spaced since many sets stand class by class, and hands over each batch's logits and labels.
 fn for_each_batch(
-    model: &Network,
+    model: Classify<'_>,
     config: &NetworkConfig,
     dataset: &dyn Dataset,
     normalisation: &Normalisation,
@@ -58,12 +61,12 @@ fn for_each_batch(
     mut take: impl FnMut(&[f32], &[u32]),
 ) -> Result<()> {
     for start in (0..samples).step_by(BATCH) {
-        let indices: Vec<u64> = (start..(start + BATCH).min(samples)).map(|index| index as u64).collect();
+        let indices: Vec<u64> =
+            (start..(start + BATCH).min(samples)).map(|place| (place * dataset.len() / samples) as u64).collect();
         let batch = assemble(dataset, &indices, None, 0, 0, normalisation).map_err(Failure::work)?;
         let shape = [indices.len(), config.channels(), config.image_size(), config.image_size()];
         let images = Tensor::<4>::from_data(TensorData::new(batch.images, shape), device);
-        let logits = model.forward(images, None).logits;
-        let logits: Vec<f32> = logits.try_into_data().context("the device failed")?.iter().collect();
+        let logits: Vec<f32> = model(images).try_into_data().context("the device failed")?.iter().collect();
         take(&logits, &batch.labels);
     }
     Ok(())

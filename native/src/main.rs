@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Train(options) => command::train::run(options, &cli.device),
+        Command::Recipes(options) => command::recipes::run(options),
         Command::Eval(options) => command::eval::run(options, &cli.device),
         Command::Predict(options) => command::predict::run(options, &cli.device),
         Command::Devices(options) => command::devices::run(options, &cli.device),

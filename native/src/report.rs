@@ -49,6 +49,9 @@ pub struct ModelReport {
     pub bytes: u64,
     /// Fraction of all held-out samples that are right.
     pub accuracy: f64,
+    /// The same of the exponential mean of its parameters, where one was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average_accuracy: Option<f64>,
     /// Fraction of them on which it says what the teacher says; absent without a teacher.
     pub agreement: Option<f64>,
     /// Seconds of training; absent if it was not trained here.

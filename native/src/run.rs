@@ -5,6 +5,7 @@
 //!   recipe.toml                        the resolved recipe
 //!   metrics.jsonl                      a line a step, a line a check on held-out data
 //!   teacher|student|baseline.safetensors
+//!   teacher|student|baseline-ema.safetensors   where a mean of the parameters is kept
 //!   result.json                        only in a finished run
 //!   curves.svg
 //!   state.json, checkpoint/            only in an unfinished run: what `--resume` needs
@@ -16,10 +17,11 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use potstill_core::data::Normalisation;
 use potstill_core::model::{Network, NetworkConfig};
-use potstill_core::weights::{self, Metadata, NamedTensor};
+use potstill_core::objective::Readout;
+use potstill_core::weights::{self, Description, Metadata, NamedTensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -155,6 +157,11 @@ impl RunFolder {
         self.file(&format!("{}.safetensors", role.name()))
     }
 
+    /// The weights file of the exponential mean of a network's parameters.
+    pub fn average(&self, role: Role) -> PathBuf {
+        self.file(&format!("{}-ema.safetensors", role.name()))
+    }
+
     /// Writes a JSON file whole.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let mut text = serde_json::to_string_pretty(value).context(format_args!("cannot serialise {name}"))?;
@@ -218,31 +225,19 @@ pub struct LoadedNetwork {
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
     pub normalisation: Normalisation,
+    /// How its heads make one prediction.
+    pub readout: Readout,
     /// The name of its model, where its file says it.
     pub name: String,
     /// Where it came from.
     pub path: PathBuf,
 }
 
-const NAME_KEY: &str = "potstill.name";
-const MODEL_KEY: &str = "potstill.model";
-const CLASSES_KEY: &str = "potstill.classes";
-const NORMALISATION_KEY: &str = "potstill.normalisation";
-
-/// What a weights file says of itself, so that it can be used without its run.
-pub fn weights_metadata(
-    name: &str,
-    config: &NetworkConfig,
-    class_names: &[String],
-    normalisation: &Normalisation,
-) -> Result<Metadata> {
-    let json = |value: serde_json::Result<String>| value.context("cannot serialise a network's description");
-    Ok(Metadata::from([
-        (NAME_KEY.to_owned(), name.to_owned()),
-        (MODEL_KEY.to_owned(), json(serde_json::to_string(config))?),
-        (CLASSES_KEY.to_owned(), json(serde_json::to_string(class_names))?),
-        (NORMALISATION_KEY.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))?),
-    ]))
+impl LoadedNetwork {
+    /// Logits `[B, classes]` of normalised images `[B, C, S, S]`.
+    pub fn classify(&self, images: Tensor<4>) -> Tensor<2> {
+        self.readout.of(&self.model.forward(images, None))
+    }
 }
 
 /// Reads a weights file, all of it or nothing.
@@ -256,11 +251,19 @@ pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
 /// # Errors
 /// Exit code 2 for an unknown model; 1 for a file that cannot be read or does not fit, with every tensor that does not.
 pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNetwork> {
-    match (&network.run, &network.model, &network.weights) {
+    let loaded = match (&network.run, &network.model, &network.weights) {
         (Some(run), _, _) => load_from_run(run, network.which.into(), device),
         (None, Some(model), Some(path)) => load_file(path, Some(model_named(model)?), device),
         _ => Err(Failure::usage("name a run's folder, or --model and --weights")),
+    }?;
+    let readout = network.readout.unwrap_or(loaded.readout);
+    if readout != Readout::Class && network.readout.is_some() && !loaded.config.shape().distillation_token {
+        let (path, name) = (loaded.path.display(), readout.name());
+        return Err(Failure::usage(format!(
+            "{path} has one head, so --readout {name} has nothing to read; leave it out"
+        )));
     }
+    Ok(LoadedNetwork { readout, ..loaded })
 }
 
 /// Loads a network of a run.
@@ -285,37 +288,13 @@ pub fn load_from_run(folder: &Path, role: Role, device: &Device) -> Result<Loade
 /// Loads a weights file as `config`, or as what the file says of itself.
 pub fn load_file(path: &Path, config: Option<NetworkConfig>, device: &Device) -> Result<LoadedNetwork> {
     let (tensors, metadata) = read_weights(path)?;
-    let described = |key: &str| metadata.get(key).map(String::as_str);
-    let config = match (config, described(MODEL_KEY)) {
-        (Some(config), _) => config,
-        (None, Some(json)) => serde_json::from_str(json).context(path.display())?,
-        (None, None) => {
-            return Err(Failure::work(format!("{} does not say which model it is; pass --model NAME", path.display())));
-        }
+    let description = match config {
+        Some(config) => Description::of(config, &metadata),
+        None => Description::read(&metadata).context(path.display())?.ok_or_else(|| {
+            Failure::work(format!("{} does not say which model it is; pass --model NAME", path.display()))
+        })?,
     };
-    let class_names = match described(CLASSES_KEY).and_then(|json| serde_json::from_str::<Vec<String>>(json).ok()) {
-        Some(names) if names.len() == config.classes() => names,
-        _ => (0..config.classes()).map(|class| class.to_string()).collect(),
-    };
-    let normalisation = match described(NORMALISATION_KEY).and_then(|json| serde_json::from_str(json).ok()) {
-        Some((mean, std)) => Normalisation { mean, std },
-        None => Normalisation::mnist(),
-    };
-    if normalisation.mean.len() != config.channels() || normalisation.std.len() != config.channels() {
-        return Err(Failure::work(format!("{} is normalised for another number of channels", path.display())));
-    }
-    config.validate().context(path.display())?;
-    // A small file must not make us draw the values of a huge network first.
-    let held: u64 = tensors.iter().map(|tensor| tensor.values.len() as u64).sum();
-    if config.parameters() > held.saturating_mul(2).saturating_add(1_000_000) {
-        return Err(Failure::work(format!(
-            "{} holds {held} values, the model needs {}",
-            path.display(),
-            config.parameters()
-        )));
-    }
-    let empty = config.init(0, device).context(path.display())?;
-    let model = weights::assign(empty, tensors).context(path.display())?;
-    let name = described(NAME_KEY).unwrap_or("unnamed").to_owned();
-    Ok(LoadedNetwork { model, config, class_names, normalisation, name, path: path.to_owned() })
+    let model = description.network(tensors, device).context(path.display())?;
+    let Description { name, config, class_names, normalisation, readout } = description;
+    Ok(LoadedNetwork { model, config, class_names, normalisation, readout, name, path: path.to_owned() })
 }

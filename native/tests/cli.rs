@@ -88,7 +88,10 @@ impl Place {
 
     fn train(&self, line: &str) -> String {
         self.good(
-            &format!("--device cpu train --dataset MNIST --data-dir @/data --logdir @/runs --epochs 2 {line}"),
+            &format!(
+                "--device cpu train --dataset MNIST --data-dir @/data --logdir @/runs --epochs 2 \
+                 --allow-untrained-teacher {line}"
+            ),
             TINY,
         )
     }
@@ -132,6 +135,13 @@ fn safetensors(name: &str, shape: &[usize]) -> Vec<u8> {
     bytes.extend(header.as_bytes());
     bytes.resize(bytes.len() + length, 0);
     bytes
+}
+
+/// The values of a weights file, without the header, whose entries have no order.
+fn tensors(path: &Path) -> Vec<u8> {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let header = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    bytes[8 + header..].to_vec()
 }
 
 fn texts(output: &Output) -> (String, String) {
@@ -216,6 +226,34 @@ fn a_run_is_trained_measured_and_used() {
 }
 
 #[test]
+fn a_teacher_that_guesses_is_refused() {
+    let place = Place::new();
+    // A learning rate at which nothing is learnt.
+    let line = "--device cpu train --dataset MNIST --data-dir @/data --logdir @/runs --name noise --epochs 1 --lr 1e-9";
+    let output = place.run(line, TINY);
+    let (_, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    for part in ["three standard errors", "30 held-out", "--allow-untrained-teacher"] {
+        assert!(err.contains(part), "{part:?} is not in {err:?}");
+    }
+    assert!(!place.path("runs/noise/result.json").exists());
+}
+
+#[test]
+fn the_figures_can_be_had_as_json_and_the_recipes_as_a_list() {
+    let place = Place::new();
+    let out = place.train("--name run --objective student --json --model-ema --readout class");
+    let last: Value = serde_json::from_str(out.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(last, place.json("runs/run/result.json"));
+    assert!(last["models"]["student"]["average_accuracy"].is_number());
+    let list = lines(&place.good("recipes --json", &[]));
+    let names: Vec<&str> = list[0].as_array().expect("a list").iter().filter_map(|r| r["name"].as_str()).collect();
+    assert!(names.contains(&"digits") && names.contains(&"mnist-1000"));
+    let text = place.good("recipes", &[]);
+    assert!(names.iter().all(|name| text.contains(name)));
+}
+
+#[test]
 fn a_run_without_a_name_gets_a_fresh_folder() {
     let place = Place::new();
     for _ in 0..2 {
@@ -224,22 +262,28 @@ fn a_run_without_a_name_gets_a_fresh_folder() {
     let runs: Vec<_> = fs::read_dir(place.path("runs")).expect("lists").flatten().map(|entry| entry.path()).collect();
     assert_eq!(runs.len(), 2);
     // The same seed gives the same network, to the last bit.
-    let weights = |run: &Path| fs::read(run.join("student.safetensors")).expect("weights");
-    let tail = |bytes: Vec<u8>| {
-        let header = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
-        bytes[8 + header..].to_vec()
-    };
-    assert_eq!(tail(weights(&runs[0])), tail(weights(&runs[1])));
+    assert!(tensors(&runs[0].join("student.safetensors")) == tensors(&runs[1].join("student.safetensors")));
 }
 
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
+    // The first stage of each is the one that is interrupted.
+    let distilled = "--set teacher.epochs=40 --set student.epochs=3 --set baseline=false";
+    goes_on(distilled, &["teacher", "student"]);
+    // A mean of the parameters, a table of past logits and gathered gradients are part of where a run stands.
+    let own_past = "--objective student --retrospect --lwr-k 2 --lwr-max-epochs 60 --model-ema-decay 0.9 --accumulate 3 \
+                    --opt adam --sched step --decay-epochs 4 --set student.epochs=40";
+    goes_on(own_past, &["student", "student-ema"]);
+}
+
+#[cfg(unix)]
+fn goes_on(options: &str, weights: &[&str]) {
     let place = Place::new();
     let line = |name: &str| {
         format!(
             "--device cpu train --dataset MNIST --data-dir @/data --logdir @/runs --name {name} \
-             --set teacher.epochs=40 --set student.epochs=3 --set baseline=false"
+             --allow-untrained-teacher {options}"
         )
     };
     place.good(&line("whole"), TINY);
@@ -257,16 +301,16 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
     assert_eq!(output.status.code(), Some(130), "{out}\n{err}");
     assert!(!place.path("runs/cut/result.json").exists());
     place.good("--device cpu train --resume --logdir @/runs", &[]);
-    for role in ["teacher", "student"] {
-        let [whole, cut] =
-            ["whole", "cut"].map(|run| place.json(&format!("runs/{run}/result.json"))["models"][role].clone());
-        assert_eq!(whole["accuracy"], cut["accuracy"], "{role}");
-        let line = |run: &str| {
-            format!("eval @/runs/{run} --which {role} --dataset MNIST --data-dir @/data --json --device cpu")
-        };
-        let [whole, cut] = ["whole", "cut"].map(|run| lines(&place.good(&line(run), &[]))[0]["loss"].clone());
-        assert_eq!(whole, cut, "{role}");
+    for name in weights {
+        let [whole, cut] = ["whole", "cut"].map(|run| tensors(&place.path(&format!("runs/{run}/{name}.safetensors"))));
+        assert!(whole == cut, "{name}: other parameters");
     }
+    let figures = |run: &str| {
+        let models = place.json(&format!("runs/{run}/result.json"))["models"].clone();
+        let of = |model: &Value| [model["accuracy"].clone(), model["average_accuracy"].clone()];
+        models.as_object().expect("models").values().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(figures("whole"), figures("cut"));
     // The log as a whole, but for what the clock says and the last bit that a number loses on its way through text.
     let log = |run: &str| lines(&fs::read_to_string(place.path(run).join("metrics.jsonl")).expect("reads"));
     let (whole, cut) = (log("runs/whole"), log("runs/cut"));

@@ -31,6 +31,8 @@ pub enum Purpose {
     Parameters = 8,
     /// Residual branches dropped in a step.
     DropPath = 9,
+    /// Elements dropped in a step.
+    Dropout = 10,
 }
 
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;

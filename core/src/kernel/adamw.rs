@@ -5,11 +5,11 @@
 //! one before it where the gradient's norm is bounded; the norm is never read back.
 //!
 //! ```text
-//! g ← g min(1, limit / (‖g‖ + 1e-6))
+//! g ← g min(1, limit / (‖g‖ + 1e-6)) + λ p
 //! m ← β₁ m + (1 - β₁) g      v ← β₂ v + (1 - β₂) g²      p ← p - a m / (√(v / c) + ε) - d p
 //! ```
 //!
-//! with the largest norm `limit`, the step size `a` (the learning rate over m's correction), `c` v's correction, and `d` the decay of each number.
+//! with the largest norm `limit`, the decay λ (`pull`) of Adam, the step size `a` (the learning rate over m's correction), `c` v's correction, and `d` the decay of each number.
 
 #[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
@@ -37,6 +37,8 @@ pub struct AdamWNumbers {
     pub correction_2: f32,
     /// The learning rate times the weight decay.
     pub decay: f32,
+    /// Weight decay as a part of the gradient (Kingma and Ba, 2015), after its norm is bounded.
+    pub pull: f32,
     /// Largest norm of the gradient; infinity bounds nothing.
     pub limit: f32,
 }
@@ -62,6 +64,7 @@ pub fn adamw(
         numbers.step_size,
         numbers.correction_2,
         numbers.decay,
+        numbers.pull,
         numbers.limit,
     );
     [parameters, first, second].map(Tensor::from_dispatch)
@@ -82,6 +85,7 @@ pub(super) fn specs(
     _step_size: &f32,
     _correction_2: &f32,
     _decay: &f32,
+    _pull: &f32,
     _limit: &f32,
 ) -> (TensorSpec, TensorSpec, TensorSpec) {
     (parameters.clone(), parameters.clone(), parameters.clone())
@@ -111,9 +115,12 @@ pub(super) fn portable<B: Backend>(
     decayed: FloatTensor<B>,
     numbers: AdamWNumbers,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, limit } = numbers;
-    let gradient = clip::<B>(gradient, limit);
+    let AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, pull, limit } = numbers;
     let times = |tensor: FloatTensor<B>, factor: f32| B::float_mul_scalar(tensor, factor.into());
+    let mut gradient = clip::<B>(gradient, limit);
+    if pull != 0.0 {
+        gradient = B::float_add(gradient, B::float_mul(times(decayed.clone(), pull), parameters.clone()));
+    }
     let square = B::float_mul(gradient.clone(), gradient.clone());
     let first = B::float_add(times(first, beta_1), times(gradient, 1.0 - beta_1));
     let second = B::float_add(times(second, beta_2), times(square, 1.0 - beta_2));
@@ -171,12 +178,12 @@ impl Task for Update<'_> {
 
     #[inline(always)]
     fn run<L: Level>(self) {
-        let AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, .. } = self.numbers;
+        let AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, pull, .. } = self.numbers;
         let inverse = 1.0 / correction_2;
         let moments = self.first.iter_mut().zip(self.second);
         for (((p, (m, v)), g), decayed) in self.parameters.iter_mut().zip(moments).zip(self.gradient).zip(self.decayed)
         {
-            let g = self.factor * g;
+            let g = self.factor * g + decayed * pull * *p;
             *m = fma::<L>(beta_1, *m, (1.0 - beta_1) * g);
             *v = fma::<L>(beta_2, *v, (1.0 - beta_2) * g * g);
             let step = step_size * *m / ((*v * inverse).sqrt() + epsilon);
@@ -284,7 +291,7 @@ pub(super) fn wgsl(
         Scalar::Real(numbers.correction_2),
         Scalar::Real(numbers.decay),
         Scalar::Real(numbers.limit),
-        Scalar::Count(groups),
+        Scalar::Real(numbers.pull),
     ];
     let mut buffers = vec![&parameters, &first, &second, &gradient, &decayed, &updated];
     buffers.extend(&partial);

@@ -209,9 +209,10 @@ pub trait KernelBackend: Backend {
         step_size: f32,
         correction_2: f32,
         decay: f32,
+        pull: f32,
         limit: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, limit };
+        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, pull, limit };
         adamw::portable::<Self>(parameters, first, second, gradient, decayed, numbers)
     }
 }
@@ -244,9 +245,10 @@ impl KernelBackend for Flex {
         step_size: f32,
         correction_2: f32,
         decay: f32,
+        pull: f32,
         limit: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, limit };
+        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, pull, limit };
         adamw::flex(parameters, first, second, gradient, decayed, numbers)
     }
 
@@ -419,9 +421,10 @@ impl KernelBackend for CubeBackend {
         step_size: f32,
         correction_2: f32,
         decay: f32,
+        pull: f32,
         limit: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, limit };
+        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, pull, limit };
         adamw::wgsl(parameters, first, second, gradient, decayed, numbers)
     }
 }

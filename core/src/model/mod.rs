@@ -3,13 +3,21 @@
 //! Parameter paths follow timm (`blocks.0.attn.qkv.weight`), so that a checkpoint is mapped by layout and not by a table.
 //! Initial values are drawn on the host from (seed, parameter path): every device starts from the same bits.
 
+mod attention;
+mod conv;
+pub mod distillvit;
 pub mod init;
 pub mod network;
+pub mod regnet;
+pub mod resnet;
 pub mod training;
 pub mod vit;
 pub mod zoo;
 
+pub use distillvit::{DistillVit, DistillVitConfig};
 pub use init::Initialiser;
-pub use network::{ConfigError, Network, NetworkConfig, NetworkShape, Taps, Trace};
+pub use network::{ConfigError, Network, NetworkConfig, NetworkShape, Statistics, Taps, Trace};
+pub use regnet::{RegNet, RegNetConfig};
+pub use resnet::{ResNet, ResNetConfig};
 pub use training::{DropPath, Training};
 pub use vit::{Pool, VisionTransformer, VitConfig};

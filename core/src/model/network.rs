@@ -3,19 +3,31 @@
 //! [`NetworkConfig`] is what recipes, checkpoints and the zoo hold; [`Network`] is what trains, evaluates and teaches.
 //! Nothing outside this folder names an architecture.
 
-use burn::module::Module;
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::distillvit::{DistillVit, DistillVitConfig};
+use super::init::Initialiser;
+use super::regnet::{RegNet, RegNetConfig};
+use super::resnet::{ResNet, ResNetConfig};
 use super::training::Training;
 use super::vit::{VisionTransformer, VitConfig};
 
 /// A network by its numbers. In JSON and TOML `family` says which.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "family", rename_all = "kebab-case")]
+#[serde(tag = "family", rename_all = "lowercase")]
 pub enum NetworkConfig {
     /// A vision transformer (ViT, DeiT).
     Vit(VitConfig),
+    /// A RegNet.
+    RegNet(RegNetConfig),
+    /// A ResNet.
+    ResNet(ResNetConfig),
+    /// A transformer of DistillViT.
+    DistillVit(DistillVitConfig),
 }
 
 impl From<VitConfig> for NetworkConfig {
@@ -24,11 +36,32 @@ impl From<VitConfig> for NetworkConfig {
     }
 }
 
+impl From<RegNetConfig> for NetworkConfig {
+    fn from(config: RegNetConfig) -> Self {
+        Self::RegNet(config)
+    }
+}
+
+impl From<ResNetConfig> for NetworkConfig {
+    fn from(config: ResNetConfig) -> Self {
+        Self::ResNet(config)
+    }
+}
+
+impl From<DistillVitConfig> for NetworkConfig {
+    fn from(config: DistillVitConfig) -> Self {
+        Self::DistillVit(config)
+    }
+}
+
 impl NetworkConfig {
     /// The architecture's name, as `family` spells it.
     pub fn family(&self) -> &'static str {
         match self {
             Self::Vit(_) => "vit",
+            Self::RegNet(_) => "regnet",
+            Self::ResNet(_) => "resnet",
+            Self::DistillVit(_) => "distillvit",
         }
     }
 
@@ -39,6 +72,9 @@ impl NetworkConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         match self {
             Self::Vit(config) => config.validate(),
+            Self::RegNet(config) => config.validate(),
+            Self::ResNet(config) => config.validate(),
+            Self::DistillVit(config) => config.validate(),
         }
     }
 
@@ -47,8 +83,25 @@ impl NetworkConfig {
     /// # Errors
     /// Whatever [`NetworkConfig::validate`] finds.
     pub fn init(&self, seed: u64, device: &Device) -> Result<Network, ConfigError> {
+        self.validate()?;
+        Ok(self.build(&Initialiser::new(seed, device)))
+    }
+
+    /// Builds the network with zeros that take no memory before they are read, to be filled with given weights.
+    ///
+    /// # Errors
+    /// Whatever [`NetworkConfig::validate`] finds.
+    pub fn blank(&self, device: &Device) -> Result<Network, ConfigError> {
+        self.validate()?;
+        Ok(self.build(&Initialiser::blank(device)))
+    }
+
+    fn build(&self, draw: &Initialiser) -> Network {
         match self {
-            Self::Vit(config) => config.init(seed, device).map(Network::Vit),
+            Self::Vit(config) => Network::Vit(config.build(draw)),
+            Self::RegNet(config) => Network::RegNet(config.build(draw)),
+            Self::ResNet(config) => Network::ResNet(config.build(draw)),
+            Self::DistillVit(config) => Network::DistillVit(config.build(draw)),
         }
     }
 
@@ -56,6 +109,9 @@ impl NetworkConfig {
     pub fn parameters(&self) -> u64 {
         match self {
             Self::Vit(config) => config.parameters(),
+            Self::RegNet(config) => config.parameters(),
+            Self::ResNet(config) => config.parameters(),
+            Self::DistillVit(config) => config.parameters(),
         }
     }
 
@@ -63,6 +119,9 @@ impl NetworkConfig {
     pub fn shape(&self) -> NetworkShape {
         match self {
             Self::Vit(config) => config.shape(),
+            Self::RegNet(config) => config.shape(),
+            Self::ResNet(config) => config.shape(),
+            Self::DistillVit(config) => config.shape(),
         }
     }
 
@@ -70,6 +129,9 @@ impl NetworkConfig {
     pub fn image_size(&self) -> usize {
         match self {
             Self::Vit(config) => config.image_size,
+            Self::RegNet(config) => config.image_size,
+            Self::ResNet(config) => config.image_size,
+            Self::DistillVit(config) => config.image_size,
         }
     }
 
@@ -77,6 +139,9 @@ impl NetworkConfig {
     pub fn channels(&self) -> usize {
         match self {
             Self::Vit(config) => config.channels,
+            Self::RegNet(config) => config.channels,
+            Self::ResNet(config) => config.channels,
+            Self::DistillVit(config) => config.channels,
         }
     }
 
@@ -84,15 +149,57 @@ impl NetworkConfig {
     pub fn classes(&self) -> usize {
         match self {
             Self::Vit(config) => config.classes,
+            Self::RegNet(config) => config.classes,
+            Self::ResNet(config) => config.classes,
+            Self::DistillVit(config) => config.classes,
         }
+    }
+
+    /// The same for images of another size.
+    pub fn with_image_size(mut self, image_size: usize) -> Self {
+        match &mut self {
+            Self::Vit(config) => config.image_size = image_size,
+            Self::RegNet(config) => config.image_size = image_size,
+            Self::ResNet(config) => config.image_size = image_size,
+            Self::DistillVit(config) => config.image_size = image_size,
+        }
+        self
+    }
+
+    /// The same for images of other channels.
+    pub fn with_channels(mut self, channels: usize) -> Self {
+        match &mut self {
+            Self::Vit(config) => config.channels = channels,
+            Self::RegNet(config) => config.channels = channels,
+            Self::ResNet(config) => config.channels = channels,
+            Self::DistillVit(config) => config.channels = channels,
+        }
+        self
+    }
+
+    /// The same for other classes.
+    pub fn with_classes(mut self, classes: usize) -> Self {
+        match &mut self {
+            Self::Vit(config) => config.classes = classes,
+            Self::RegNet(config) => config.classes = classes,
+            Self::ResNet(config) => config.classes = classes,
+            Self::DistillVit(config) => config.classes = classes,
+        }
+        self
     }
 }
 
 /// A network. Its parameters go by timm's names whatever the architecture.
 #[derive(Module, Debug)]
 pub enum Network {
-    /// A vision transformer.
+    /// A vision transformer (ViT, DeiT).
     Vit(VisionTransformer),
+    /// A RegNet.
+    RegNet(RegNet),
+    /// A ResNet.
+    ResNet(ResNet),
+    /// A transformer of DistillViT.
+    DistillVit(DistillVit),
 }
 
 impl From<VisionTransformer> for Network {
@@ -101,11 +208,32 @@ impl From<VisionTransformer> for Network {
     }
 }
 
+impl From<RegNet> for Network {
+    fn from(model: RegNet) -> Self {
+        Self::RegNet(model)
+    }
+}
+
+impl From<ResNet> for Network {
+    fn from(model: ResNet) -> Self {
+        Self::ResNet(model)
+    }
+}
+
+impl From<DistillVit> for Network {
+    fn from(model: DistillVit) -> Self {
+        Self::DistillVit(model)
+    }
+}
+
 impl Network {
     /// Its sizes.
     pub fn shape(&self) -> NetworkShape {
         match self {
             Self::Vit(model) => model.shape(),
+            Self::RegNet(model) => model.shape(),
+            Self::ResNet(model) => model.shape(),
+            Self::DistillVit(model) => model.shape(),
         }
     }
 
@@ -121,6 +249,12 @@ impl Network {
     pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
         match self {
             Self::Vit(model) => model.forward_with(images, training, taps),
+            Self::DistillVit(model) => model.forward_with(images, training, taps),
+            Self::RegNet(_) | Self::ResNet(_) if !taps.is_empty() => {
+                panic!("a convolutional network has no tokens to tap")
+            }
+            Self::RegNet(model) => model.forward(images, training),
+            Self::ResNet(model) => model.forward(images, training),
         }
     }
 
@@ -128,7 +262,30 @@ impl Network {
     pub fn draw_training(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Training {
         match self {
             Self::Vit(model) => model.draw_training(seed, step, batch, device),
+            Self::DistillVit(model) => model.draw_training(seed, step, batch, device),
+            Self::RegNet(_) | Self::ResNet(_) => Training::default(),
         }
+    }
+
+    /// The network with the running statistics that a training pass left in its [`Trace`].
+    pub fn with_statistics(self, statistics: Statistics) -> Self {
+        if statistics.0.is_empty() {
+            return self;
+        }
+        self.map(&mut Renewal(statistics.0.into_iter().collect()))
+    }
+}
+
+/// Puts new values into the parameters that have one.
+struct Renewal(HashMap<ParamId, Tensor<1>>);
+
+impl ModuleMapper for Renewal {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(value) = self.0.remove(&param.id) else { return param };
+        param.map(|old| {
+            let value = value.reshape(old.shape());
+            if old.device().is_autodiff() { Tensor::from_inner(value) } else { value }
+        })
     }
 }
 
@@ -164,6 +321,32 @@ pub enum ConfigError {
     NoClassToken,
 }
 
+/// Checks a size; `field` names it.
+pub(super) fn range(field: &'static str, value: usize, max: usize) -> Result<(), ConfigError> {
+    real(field, value as f64, 1.0, max as f64)
+}
+
+/// Checks a number; NaN is refused.
+pub(super) fn real(field: &'static str, value: f64, min: f64, max: f64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError::OutOfRange { field, value, min, max }) }
+}
+
+/// Checks that `part` divides `whole`.
+pub(super) fn divides(
+    what: &'static str,
+    whole: usize,
+    part_name: &'static str,
+    part: usize,
+) -> Result<(), ConfigError> {
+    if whole.is_multiple_of(part) { Ok(()) } else { Err(ConfigError::NotDivisible { what, whole, part_name, part }) }
+}
+
+/// What each tap named, in the order of the taps.
+pub(super) fn tapped<const D: usize>(blocks: &[usize], kept: &[Option<Tensor<D>>]) -> Vec<Tensor<D>> {
+    let block = |index: &usize| kept.get(*index).cloned().flatten();
+    blocks.iter().map(|index| block(index).unwrap_or_else(|| panic!("there is no block {index} to tap"))).collect()
+}
+
 /// The sizes by which two networks are compared before one teaches the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkShape {
@@ -184,6 +367,11 @@ pub struct NetworkShape {
 }
 
 impl NetworkShape {
+    /// Of a network that has no tokens: 0 of everything but classes.
+    pub(super) fn without_tokens(classes: usize) -> Self {
+        Self { depth: 0, width: 0, tokens: 0, prefix_tokens: 0, classes, class_token: false, distillation_token: false }
+    }
+
     /// Tokens that are patches.
     pub fn patches(&self) -> usize {
         self.tokens - self.prefix_tokens
@@ -220,11 +408,24 @@ pub struct Trace {
     pub queries_and_keys: Vec<Tensor<5>>,
     /// How many of the tokens are no patches; they come first.
     pub prefix_tokens: usize,
+    /// In a training pass: the running statistics after this batch, for [`Network::with_statistics`].
+    pub statistics: Statistics,
 }
+
+/// New values of a network's running statistics, after one training pass. Empty where nothing is normalised by batch.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics(pub(super) Vec<(ParamId, Tensor<1>)>);
 
 impl Trace {
     /// A trace of class logits `[B, classes]` alone, such as those computed before.
     pub fn of_logits(logits: Tensor<2>) -> Self {
-        Self { logits, distillation_logits: None, tokens: Vec::new(), queries_and_keys: Vec::new(), prefix_tokens: 0 }
+        Self {
+            logits,
+            distillation_logits: None,
+            tokens: Vec::new(),
+            queries_and_keys: Vec::new(),
+            prefix_tokens: 0,
+            statistics: Statistics::default(),
+        }
     }
 }

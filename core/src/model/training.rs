@@ -1,21 +1,44 @@
-//! What distinguishes a training pass from an evaluation: the branches that are dropped in one step.
+//! What distinguishes a training pass from an evaluation: what is dropped in one step, and whose statistics normalise.
 //!
-//! Everything is drawn from (seed, step), so a resumed run drops what an uninterrupted one would have dropped.
+//! Everything is drawn from (seed, step), so a resumed run drops what an uninterrupted one would have dropped. Branches
+//! are drawn on the host and are the same on every device; elements are too many for that and come from the device's own
+//! generator, which is seeded for each step.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::data::{Purpose, Rng};
 
-/// The draws of one training step. A forward pass that gets one is a training pass.
+/// The draws of one training step. A forward pass that gets one is a training pass: it drops, and batches normalise
+/// themselves.
 #[derive(Clone, Debug, Default)]
 pub struct Training {
     drop_path: Option<DropPath>,
 }
 
+/// What a network may drop in a training pass.
+pub(super) struct Dropped {
+    /// Drop-path probability of the last block.
+    pub drop_path: f64,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Whether elements are dropped anywhere.
+    pub elements: bool,
+}
+
 impl Training {
-    /// Draws for `batch` images; `last` is the drop-path probability of the last of `depth` blocks.
-    pub(super) fn draw(last: f64, depth: usize, seed: u64, step: u64, batch: usize, device: &Device) -> Self {
+    /// Draws for `batch` images.
+    pub(super) fn draw(dropped: &Dropped, seed: u64, step: u64, batch: usize, device: &Device) -> Self {
+        if dropped.elements {
+            device.clone().inner().seed(Rng::new(seed, step, 0, Purpose::Dropout).next_u64());
+        }
+        let Dropped { drop_path: last, depth, .. } = *dropped;
         Self { drop_path: (last > 0.0).then(|| DropPath::draw(last, depth, seed, step, batch, device)) }
+    }
+
+    /// The draws of `length` images of the batch, from `start` on.
+    pub(crate) fn narrow(&self, start: usize, length: usize) -> Self {
+        let rows = |drop: &DropPath| DropPath { scales: drop.scales.clone().narrow(1, start, length) };
+        Self { drop_path: self.drop_path.as_ref().map(rows) }
     }
 
     /// The residual branches that are dropped, if any can be.

@@ -11,9 +11,10 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::attention::{Over, drop, explicit};
 use super::init::{Initialiser, WeightInit};
-use super::network::{ConfigError, NetworkShape, Taps, Trace};
-use super::training::Training;
+use super::network::{ConfigError, NetworkShape, Statistics, Taps, Trace, divides, range, real, tapped};
+use super::training::{Dropped, Training};
 use crate::kernel;
 
 /// Which token the class head reads.
@@ -24,11 +25,13 @@ pub enum Pool {
     Class,
     /// The mean of the patch tokens, normalised after the mean as timm's `global_pool="avg"` does.
     Mean,
+    /// The mean of the patch tokens, each normalised before the mean.
+    NormedMean,
 }
 
-/// A vision transformer by its numbers.
+/// A vision transformer by its numbers. The default is `vit_tiny_patch16_224`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct VitConfig {
     /// Side of the square input, in pixels.
     pub image_size: usize,
@@ -42,33 +45,70 @@ pub struct VitConfig {
     pub width: usize,
     /// Number of blocks.
     pub depth: usize,
-    /// Attention heads; divides `width`.
+    /// Attention heads.
     pub heads: usize,
+    /// Width of a head, where it is not `width / heads`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_size: Option<usize>,
+    /// Whether queries, keys and values have a bias.
+    pub qkv_bias: bool,
     /// Hidden width of the MLP over `width`.
     pub mlp_ratio: f64,
     /// What the class head reads.
     pub pool: Pool,
     /// Whether there is a class token; needed by [`Pool::Class`].
     pub class_token: bool,
-    /// Whether there is a distillation token with a head of its own (DeiT).
+    /// Whether there is a distillation token, read by a head of its own (DeiT).
     pub distillation_token: bool,
+    /// Whether the distillation token is read by the class token's head instead.
+    pub shared_head: bool,
+    /// Whether a patch's pixels, and its embedding, pass through a LayerNorm each (vit-pytorch).
+    pub patch_norm: bool,
     /// Probability of dropping a residual branch in the last block; rises linearly from 0 in the first (stochastic depth).
     pub drop_path: f64,
+    /// Probability of dropping an element of the embedded tokens.
+    pub embedding_dropout: f64,
+    /// Probability of dropping a weight of attention. Above 0, training keeps every map.
+    pub attention_dropout: f64,
+    /// Probability of dropping an element after the projection of attention and after each layer of the MLP.
+    pub dropout: f64,
     /// Added to the variance in every LayerNorm.
     pub layer_norm_eps: f64,
     /// How weights are drawn.
     pub init: WeightInit,
 }
 
+impl Default for VitConfig {
+    fn default() -> Self {
+        Self {
+            image_size: 224,
+            patch_size: 16,
+            channels: 3,
+            classes: 1000,
+            width: 192,
+            depth: 12,
+            heads: 3,
+            head_size: None,
+            qkv_bias: true,
+            mlp_ratio: 4.0,
+            pool: Pool::Class,
+            class_token: true,
+            distillation_token: false,
+            shared_head: false,
+            patch_norm: false,
+            drop_path: 0.0,
+            embedding_dropout: 0.0,
+            attention_dropout: 0.0,
+            dropout: 0.0,
+            layer_norm_eps: 1e-6,
+            init: WeightInit::TruncatedNormal,
+        }
+    }
+}
+
 impl VitConfig {
     /// Checks every number before anything is allocated.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let range = |field, value: usize, max: usize| {
-            if value == 0 || value > max {
-                return Err(ConfigError::OutOfRange { field, value: value as f64, min: 1.0, max: max as f64 });
-            }
-            Ok(())
-        };
         range("image_size", self.image_size, 4096)?;
         range("patch_size", self.patch_size, self.image_size)?;
         range("channels", self.channels, 64)?;
@@ -76,23 +116,17 @@ impl VitConfig {
         range("width", self.width, 16_384)?;
         range("depth", self.depth, 512)?;
         range("heads", self.heads, self.width)?;
-        let real = |field, value: f64, min: f64, max: f64| {
-            if !(min..=max).contains(&value) {
-                return Err(ConfigError::OutOfRange { field, value, min, max });
-            }
-            Ok(())
-        };
         real("mlp_ratio", self.mlp_ratio, 1.0 / 16.0, 64.0)?;
         real("drop_path", self.drop_path, 0.0, 0.95)?;
+        real("embedding_dropout", self.embedding_dropout, 0.0, 0.95)?;
+        real("attention_dropout", self.attention_dropout, 0.0, 0.95)?;
+        real("dropout", self.dropout, 0.0, 0.95)?;
         real("layer_norm_eps", self.layer_norm_eps, 1e-12, 1.0)?;
-        let divides = |what, whole: usize, part_name, part: usize| {
-            if !whole.is_multiple_of(part) {
-                return Err(ConfigError::NotDivisible { what, whole, part_name, part });
-            }
-            Ok(())
-        };
         divides("image_size", self.image_size, "patch_size", self.patch_size)?;
-        divides("width", self.width, "heads", self.heads)?;
+        match self.head_size {
+            Some(size) => range("head_size", size, 16_384)?,
+            None => divides("width", self.width, "heads", self.heads)?,
+        }
         range("the number of tokens", self.tokens(), 65_535)?;
         real("the number of parameters", self.parameters() as f64, 1.0, 4e9)?;
         if self.pool == Pool::Class && !self.class_token {
@@ -116,6 +150,11 @@ impl VitConfig {
         self.prefix_tokens() + self.patches()
     }
 
+    /// Width of a head.
+    pub fn head_size(&self) -> usize {
+        self.head_size.unwrap_or(self.width / self.heads)
+    }
+
     /// Hidden width of the MLP.
     pub fn hidden(&self) -> usize {
         ((self.width as f64 * self.mlp_ratio) as usize).max(1)
@@ -125,10 +164,14 @@ impl VitConfig {
     pub fn parameters(&self) -> u64 {
         // Wider than `usize` is in a browser.
         let (d, h) = (self.width as u64, self.hidden() as u64);
+        let inner = self.heads as u64 * self.head_size() as u64;
+        let patch = (self.channels * self.patch_size.pow(2)) as u64;
         let linear = |inputs: u64, outputs: u64| inputs * outputs + outputs;
-        let block = 4 * d + linear(d, 3 * d) + linear(d, d) + linear(d, h) + linear(h, d);
-        let heads = 1 + u64::from(self.distillation_token);
-        linear((self.channels * self.patch_size.pow(2)) as u64, d)
+        let qkv = 3 * inner * d + if self.qkv_bias { 3 * inner } else { 0 };
+        let block = 4 * d + qkv + linear(inner, d) + linear(d, h) + linear(h, d);
+        let heads = if self.distillation_token && !self.shared_head { 2 } else { 1 };
+        linear(patch, d)
+            + if self.patch_norm { 2 * (patch + d) } else { 0 }
             + (self.prefix_tokens() + self.tokens()) as u64 * d
             + self.depth as u64 * block
             + 2 * d
@@ -154,23 +197,35 @@ impl VitConfig {
     /// Whatever [`VitConfig::validate`] finds.
     pub fn init(&self, seed: u64, device: &Device) -> Result<VisionTransformer, ConfigError> {
         self.validate()?;
-        let draw = Initialiser::new(seed, device);
+        Ok(self.build(&Initialiser::new(seed, device)))
+    }
+
+    /// Builds a validated network with values from `draw`.
+    pub(super) fn build(&self, draw: &Initialiser) -> VisionTransformer {
         let d = self.width;
-        let token = |path: &str| draw.truncated_normal(path, [1, 1, d], 0.02);
-        let blocks = (0..self.depth).map(|i| Block::new(self, i, &draw)).collect();
-        Ok(VisionTransformer {
-            patch_embed: PatchEmbed::new(self, &draw),
+        let tokens = |path: &str, count, std| match self.init {
+            WeightInit::Pytorch => draw.normal(path, [1, count, d], std),
+            WeightInit::TruncatedNormal | WeightInit::Xavier => draw.truncated_normal(path, [1, count, d], std),
+        };
+        let token = |path: &str| tokens(path, 1, self.init.token_std());
+        let head = |path: &str| draw.linear(path, self.init, d, self.classes, 1);
+        let blocks = (0..self.depth).map(|i| Block::new(self, i, draw)).collect();
+        VisionTransformer {
+            patch_embed: PatchEmbed::new(self, draw),
             cls_token: self.class_token.then(|| token("cls_token")),
             dist_token: self.distillation_token.then(|| token("dist_token")),
-            pos_embed: draw.truncated_normal("pos_embed", [1, self.tokens(), d], self.init.position_std()),
+            pos_embed: tokens("pos_embed", self.tokens(), self.init.position_std()),
             blocks,
-            norm: (self.pool == Pool::Class).then(|| layer_norm(self, device)),
-            fc_norm: (self.pool == Pool::Mean).then(|| layer_norm(self, device)),
-            head: head("head", self, &draw),
-            head_dist: self.distillation_token.then(|| head("head_dist", self, &draw)),
+            norm: (self.pool != Pool::Mean).then(|| layer_norm(self, d, draw)),
+            fc_norm: (self.pool == Pool::Mean).then(|| layer_norm(self, d, draw)),
+            head: head("head"),
+            head_dist: (self.distillation_token && !self.shared_head).then(|| head("head_dist")),
+            pools_patches: self.pool != Pool::Class,
             drop_path: self.drop_path,
+            embedding_dropout: self.embedding_dropout,
+            drops_elements: self.embedding_dropout + self.attention_dropout + self.dropout > 0.0,
             layer_norm_eps: self.layer_norm_eps,
-        })
+        }
     }
 }
 
@@ -187,7 +242,10 @@ pub struct VisionTransformer {
     fc_norm: Option<LayerNorm>,
     head: Linear,
     head_dist: Option<Linear>,
+    pools_patches: bool,
     drop_path: f64,
+    embedding_dropout: f64,
+    drops_elements: bool,
     layer_norm_eps: f64,
 }
 
@@ -217,8 +275,7 @@ impl VisionTransformer {
     /// # Panics
     /// If a tap names a block that the network has not; `Objective::check` refuses such an objective.
     pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
-        let drop = training.and_then(Training::drop_path);
-        let patches = self.patch_embed.forward(images);
+        let patches = self.patch_embed.forward(images, self.layer_norm_eps);
         let [batch, _, width] = patches.dims();
         let prefix: Vec<Tensor<3>> = [&self.cls_token, &self.dist_token]
             .into_iter()
@@ -228,60 +285,73 @@ impl VisionTransformer {
         let prefix_tokens = prefix.len();
         let mut x =
             if prefix.is_empty() { patches } else { Tensor::cat(prefix.into_iter().chain([patches]).collect(), 1) };
-        x = x + self.pos_embed.val();
+        x = drop(x + self.pos_embed.val(), self.embedding_dropout, training);
         let (mut tokens_after, mut qkv_of) = (vec![None; self.blocks.len()], vec![None; self.blocks.len()]);
         for (index, block) in self.blocks.iter().enumerate() {
             let asked = taps.queries_and_keys.contains(&index);
-            x = block.forward(x, drop.map(|drop| drop.scales(index)), asked.then_some(&mut qkv_of[index]));
+            x = block.forward(x, index, training, asked.then_some(&mut qkv_of[index]));
             if taps.tokens.contains(&index) {
                 tokens_after[index] = Some(x.clone());
             }
         }
-        let trace = |logits, distillation_logits| Trace {
+        let (logits, distillation_logits) = self.read_out(x, prefix_tokens);
+        Trace {
             logits,
             distillation_logits,
             tokens: tapped(&taps.tokens, &tokens_after),
             queries_and_keys: tapped(&taps.queries_and_keys, &qkv_of),
             prefix_tokens,
-        };
-        let tokens = x.dims()[1];
-        if let Some(fc_norm) = &self.fc_norm {
-            let patches =
-                if prefix_tokens == 0 { x.clone() } else { x.clone().narrow(1, prefix_tokens, tokens - prefix_tokens) };
-            let pooled = normalise(fc_norm, patches.mean_dim(1).squeeze_dim::<2>(1), self.layer_norm_eps);
-            // The distillation token follows the class token, where there is one.
-            let distillation_logits = self.head_dist.as_ref().map(|head| {
-                let token = x.narrow(1, prefix_tokens - 1, 1).squeeze_dim::<2>(1);
-                head.forward(normalise(fc_norm, token, self.layer_norm_eps))
-            });
-            return trace(self.head.forward(pooled), distillation_logits);
+            statistics: Statistics::default(),
         }
-        // Only the tokens that a head reads are normalised: LayerNorm works token by token.
-        let read = x.narrow(1, 0, prefix_tokens);
-        let read = match &self.norm {
-            Some(norm) => normalise(norm, read, self.layer_norm_eps),
-            None => read,
+    }
+
+    // The last tokens [B, N, D] to the logits of both heads.
+    fn read_out(&self, x: Tensor<3>, prefix_tokens: usize) -> (Tensor<2>, Option<Tensor<2>>) {
+        let patches = x.dims()[1] - prefix_tokens;
+        let eps = self.layer_norm_eps;
+        // Only what a head reads is normalised: LayerNorm works token by token.
+        let normed = |x: Tensor<3>| match &self.norm {
+            Some(norm) => normalise(norm, x, eps),
+            None => x,
         };
-        let token = |index: usize| read.clone().narrow(1, index, 1).squeeze_dim::<2>(1);
-        trace(self.head.forward(token(0)), self.head_dist.as_ref().map(|head| head.forward(token(1))))
+        let (prefix, pooled) = if self.pools_patches {
+            let mean = normed(x.clone().narrow(1, prefix_tokens, patches)).mean_dim(1);
+            ((prefix_tokens > 0).then(|| normed(x.narrow(1, 0, prefix_tokens))), Some(mean))
+        } else {
+            (Some(normed(x.narrow(1, 0, prefix_tokens))), None)
+        };
+        let read = |head: &Linear, token: Tensor<3>| {
+            let token = token.squeeze_dim::<2>(1);
+            let token = match &self.fc_norm {
+                Some(norm) => normalise(norm, token, eps),
+                None => token,
+            };
+            head.forward(token)
+        };
+        let token = |index: usize| prefix.clone().map(|prefix| prefix.narrow(1, index, 1));
+        // The distillation token is the last before the patches; its head may be the class token's.
+        let distillation = self.dist_token.as_ref().and_then(|_| {
+            let token = token(prefix_tokens - 1)?;
+            Some(read(self.head_dist.as_ref().unwrap_or(&self.head), token))
+        });
+        let class = pooled.or_else(|| token(0)).expect("a valid configuration pools, or has a class token");
+        (read(&self.head, class), distillation)
     }
 
     /// What a training pass of this network drops: see [`Training::draw`].
     pub fn draw_training(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Training {
-        Training::draw(self.drop_path, self.blocks.len(), seed, step, batch, device)
+        let dropped = Dropped { drop_path: self.drop_path, depth: self.blocks.len(), elements: self.drops_elements };
+        Training::draw(&dropped, seed, step, batch, device)
     }
-}
-
-// What each tap named, in the order of the taps.
-fn tapped<const D: usize>(blocks: &[usize], kept: &[Option<Tensor<D>>]) -> Vec<Tensor<D>> {
-    let block = |index: &usize| kept.get(*index).cloned().flatten();
-    blocks.iter().map(|index| block(index).unwrap_or_else(|| panic!("there is no block {index} to tap"))).collect()
 }
 
 /// Cuts an image into patches and projects each: a convolution whose stride is its kernel, done as one matrix product.
 #[derive(Module, Debug)]
 struct PatchEmbed {
+    // Over a patch's pixels in the order of `proj.weight`: channel, row, column.
+    norm_in: Option<LayerNorm>,
     proj: Projection,
+    norm_out: Option<LayerNorm>,
 }
 
 /// The projection's parameters in the layout of a convolution, as checkpoints store it.
@@ -299,7 +369,7 @@ impl PatchEmbed {
         let path = "patch_embed.proj.weight";
         let (weight, bias) = match config.init {
             // PyTorch's default for a convolution: Kaiming uniform with a = √5.
-            WeightInit::TruncatedNormal => {
+            WeightInit::TruncatedNormal | WeightInit::Pytorch => {
                 let bound = 1.0 / libm::sqrtf(inputs as f32);
                 (draw.uniform(path, [d, c, p, p], bound), draw.uniform("patch_embed.proj.bias", [d], bound))
             }
@@ -308,11 +378,16 @@ impl PatchEmbed {
                 (draw.uniform(path, [d, c, p, p], bound), draw.constant([d], 0.0))
             }
         };
-        Self { proj: Projection { weight, bias } }
+        let norm = |size| config.patch_norm.then(|| layer_norm(config, size, draw));
+        Self { norm_in: norm(inputs), proj: Projection { weight, bias }, norm_out: norm(d) }
     }
 
     // images [B, C, S, S] -> [B, patches, D]
-    fn forward(&self, images: Tensor<4>) -> Tensor<3> {
+    fn forward(&self, images: Tensor<4>, eps: f64) -> Tensor<3> {
+        let normed = |norm: &Option<LayerNorm>, x: Tensor<2>| match norm {
+            Some(norm) => normalise(norm, x, eps),
+            None => x,
+        };
         let [batch, channels, height, width] = images.dims();
         let weight = self.proj.weight.val();
         let [d, _, p, _] = weight.dims();
@@ -322,7 +397,8 @@ impl PatchEmbed {
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch * rows * columns, channels * p * p]);
         let weight = weight.reshape([d, channels * p * p]).transpose();
-        kernel::linear(patches, weight, self.proj.bias.val()).reshape([batch, rows * columns, d])
+        let embedded = kernel::linear(normed(&self.norm_in, patches), weight, self.proj.bias.val());
+        normed(&self.norm_out, embedded).reshape([batch, rows * columns, d])
     }
 }
 
@@ -338,39 +414,47 @@ struct Block {
 
 impl Block {
     fn new(config: &VitConfig, index: usize, draw: &Initialiser) -> Self {
-        let path = |part: &str| format!("blocks.{index}.{part}.weight");
-        let (d, h) = (config.width, config.hidden());
-        let linear = |part: &str, inputs, outputs, fans| {
-            let weight = draw.weight(&path(part), config.init, inputs, outputs, fans);
-            Linear { weight, bias: Some(draw.constant([outputs], 0.0)) }
+        let (d, h, inner) = (config.width, config.hidden(), config.heads * config.head_size());
+        let linear = |part: &str, inputs, outputs, parts| {
+            draw.linear(&format!("blocks.{index}.{part}"), config.init, inputs, outputs, parts)
         };
+        let mut qkv = linear("attn.qkv", d, 3 * inner, 3);
+        if !config.qkv_bias {
+            qkv.bias = None;
+        }
         Self {
-            norm1: layer_norm(config, draw.device()),
+            norm1: layer_norm(config, d, draw),
             attn: Attention {
-                qkv: linear("attn.qkv", d, 3 * d, d),
-                proj: linear("attn.proj", d, d, d),
+                qkv,
+                proj: linear("attn.proj", inner, d, 1),
                 heads: config.heads,
+                attention_dropout: config.attention_dropout,
+                dropout: config.dropout,
             },
-            norm2: layer_norm(config, draw.device()),
-            mlp: Mlp { fc1: linear("mlp.fc1", d, h, h), fc2: linear("mlp.fc2", h, d, d) },
+            norm2: layer_norm(config, d, draw),
+            mlp: Mlp { fc1: linear("mlp.fc1", d, h, 1), fc2: linear("mlp.fc2", h, d, 1), dropout: config.dropout },
             eps: config.layer_norm_eps,
         }
     }
 
-    // x [B, N, D]; drop: the scales [B, 1, 1] of the two branches; qkv: where to leave the packed q, k, v, if asked for
-    fn forward(&self, x: Tensor<3>, drop: Option<[Tensor<3>; 2]>, qkv: Option<&mut Option<Tensor<5>>>) -> Tensor<3> {
-        let [attention_scale, mlp_scale] = match drop {
-            Some([attention, mlp]) => [Some(attention), Some(mlp)],
-            None => [None, None],
-        };
-        let scaled = |branch: Tensor<3>, scale: Option<Tensor<3>>| match scale {
-            Some(scale) => branch * scale,
+    // x [B, N, D]; qkv: where to leave the packed q, k, v, if asked for
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        index: usize,
+        training: Option<&Training>,
+        qkv: Option<&mut Option<Tensor<5>>>,
+    ) -> Tensor<3> {
+        // The scales [B, 1, 1] of the two branches.
+        let scales = training.and_then(Training::drop_path).map(|drop_path| drop_path.scales(index));
+        let scaled = |branch: Tensor<3>, which: usize| match &scales {
+            Some(scales) => branch * scales[which].clone(),
             None => branch,
         };
-        let attention = self.attn.forward(normalise(&self.norm1, x.clone(), self.eps), qkv);
-        let x = x + scaled(attention, attention_scale);
-        let mlp = self.mlp.forward(normalise(&self.norm2, x.clone(), self.eps));
-        x + scaled(mlp, mlp_scale)
+        let attention = self.attn.forward(normalise(&self.norm1, x.clone(), self.eps), training, qkv);
+        let x = x + scaled(attention, 0);
+        let mlp = self.mlp.forward(normalise(&self.norm2, x.clone(), self.eps), training);
+        x + scaled(mlp, 1)
     }
 }
 
@@ -380,19 +464,27 @@ struct Attention {
     qkv: Linear,
     proj: Linear,
     heads: usize,
+    attention_dropout: f64,
+    dropout: f64,
 }
 
 impl Attention {
-    fn forward(&self, x: Tensor<3>, tap: Option<&mut Option<Tensor<5>>>) -> Tensor<3> {
-        let [batch, tokens, width] = x.dims();
-        let head_size = width / self.heads;
-        let qkv = project(&self.qkv, x).reshape([batch, tokens, 3, self.heads, head_size]);
+    fn forward(&self, x: Tensor<3>, training: Option<&Training>, tap: Option<&mut Option<Tensor<5>>>) -> Tensor<3> {
+        let [batch, tokens, _] = x.dims();
+        let qkv = project(&self.qkv, x);
+        let inner = qkv.dims()[2] / 3;
+        let head_size = inner / self.heads;
+        let qkv = qkv.reshape([batch, tokens, 3, self.heads, head_size]);
         if let Some(tap) = tap {
             *tap = Some(qkv.clone());
         }
-        let scale = 1.0 / libm::sqrtf(head_size as f32);
-        let mixed = kernel::attention(qkv, scale).reshape([batch, tokens, width]);
-        project(&self.proj, mixed)
+        let scale = 1.0 / libm::sqrt(head_size as f64);
+        let mixed = if training.is_some() && self.attention_dropout > 0.0 {
+            explicit(qkv, scale, Over::Keys, self.attention_dropout, training)
+        } else {
+            kernel::attention(qkv, scale as f32)
+        };
+        drop(project(&self.proj, mixed.reshape([batch, tokens, inner])), self.dropout, training)
     }
 }
 
@@ -401,19 +493,22 @@ impl Attention {
 struct Mlp {
     fc1: Linear,
     fc2: Linear,
+    dropout: f64,
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        project(&self.fc2, kernel::gelu(project(&self.fc1, x)))
+    fn forward(&self, x: Tensor<3>, training: Option<&Training>) -> Tensor<3> {
+        let hidden = drop(kernel::gelu(project(&self.fc1, x)), self.dropout, training);
+        drop(project(&self.fc2, hidden), self.dropout, training)
     }
 }
 
-fn layer_norm(config: &VitConfig, device: &Device) -> LayerNorm {
-    LayerNormConfig::new(config.width).with_epsilon(config.layer_norm_eps).init(device)
+fn layer_norm(config: &VitConfig, size: usize, draw: &Initialiser) -> LayerNorm {
+    LayerNormConfig::new(size).with_epsilon(config.layer_norm_eps).init(draw.device())
 }
 
-fn project<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
+/// A linear layer through this crate's kernel.
+pub(super) fn project<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
     match &linear.bias {
         Some(bias) => kernel::linear(x, linear.weight.val(), bias.val()),
         None => linear.forward(x),
@@ -421,14 +516,8 @@ fn project<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
 }
 
 // The parameters are Burn's, whose epsilon is private; the operation is ours.
-fn normalise<const D: usize>(norm: &LayerNorm, x: Tensor<D>, eps: f64) -> Tensor<D> {
+pub(super) fn normalise<const D: usize>(norm: &LayerNorm, x: Tensor<D>, eps: f64) -> Tensor<D> {
     let gamma = norm.gamma.val();
     let beta = norm.beta.as_ref().map_or_else(|| gamma.zeros_like(), |beta| beta.val());
     kernel::layer_norm(x, gamma, beta, eps as f32)
-}
-
-fn head(path: &str, config: &VitConfig, draw: &Initialiser) -> Linear {
-    let (d, classes) = (config.width, config.classes);
-    let weight = draw.weight(&format!("{path}.weight"), config.init, d, classes, classes);
-    Linear { weight, bias: Some(draw.constant([classes], 0.0)) }
 }

@@ -74,12 +74,22 @@ impl Default for ClassToken {
 impl ClassToken {
     /// The two terms before their weights, each `[1]`: class token and map. `places` are those of this method's pairs
     /// among the tapped tokens.
-    pub(super) fn values(&self, student: &Trace, teacher: &Trace, places: Range<usize>) -> [Tensor<1>; 2] {
+    pub(super) fn values(
+        &self,
+        student: &Trace,
+        teacher: &Trace,
+        places: Range<usize>,
+        projector: Option<&Projector>,
+    ) -> [Tensor<1>; 2] {
+        let carried = |class_token: Tensor<2>| match projector {
+            Some(projector) => projector.forward(class_token),
+            None => class_token,
+        };
         let pairs = || places.clone().map(|place| (student.tokens[place].clone(), teacher.tokens[place].clone()));
         let class = |tokens: Tensor<3>| tokens.narrow(1, 0, 1).squeeze_dim::<2>(1);
         let classes = pairs().map(|(s, t)| match self.matching {
             Matching::Relation => relation_loss(class(s), class(t)),
-            Matching::Projector => projected_loss(normalise_rows(class(s)), class(t)),
+            Matching::Projector => projected_loss(carried(normalise_rows(class(s))), class(t)),
         });
         let maps = pairs().map(|(s, t)| map_loss(s, student.prefix_tokens, t, teacher.prefix_tokens));
         [classes.collect(), maps.collect()].map(|losses| adaptive(losses, self.last_weight, self.detach_weights))
@@ -101,13 +111,6 @@ impl ClassToken {
                  give both the same image_size / patch_size",
                 student.patches(),
                 teacher.patches()
-            ));
-        }
-        if self.matching == Matching::Projector && student.width != teacher.width {
-            return Some(format!(
-                "matching = \"projector\" is for equal widths so far, and they are {} and {}; take matching = \
-                 \"relation\"",
-                student.width, teacher.width
             ));
         }
         None
@@ -168,14 +171,8 @@ impl Projector {
     pub fn new(student: usize, teacher: usize, seed: u64, device: &Device) -> Self {
         let draw = Initialiser::new(seed, device);
         let middle = (student + teacher) / 2;
-        let linear = |path: &str, inputs, outputs| Linear {
-            weight: draw.weight(path, WeightInit::TruncatedNormal, inputs, outputs, outputs),
-            bias: Some(draw.constant([outputs], 0.0)),
-        };
-        Self {
-            fc1: linear("projector.fc1.weight", student, middle),
-            fc2: linear("projector.fc2.weight", middle, teacher),
-        }
+        let linear = |path: &str, inputs, outputs| draw.linear(path, WeightInit::TruncatedNormal, inputs, outputs, 1);
+        Self { fc1: linear("projector.fc1", student, middle), fc2: linear("projector.fc2", middle, teacher) }
     }
 
     /// `[B, D_S]`, normalised, to `[B, D_T]`, which is not normalised again.

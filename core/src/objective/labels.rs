@@ -16,12 +16,12 @@
 //!
 //! [`TeacherTemperature`] softens the teacher alone: `(1 − α) ce_ε(z, y) + α CE(z, σ(z_T / τ))`, without τ².
 
-use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::logits::{self, Normalisation};
-use super::{Loss, Term};
+use super::logits::Normalisation;
+use super::parts::{Head, Part};
 use crate::kernel;
 use crate::model::{NetworkShape, Trace};
 
@@ -88,51 +88,28 @@ impl Default for Deit {
 }
 
 impl Deit {
-    pub(super) fn needs_teacher(&self) -> bool {
-        !matches!(self.mode, Mode::None | Mode::Class)
-    }
-
-    pub(super) fn loss(&self, student: &Trace, teacher: Option<&Trace>, targets: Tensor<2>) -> Loss {
-        let class = &student.logits;
-        let token = student.distillation_logits.as_ref().unwrap_or(class);
-        let labels = |weight| {
-            let value = kernel::cross_entropy(class.clone(), targets.clone(), self.smoothing as f32).mean();
-            Term { name: "labels", weight, value }
-        };
-        let teacher = || teacher.expect("distillation has a teacher").logits.clone();
-        let hard = |weight| {
-            let value = hard_loss(token.clone(), teacher(), self.teacher_smoothing);
-            Term { name: "teacher-labels", weight, value }
-        };
-        Loss::of(match self.mode {
+    pub(super) fn parts(&self) -> Vec<Part> {
+        let labels = |weight: f64| Part::Labels { weight, smoothing: self.smoothing };
+        // `both` and `distill` need the token; the others read its head where there is one.
+        let head = if matches!(self.mode, Mode::Both | Mode::Distill) { Head::Distill } else { Head::Token };
+        let hard = |weight: f64| Part::TeacherLabels { weight, smoothing: self.teacher_smoothing, head };
+        match self.mode {
             Mode::None | Mode::Class => vec![labels(1.0)],
             Mode::Hard => vec![labels(1.0 - self.alpha), hard(self.alpha)],
             Mode::Distill => vec![hard(1.0)],
             Mode::Soft | Mode::Both => {
-                let (_, value) = logits::labels_and_divergence(
-                    token.clone(),
-                    teacher(),
-                    targets.clone(),
-                    self.temperature,
-                    0.0,
-                    self.normalisation,
-                );
-                vec![labels(1.0 - self.alpha), Term { name: "logits", weight: self.alpha, value }]
+                let Self { alpha, temperature, normalisation, .. } = *self;
+                vec![labels(1.0 - alpha), Part::Logits { weight: alpha, temperature, normalisation, head }]
             }
-        })
+        }
     }
 
     /// Why the student cannot be taught this way, with what can be done.
     pub(super) fn refusal(&self, student: &NetworkShape) -> Option<String> {
         match self.mode {
-            Mode::Distill | Mode::Both if !student.distillation_token => Some(
-                "the student has no distillation token to teach; give it one (student.vit.distillation_token = true) or \
-                 take soft or hard, which then teach the class head"
-                    .into(),
+            Mode::Class if !student.class_token => Some(
+                "mode class needs a student with a class token; take none, which reads what the student has".into(),
             ),
-            Mode::Class if !student.class_token => {
-                Some("mode class needs a student with a class token; take none, which reads what the student has".into())
-            }
             _ => None,
         }
     }
@@ -153,18 +130,6 @@ pub struct TeacherTemperature {
 impl Default for TeacherTemperature {
     fn default() -> Self {
         Self { alpha: 0.5, temperature: 4.0, smoothing: 0.0 }
-    }
-}
-
-impl TeacherTemperature {
-    pub(super) fn loss(&self, student: &Trace, teacher: &Trace, targets: Tensor<2>) -> Loss {
-        let soft = softmax(teacher.logits.clone().div_scalar(self.temperature), 1);
-        let entropy =
-            |targets, smoothing: f64| kernel::cross_entropy(student.logits.clone(), targets, smoothing as f32).mean();
-        Loss::of(vec![
-            Term { name: "labels", weight: 1.0 - self.alpha, value: entropy(targets, self.smoothing) },
-            Term { name: "logits", weight: self.alpha, value: entropy(soft, 0.0) },
-        ])
     }
 }
 
@@ -189,7 +154,7 @@ pub enum Readout {
     /// The class head.
     Class,
     /// The distillation head.
-    Distillation,
+    Distill,
     /// The mean of both heads' logits, as DeiT's code does.
     #[default]
     MeanLogits,
@@ -198,13 +163,31 @@ pub enum Readout {
 }
 
 impl Readout {
+    /// The read-outs by name.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("class", Self::Class),
+        ("distill", Self::Distill),
+        ("mean-logits", Self::MeanLogits),
+        ("mean-probabilities", Self::MeanProbabilities),
+    ];
+
+    /// The read-out of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find_map(|(known, readout)| (known == name).then_some(readout))
+    }
+
+    /// Its name, as recipes spell it.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find_map(|(name, readout)| (readout == self).then_some(name)).unwrap_or_default()
+    }
+
     /// Logits `[B, C]` of the prediction; a trace with one head has one readout.
     pub fn of(self, trace: &Trace) -> Tensor<2> {
         let class = trace.logits.clone();
         let Some(token) = trace.distillation_logits.clone() else { return class };
         match self {
             Self::Class => class,
-            Self::Distillation => token,
+            Self::Distill => token,
             Self::MeanLogits => (class + token).div_scalar(2.0),
             Self::MeanProbabilities => {
                 // log ((p + q) / 2) through the larger of the two, so that no probability is rounded to 0.

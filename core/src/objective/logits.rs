@@ -8,9 +8,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, Term};
 use crate::kernel;
-use crate::model::Trace;
 
 /// What a sum of divergences over a batch is divided by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,24 +41,6 @@ impl Default for LogitDistillation {
     }
 }
 
-impl LogitDistillation {
-    /// The two terms `labels` and `logits`, from one kernel.
-    pub(super) fn loss(&self, student: &Trace, teacher: &Trace, targets: Tensor<2>) -> Loss {
-        let (labels, divergence) = labels_and_divergence(
-            student.logits.clone(),
-            teacher.logits.clone(),
-            targets,
-            self.temperature,
-            self.smoothing,
-            self.normalisation,
-        );
-        Loss::of(vec![
-            Term { name: "labels", weight: 1.0 - self.alpha, value: labels },
-            Term { name: "logits", weight: self.alpha, value: divergence },
-        ])
-    }
-}
-
 /// The mean cross-entropy with the targets and the divergence τ² KL, each `[1]`, of logits `[B, C]`.
 pub(super) fn labels_and_divergence(
     student: Tensor<2>,
@@ -80,10 +60,4 @@ pub(super) fn labels_and_divergence(
         Normalisation::Numel => temperature * temperature / classes as f64,
     };
     (column(0), column(1).mul_scalar(scale))
-}
-
-/// Cross-entropy with the targets as the term `labels`.
-pub(super) fn cross_entropy(student: &Trace, targets: Tensor<2>, smoothing: f64) -> Term {
-    let rows = kernel::cross_entropy(student.logits.clone(), targets, smoothing as f32);
-    Term { name: "labels", weight: 1.0, value: rows.mean() }
 }

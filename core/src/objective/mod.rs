@@ -11,24 +11,28 @@ pub mod class_token;
 pub mod labels;
 pub mod logits;
 pub mod manifold;
+pub mod parts;
 pub mod retrospection;
+
+use std::borrow::Cow;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{NetworkShape, Taps, Trace};
 pub use attention_forcing::AttentionForcing;
-pub use class_token::{ClassToken, Matching};
+pub use class_token::{ClassToken, Matching, Projector};
 pub use labels::{Deit, Mode, Readout, TeacherTemperature};
 pub use logits::{LogitDistillation, Normalisation};
 pub use manifold::Manifold;
+pub use parts::{Head, Part};
 pub use retrospection::{LogitTable, Retrospection};
 
 /// One named part of a loss.
 #[derive(Clone, Debug)]
 pub struct Term {
-    /// What the log calls it.
-    pub name: &'static str,
+    /// What the log calls it; no two terms of a loss share a name.
+    pub name: Cow<'static, str>,
     /// Its factor in the total.
     pub weight: f64,
     /// Its value before the factor, `[1]`.
@@ -51,6 +55,19 @@ impl Loss {
     }
 }
 
+/// What a loss reads beside the student's trace and the targets.
+#[derive(Clone, Debug, Default)]
+pub struct Lesson<'a> {
+    /// The teacher's trace, where the objective needs one.
+    pub teacher: Option<&'a Trace>,
+    /// What the student said of the same samples some epochs ago, `[B, C]`, for a retrospection.
+    pub past: Option<Tensor<2>>,
+    /// What carries the student's class token to the teacher's width, where [`Objective::projector`] asks for it.
+    pub projector: Option<&'a Projector>,
+    /// Keys what is drawn at random.
+    pub step: u64,
+}
+
 /// An objective: what turns a student's trace, a teacher's trace and the targets into a loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -69,6 +86,11 @@ pub enum Objective {
     TeacherTemperature(TeacherTemperature),
     /// Several methods at once, each with its weight.
     Sum(Sum),
+    /// A list of weighted terms, as a recipe may write it down.
+    Terms {
+        /// The terms.
+        terms: Vec<Part>,
+    },
 }
 
 /// Methods that are added up, each where its section is present:
@@ -169,7 +191,7 @@ impl Objective {
                         normalisation: Normalisation::Batchmean,
                         ..SoftTargets::default()
                     }),
-                    class_token: Some(ClassToken::default()),
+                    class_token: Some(ClassToken { matching: Matching::Projector, ..ClassToken::default() }),
                     manifold: Some(Manifold::default()),
                     ..Sum::default()
                 }));
@@ -197,41 +219,59 @@ impl Objective {
         Some(Self::Sum(parts))
     }
 
+    /// The weighted terms that the objective comes down to.
+    pub fn parts(&self) -> Vec<Part> {
+        let labels = |weight: f64, smoothing: f64| Part::Labels { weight, smoothing };
+        match self {
+            Self::Labels { smoothing } => vec![labels(1.0, *smoothing)],
+            Self::Kd(kd) => {
+                let LogitDistillation { alpha, temperature, normalisation, smoothing } = *kd;
+                let head = Head::Class;
+                vec![labels(1.0 - alpha, smoothing), Part::Logits { weight: alpha, temperature, normalisation, head }]
+            }
+            Self::Deit(deit) => deit.parts(),
+            Self::TeacherTemperature(soft) => {
+                let TeacherTemperature { alpha, temperature, smoothing } = *soft;
+                vec![labels(1.0 - alpha, smoothing), Part::SoftenedTeacher { weight: alpha, temperature }]
+            }
+            Self::Sum(sum) => sum.parts(),
+            Self::Terms { terms } => terms.clone(),
+        }
+    }
+
     /// Checks every number.
     ///
     /// # Errors
     /// [`ObjectiveError`] naming the option, its value and what is accepted.
     pub fn validate(&self) -> Result<(), ObjectiveError> {
-        let smoothing =
-            |field, value: f64| in_range(field, value, (0.0..1.0).contains(&value), "at least 0 and below 1");
-        let alpha = |value: f64| in_range("alpha", value, (0.0..=1.0).contains(&value), "between 0 and 1");
-        let temperature =
-            |field, tau: f64| in_range(field, tau, tau > 0.0 && tau <= 1000.0, "above 0 and at most 1000");
-        match self {
-            Self::Labels { smoothing: value } => smoothing("smoothing", *value),
-            Self::Kd(kd) => {
-                smoothing("smoothing", kd.smoothing)?;
-                alpha(kd.alpha)?;
-                temperature("temperature", kd.temperature)
-            }
-            Self::Deit(deit) => {
-                smoothing("smoothing", deit.smoothing)?;
-                smoothing("teacher_smoothing", deit.teacher_smoothing)?;
-                alpha(deit.alpha)?;
-                temperature("temperature", deit.temperature)
-            }
-            Self::TeacherTemperature(soft) => {
-                smoothing("smoothing", soft.smoothing)?;
-                alpha(soft.alpha)?;
-                temperature("temperature", soft.temperature)
-            }
-            Self::Sum(parts) => {
-                smoothing("smoothing", parts.smoothing)?;
-                alpha(parts.alpha)?;
-                parts.validate()?;
-                parts.kd.as_ref().map_or(Ok(()), |kd| temperature("kd.temperature", kd.temperature))
-            }
+        // The numbers that this mode does not read are checked too: a recipe is right as a whole.
+        let (alpha, temperature, smoothing) = match self {
+            Self::Labels { .. } | Self::Terms { .. } => (0.0, 1.0, 0.0),
+            Self::Kd(kd) => (kd.alpha, kd.temperature, kd.smoothing),
+            Self::Deit(deit) => (deit.alpha, deit.temperature, deit.smoothing),
+            Self::TeacherTemperature(soft) => (soft.alpha, soft.temperature, soft.smoothing),
+            Self::Sum(sum) => (sum.alpha, 1.0, sum.smoothing),
+        };
+        in_range("alpha", alpha, (0.0..=1.0).contains(&alpha), "between 0 and 1")?;
+        parts::warm("temperature", temperature)?;
+        parts::smooth("smoothing", smoothing)?;
+        if let Self::Deit(deit) = self {
+            parts::smooth("teacher_smoothing", deit.teacher_smoothing)?;
         }
+        let parts = self.parts();
+        let methods = match self {
+            Self::Sum(_) => parts.len() - 1,
+            _ => parts.len(),
+        };
+        in_range("the number of terms", methods as f64, methods > 0, "at least 1")?;
+        let count = |wanted: fn(&Part) -> bool| parts.iter().filter(|part| wanted(part)).count();
+        for (field, found) in [
+            ("the number of labels terms", count(|part| matches!(part, Part::Labels { .. }))),
+            ("the number of attention terms", count(|part| matches!(part, Part::Attention(_)))),
+        ] {
+            in_range(field, found as f64, found <= 1, "at most 1")?;
+        }
+        parts.iter().try_for_each(Part::validate)
     }
 
     /// Checks that `teacher` can teach `student` this way; sizes alone are looked at.
@@ -246,182 +286,86 @@ impl Objective {
                 teacher.classes, student.classes, teacher.classes
             )));
         }
-        let refusal = match self {
-            Self::Labels { .. } | Self::Kd(_) | Self::TeacherTemperature(_) => None,
+        let mode = match self {
             Self::Deit(deit) => deit.refusal(student),
-            Self::Sum(parts) => parts.refusal(student, teacher),
+            _ => None,
         };
+        let refusal = mode.or_else(|| self.parts().iter().find_map(|part| part.refusal(student, teacher)));
         refusal.map_or(Ok(()), |reason| Err(Mismatch(reason)))
     }
 
     /// Whether a teacher's trace is needed.
     pub fn needs_teacher(&self) -> bool {
-        match self {
-            Self::Labels { .. } => false,
-            Self::Deit(deit) => deit.needs_teacher(),
-            Self::Kd(_) | Self::TeacherTemperature(_) | Self::Sum(_) => true,
-        }
+        self.parts().iter().any(Part::needs_teacher)
     }
 
     /// What is needed of the student's and of the teacher's forward pass beside logits.
     pub fn taps(&self, student_depth: usize, teacher_depth: usize) -> (Taps, Taps) {
-        match self {
-            Self::Sum(parts) => parts.taps(student_depth, teacher_depth),
-            _ => Default::default(),
+        parts::taps(&self.parts(), student_depth, teacher_depth)
+    }
+
+    /// Widths, student's and teacher's, of the [`Projector`] that the objective trains with the student, if it does.
+    pub fn projector(&self, student: &NetworkShape, teacher: &NetworkShape) -> Option<[usize; 2]> {
+        parts::projector(&self.parts(), student, teacher)
+    }
+
+    /// How a student taught this way is best read: a head that nothing teaches says nothing.
+    pub fn readout(&self) -> Readout {
+        let parts = self.parts();
+        let class = |part: &Part| match part {
+            Part::Labels { weight, .. } | Part::SoftenedTeacher { weight, .. } | Part::Retrospection { weight, .. } => {
+                *weight > 0.0
+            }
+            Part::Logits { weight, head, .. } | Part::TeacherLabels { weight, head, .. } => {
+                *weight > 0.0 && *head == Head::Class
+            }
+            _ => false,
+        };
+        let token = |part: &Part| match part {
+            Part::Logits { weight, head, .. } | Part::TeacherLabels { weight, head, .. } => {
+                *weight > 0.0 && *head != Head::Class
+            }
+            _ => false,
+        };
+        match (parts.iter().any(class), parts.iter().any(token)) {
+            (true, true) => Readout::MeanLogits,
+            (false, true) => Readout::Distill,
+            _ => Readout::Class,
         }
+    }
+
+    /// The loss of a batch of which a teacher alone is needed beside the student: see [`Objective::loss_with`].
+    ///
+    /// # Panics
+    /// As [`Objective::loss_with`].
+    pub fn loss(&self, student: &Trace, teacher: Option<&Trace>, targets: Tensor<2>) -> Loss {
+        self.loss_with(student, &Lesson { teacher, ..Lesson::default() }, targets)
     }
 
     /// The loss of a batch. `targets` is `[B, C]`, each row a distribution over the classes.
     ///
     /// # Panics
-    /// If the objective needs a teacher and `teacher` is `None`: the caller builds both from the same objective. Traces
-    /// must hold what [`Objective::taps`] asks for.
-    pub fn loss(&self, student: &Trace, teacher: Option<&Trace>, targets: Tensor<2>) -> Loss {
-        self.loss_at(0, student, teacher, targets)
-    }
-
-    /// As [`Objective::loss`], with what is drawn at random drawn for `step`.
-    ///
-    /// # Panics
-    /// As [`Objective::loss`].
-    pub fn loss_at(&self, step: u64, student: &Trace, teacher: Option<&Trace>, targets: Tensor<2>) -> Loss {
-        let taught = || teacher.expect("distillation has a teacher");
-        match self {
-            Self::Labels { smoothing } => Loss::of(vec![logits::cross_entropy(student, targets, *smoothing)]),
-            Self::Kd(kd) => kd.loss(student, taught(), targets),
-            Self::Deit(deit) => deit.loss(student, teacher, targets),
-            Self::TeacherTemperature(soft) => soft.loss(student, taught(), targets),
-            Self::Sum(parts) => parts.loss(step, student, taught(), targets),
-        }
+    /// If the lesson lacks what the objective needs: the caller builds both from the same objective. Traces must hold
+    /// what [`Objective::taps`] asks for.
+    pub fn loss_with(&self, student: &Trace, lesson: &Lesson<'_>, targets: Tensor<2>) -> Loss {
+        parts::loss(&self.parts(), student, lesson, targets)
     }
 }
 
 impl Sum {
-    fn validate(&self) -> Result<(), ObjectiveError> {
-        let weight =
-            |field, value: f64| in_range(field, value, (0.0..=1e6).contains(&value), "at least 0 and at most 1000000");
-        if let Some(kd) = &self.kd {
-            weight("kd.weight", kd.weight)?;
-        }
-        if let Some(saf) = &self.saf {
-            weight("saf.weight", saf.weight)?;
-        }
-        if let Some(class_token) = &self.class_token {
-            weight("class_token.weight", class_token.weight)?;
-            weight("class_token.map_weight", class_token.map_weight)?;
-            weight("class_token.last_weight", class_token.last_weight)?;
-        }
-        if let Some(manifold) = &self.manifold {
-            weight("manifold.weight", manifold.weight)?;
-            weight("manifold.sample", manifold.sample)?;
-            weight("manifold.patch", manifold.patch)?;
-            weight("manifold.random", manifold.random)?;
-            let rows = manifold.rows;
-            in_range("manifold.rows", rows as f64, (1..=65_536).contains(&rows), "between 1 and 65536")?;
-        }
-        let parts = [self.kd.is_some(), self.saf.is_some(), self.class_token.is_some(), self.manifold.is_some()];
-        let count = parts.into_iter().filter(|part| *part).count();
-        in_range("the number of sections", count as f64, count > 0, "at least 1 of kd, saf, class_token and manifold")
-    }
-
-    fn refusal(&self, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
-        if let Some(saf) = &self.saf {
-            if student.tokens != teacher.tokens {
-                return Some(format!(
-                    "self-attention forcing compares maps of as many tokens, and the student has {}, the teacher {}; give \
-                     both the same image_size / patch_size and prefix tokens, or take KD, which compares logits",
-                    student.tokens, teacher.tokens
-                ));
-            }
-            if saf.pairs.is_empty() && student.depth > teacher.depth {
-                return Some(format!(
-                    "the student has {} blocks and the teacher {}: there is no even stride; name the pairs in \
-                     saf.pairs, or take a student of at most {} blocks",
-                    student.depth, teacher.depth, teacher.depth
-                ));
-            }
-        }
-        let methods = [
-            self.saf.as_ref().map(|saf| &saf.pairs),
-            self.class_token.as_ref().map(|class_token| &class_token.pairs),
-            self.manifold.as_ref().map(|manifold| &manifold.pairs),
-        ];
-        for [s, t] in methods.into_iter().flatten().flatten() {
-            for (role, block, depth) in [("student", *s, student.depth), ("teacher", *t, teacher.depth)] {
-                if block >= depth {
-                    let last = depth - 1;
-                    return Some(format!("pairs name the {role}'s block {block}; its blocks are 0 to {last}"));
-                }
-            }
-        }
-        let class_token = self.class_token.as_ref().and_then(|method| method.refusal(student, teacher));
-        class_token.or_else(|| self.manifold.as_ref().and_then(|method| method.refusal(student, teacher)))
-    }
-
-    fn taps(&self, student_depth: usize, teacher_depth: usize) -> (Taps, Taps) {
-        let (mut student, mut teacher) = (Taps::default(), Taps::default());
-        // Class-token and manifold terms tap the pairs one after the other; a block that is named twice is kept once, by
-        // reference.
-        let places = |pairs: &Vec<[usize; 2]>| end_pairs(pairs, student_depth, teacher_depth);
-        let class_token = self.class_token.iter().flat_map(|method| places(&method.pairs));
-        for [s, t] in class_token.chain(self.manifold.iter().flat_map(|method| places(&method.pairs))) {
-            student.tokens.push(s);
-            teacher.tokens.push(t);
-        }
-        for [s, t] in self.saf.iter().flat_map(|saf| saf.pairs(student_depth, teacher_depth)) {
-            student.queries_and_keys.push(s);
-            teacher.queries_and_keys.push(t);
-        }
-        (student, teacher)
-    }
-
-    fn loss(&self, step: u64, student: &Trace, teacher: &Trace, targets: Tensor<2>) -> Loss {
-        let mut terms = Vec::new();
-        let mut add = |name, weight, value| terms.push(Term { name, weight, value });
-        match &self.kd {
-            Some(kd) => {
-                let (labels, divergence) = logits::labels_and_divergence(
-                    student.logits.clone(),
-                    teacher.logits.clone(),
-                    targets,
-                    kd.temperature,
-                    self.smoothing,
-                    kd.normalisation,
-                );
-                add("labels", 1.0 - self.alpha, labels);
-                add("logits", self.alpha * kd.weight, divergence);
-            }
-            None => {
-                let labels = logits::cross_entropy(student, targets, self.smoothing);
-                add("labels", 1.0 - self.alpha, labels.value);
-            }
-        }
-        if let Some(saf) = &self.saf {
-            add("attention", self.alpha * saf.weight, saf.value(student, teacher));
-        }
-        // As `taps` laid them out: class token first, manifold after.
-        let tapped = student.tokens.len();
-        let class_pairs = match (&self.class_token, &self.manifold) {
-            (None, _) => 0,
-            (Some(_), None) => tapped,
-            (Some(method), Some(other)) => match (method.pairs.len(), other.pairs.len()) {
-                (0, 0) => tapped / 2,
-                (0, named) => tapped - named,
-                (named, _) => named,
-            },
-        };
-        if let Some(method) = &self.class_token {
-            let [class_token, map] = method.values(student, teacher, 0..class_pairs);
-            add("class-token", method.weight, class_token);
-            add("class-map", method.map_weight, map);
-        }
-        if let Some(method) = &self.manifold {
-            let [sample, patch, random] = method.values(student, teacher, class_pairs..tapped, step);
-            add("samples", method.weight * method.sample, sample);
-            add("patches", method.weight * method.patch, patch);
-            add("rows", method.weight * method.random, random);
-        }
-        Loss::of(terms)
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = vec![Part::Labels { weight: 1.0 - self.alpha, smoothing: self.smoothing }];
+        parts.extend(self.kd.as_ref().map(|kd| Part::Logits {
+            weight: self.alpha * kd.weight,
+            temperature: kd.temperature,
+            normalisation: kd.normalisation,
+            head: Head::Class,
+        }));
+        let saf = self.saf.clone();
+        parts.extend(saf.map(|saf| Part::Attention(AttentionForcing { weight: self.alpha * saf.weight, ..saf })));
+        parts.extend(self.class_token.clone().map(Part::ClassToken));
+        parts.extend(self.manifold.clone().map(Part::Manifold));
+        parts
     }
 }
 

@@ -14,7 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LogitDistillation, Normalisation, Objective};
+use super::{Objective, Part};
 
 /// The numbers of learning with retrospection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,17 +52,23 @@ impl Retrospection {
         epoch > 0 && epoch.is_multiple_of(self.k.max(1))
     }
 
-    /// The objective of `epoch`, from 1: labels at first, then distillation whose teacher's logits are the copy's.
-    pub fn objective(&self, epoch: u64) -> Objective {
-        if epoch <= self.k.max(1) {
-            return Objective::Labels { smoothing: 0.0 };
+    /// `objective` in `epoch`, from 1: as it is at first; then its labels give β of their weight to what the network said
+    /// of the same samples before. An objective without labels has nothing to give and stays as it is.
+    pub fn applied(&self, objective: &Objective, epoch: u64) -> Objective {
+        let beta = 1.0 - self.alpha(epoch);
+        let mut terms = objective.parts();
+        let label_weight = terms.iter_mut().find_map(|part| match part {
+            Part::Labels { weight, .. } => Some(weight),
+            _ => None,
+        });
+        if epoch > self.k.max(1)
+            && let Some(weight) = label_weight
+        {
+            let past = *weight * beta;
+            *weight *= 1.0 - beta;
+            terms.push(Part::Retrospection { weight: past, temperature: self.temperature });
         }
-        Objective::Kd(LogitDistillation {
-            alpha: 1.0 - self.alpha(epoch),
-            temperature: self.temperature,
-            normalisation: Normalisation::Batchmean,
-            smoothing: 0.0,
-        })
+        Objective::Terms { terms }
     }
 }
 
@@ -123,6 +129,17 @@ impl LogitTable {
     /// Makes what was written last what [`LogitTable::rows`] reads.
     pub fn refresh(&mut self) {
         self.copy.copy_from_slice(&self.latest);
+    }
+
+    /// What was written last and the copy, each `[samples, classes]` row-major: all that the table holds.
+    pub fn contents(&self) -> [&[f32]; 2] {
+        [&self.latest, &self.copy]
+    }
+
+    /// A table as [`LogitTable::contents`] gave it, or `None` where the two are not as many rows of `classes`.
+    pub fn from_contents(classes: usize, [latest, copy]: [Vec<f32>; 2]) -> Option<Self> {
+        let fits = latest.len() == copy.len() && latest.len().checked_rem(classes) == Some(0);
+        fits.then_some(Self { classes, latest, copy })
     }
 
     /// The copied rows of the samples `indices`, `[indices, classes]`.

@@ -1,14 +1,21 @@
-//! AdamW (Loshchilov and Hutter, 2019) over one flat vector of all parameters.
+//! AdamW (Loshchilov and Hutter, 2019) and Adam (Kingma and Ba, 2015) over one flat vector of all parameters.
 //!
 //! A network has hundreds of small tensors; updating each costs a dozen dispatches. Here the gradients are joined once,
 //! the moments and the master copy of the parameters are three flat vectors, and a step costs the same few operations
-//! whatever the network's depth. The global gradient norm is one sum, never read back. The state is two vectors with a
+//! whatever the network's depth. Parameters whose lengths keep the next one aligned for a GPU's bindings come first: the
+//! network then reads its pieces of the flat vector where they are, and nothing copies them out. The global gradient norm is one sum, never read back. The state is two vectors with a
 //! layout; a checkpoint keeps them cut up by parameter path.
 //!
 //! `g ← g · min(1, c / ‖g‖)`, `p ← p − lr λ p` where decayed,
 //! `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`, `p ← p − lr · m̂ / (√v̂ + ε)`.
 //!
-//! Not decayed: one-dimensional parameters (biases, norms) and the tokens and position embedding, as DeiT does it.
+//! Adam decays through the gradient, `g ← g + λ p`, and not beside it.
+//!
+//! Not decayed: one-dimensional parameters (biases, norms) and the tokens and position embedding, as DeiT does it; or
+//! everything, where [`AdamWConfig::decay_all`] says so.
+//!
+//! The gradients of several parts of a batch may be gathered before one update. Beside the parameters their exponential
+//! mean can be kept, `a ← d a + (1 − d) p` after every update, which starts from the initial values.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,25 +26,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::{self, AdamWNumbers};
 
+/// How weight decay enters an update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// Beside the gradient.
+    #[default]
+    AdamW,
+    /// As a part of the gradient.
+    Adam,
+}
+
 /// The optimiser's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
+    /// AdamW or Adam: they differ in how weights decay.
+    pub kind: Decay,
     /// Decay β₁ of the first moment.
     pub beta_1: f64,
     /// Decay β₂ of the second moment.
     pub beta_2: f64,
     /// ε in the denominator.
     pub epsilon: f64,
-    /// Decoupled weight decay λ.
+    /// Weight decay λ.
     pub weight_decay: f64,
+    /// Whether biases, norms, tokens and the position embedding decay too.
+    pub decay_all: bool,
     /// Largest global gradient norm c; `None` clips nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Decay d of the parameters' exponential mean; `None` keeps none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
 }
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.05, clip_norm: None }
+        Self {
+            kind: Decay::default(),
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.05,
+            decay_all: false,
+            clip_norm: None,
+            ema: None,
+        }
     }
 }
 
@@ -52,7 +87,7 @@ pub struct AdamW {
 pub struct AdamWRecord {
     /// Steps taken.
     pub steps: u64,
-    /// The parameters that take part, by path, in the order of the network's fields.
+    /// The parameters that take part, by path, in the order of the flat vectors.
     pub moments: Vec<Moments>,
 }
 
@@ -65,6 +100,8 @@ pub struct Moments {
     pub first: Vec<f32>,
     /// Second moments.
     pub second: Vec<f32>,
+    /// The parameter's exponential mean, where one is kept.
+    pub average: Option<Vec<f32>>,
 }
 
 struct State {
@@ -73,6 +110,10 @@ struct State {
     parameters: Tensor<1>,
     first: Tensor<1>,
     second: Tensor<1>,
+    // The exponential mean of the parameters, where one is kept.
+    average: Option<Tensor<1>>,
+    // Gradients that wait for the rest of their batch.
+    gathered: Option<Tensor<1>>,
     // 1 where decayed, 0 elsewhere
     decayed: Tensor<1>,
 }
@@ -99,30 +140,46 @@ impl AdamW {
     /// Which parameters take part is settled in the first step: those without a gradient then (frozen or unused) are left
     /// alone from then on, decay included. A gradient that is absent later counts as zero.
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, lr: f64) -> M {
-        let gradients = GradientsParams::from_grads(gradients, &module);
-        let known = self.state.as_ref().map(|state| state.layout.iter().map(|slot| slot.id).collect());
-        let mut join = Join { gradients, known, ..Join::default() };
+        self.gather(&module, gradients, 1.0);
+        self.update(module, lr)
+    }
+
+    /// Adds the gradients of a part of a batch, times the part's share of it, to those that the next update takes.
+    pub fn gather<M: Module>(&mut self, module: &M, gradients: Gradients, share: f64) {
+        let gradients = GradientsParams::from_grads(gradients, module);
+        let slots = self.state.is_none().then(Vec::new);
+        let mut join = Join { gradients, slots, decay_all: self.config.decay_all, ..Join::default() };
         module.visit(&mut join);
-        if join.flat_gradients.is_empty() {
-            return module;
+        if self.state.is_none() && join.flat_gradients.is_empty() {
+            return;
         }
-        let gradient = Tensor::cat(join.flat_gradients, 0);
-        let state = match self.state.as_mut() {
-            Some(state) => state,
-            None => self.state.insert(State::start(join.slots, join.parameters, join.decayed)),
+        let averaged = self.config.ema.is_some();
+        let state = self.state.get_or_insert_with(|| State::start(join.slots.unwrap_or_default(), averaged));
+        let gradient = state.join(join.flat_gradients);
+        let gradient = if share == 1.0 { gradient } else { gradient.mul_scalar(share) };
+        state.gathered = Some(match state.gathered.take() {
+            Some(gathered) => gathered + gradient,
+            None => gradient,
+        });
+    }
+
+    /// Updates `module` at learning rate `lr` by what was gathered; without any it comes back as it is.
+    pub fn update<M: Module>(&mut self, module: M, lr: f64) -> M {
+        let Some((state, gradient)) = self.state.as_mut().and_then(|state| {
+            let gradient = state.gathered.take()?;
+            Some((state, gradient))
+        }) else {
+            return module;
         };
         state.update(&self.config, gradient, lr);
-        let mut offset = 0;
-        let pieces = state
-            .layout
-            .iter()
-            .map(|slot| {
-                let piece = state.parameters.clone().narrow(0, offset, slot.length);
-                offset += slot.length;
-                (slot.id, piece)
-            })
-            .collect();
-        module.map(&mut Split { pieces })
+        module.map(&mut Split { pieces: state.pieces(&state.parameters), tracked: true })
+    }
+
+    /// `module` with the exponential mean of its parameters in their place, or `None` where no mean is kept.
+    pub fn averaged<M: Module>(&self, module: M) -> Option<M> {
+        let state = self.state.as_ref()?;
+        let average = state.average.as_ref()?;
+        Some(module.map(&mut Split { pieces: state.pieces(average), tracked: false }))
     }
 
     /// Reads the state back from the device, or `None` before the first step.
@@ -133,6 +190,10 @@ impl AdamW {
         let Some(state) = &self.state else { return Ok(None) };
         let first: Vec<f32> = state.first.clone().into_data_async().await?.iter().collect();
         let second: Vec<f32> = state.second.clone().into_data_async().await?.iter().collect();
+        let average: Option<Vec<f32>> = match &state.average {
+            Some(average) => Some(average.clone().into_data_async().await?.iter().collect()),
+            None => None,
+        };
         let mut start = 0;
         let moments = state
             .layout
@@ -143,7 +204,8 @@ impl AdamW {
                 Moments {
                     path: slot.path.clone(),
                     first: first[range.clone()].to_vec(),
-                    second: second[range].to_vec(),
+                    second: second[range.clone()].to_vec(),
+                    average: average.as_ref().map(|average| average[range].to_vec()),
                 }
             })
             .collect();
@@ -157,50 +219,83 @@ impl AdamW {
             return (record.steps == 0).then(|| Self::new(config));
         }
         let mut recorded: HashMap<String, Moments> = record.moments.into_iter().map(|m| (m.path.clone(), m)).collect();
-        let mut join = Join { recorded: Some(recorded.keys().cloned().collect()), ..Join::default() };
+        let paths = Some(recorded.keys().cloned().collect());
+        let slots = Some(Vec::new());
+        let mut join = Join { recorded: paths, slots, decay_all: config.decay_all, ..Join::default() };
         module.visit(&mut join);
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        for slot in &join.slots {
+        let mut state = State::start(join.slots.unwrap_or_default(), false);
+        let (mut first, mut second, mut average) = (Vec::new(), Vec::new(), Vec::new());
+        for slot in &state.layout {
             let moments = recorded.remove(&slot.path)?;
             if moments.first.len() != slot.length || moments.second.len() != slot.length {
                 return None;
             }
             first.extend(moments.first);
             second.extend(moments.second);
+            if config.ema.is_some() {
+                average.extend(moments.average.filter(|average| average.len() == slot.length)?);
+            }
         }
         if !recorded.is_empty() {
             return None;
         }
-        let mut state = State::start(join.slots, join.parameters, join.decayed);
         let device = state.parameters.device();
-        let vector = |values: Vec<f32>| {
-            let length = values.len();
+        let [length] = state.parameters.dims();
+        let vector = |mut values: Vec<f32>| {
+            values.resize(length, 0.0);
             Tensor::from_data(TensorData::new(values, [length]), &device)
         };
         state.steps = record.steps;
         state.first = vector(first);
         state.second = vector(second);
+        state.average = config.ema.map(|_| vector(average));
         Some(Self { config, state: Some(state) })
     }
 }
 
 impl State {
-    fn start(layout: Vec<Slot>, parameters: Vec<Tensor<1>>, decayed: Vec<bool>) -> Self {
-        let parameters = Tensor::cat(parameters, 0);
-        let device: Device = parameters.device();
-        let zeros = parameters.zeros_like();
-        let mask: Vec<f32> = layout
-            .iter()
-            .zip(decayed)
-            .flat_map(|(slot, decayed)| std::iter::repeat_n(f32::from(u8::from(decayed)), slot.length))
-            .collect();
-        let length = mask.len();
+    fn start(mut slots: Vec<(Slot, Tensor<1>, bool)>, averaged: bool) -> Self {
+        slots.sort_by_key(|(slot, ..)| !slot.length.is_multiple_of(ALIGNMENT));
+        let mut mask = Vec::new();
+        for (slot, _, decayed) in &slots {
+            mask.extend(std::iter::repeat_n(f32::from(u8::from(*decayed)), slot.length));
+        }
+        let (layout, parameters): (Vec<_>, Vec<_>) =
+            slots.into_iter().map(|(slot, parameter, _)| (slot, parameter)).unzip();
+        let parameters = padded(parameters);
+        let (device, [length]): (Device, _) = (parameters.device(), parameters.dims());
+        mask.resize(length, 0.0);
         let decayed = Tensor::from_data(TensorData::new(mask, [length]), &device);
-        Self { steps: 0, layout, parameters, first: zeros.clone(), second: zeros, decayed }
+        let zeros = parameters.zeros_like();
+        let average = averaged.then(|| parameters.clone());
+        Self { steps: 0, layout, parameters, first: zeros.clone(), second: zeros, average, gathered: None, decayed }
+    }
+
+    // The gradients in the order of the layout; zero where there is none.
+    fn join(&self, mut gradients: HashMap<ParamId, Tensor<1>>) -> Tensor<1> {
+        let device = self.parameters.device();
+        let zeros = |length| Tensor::zeros([length], &device);
+        let vector = |slot: &Slot| gradients.remove(&slot.id).unwrap_or_else(|| zeros(slot.length));
+        padded(self.layout.iter().map(vector).collect())
+    }
+
+    // Cuts a flat vector up by parameter.
+    fn pieces(&self, flat: &Tensor<1>) -> HashMap<ParamId, Tensor<1>> {
+        let mut offset = 0;
+        let piece = |slot: &Slot| {
+            let piece = flat.clone().narrow(0, offset, slot.length);
+            offset += slot.length;
+            (slot.id, piece)
+        };
+        self.layout.iter().map(piece).collect()
     }
 
     fn update(&mut self, config: &AdamWConfig, gradient: Tensor<1>, lr: f64) {
         self.steps += 1;
+        let (decay, pull) = match config.kind {
+            Decay::AdamW => (lr * config.weight_decay, 0.0),
+            Decay::Adam => (0.0, config.weight_decay),
+        };
         let correction = |beta: f64| 1.0 - libm::pow(beta, self.steps as f64);
         let numbers = AdamWNumbers {
             beta_1: config.beta_1 as f32,
@@ -208,7 +303,8 @@ impl State {
             epsilon: config.epsilon as f32,
             step_size: (lr / correction(config.beta_1)) as f32,
             correction_2: correction(config.beta_2) as f32,
-            decay: (lr * config.weight_decay) as f32,
+            decay: decay as f32,
+            pull: pull as f32,
             limit: config.clip_norm.map_or(f32::INFINITY, |limit| limit as f32),
         };
         // Taken out and not shared, so that a moment can be updated in its own memory.
@@ -216,22 +312,36 @@ impl State {
         let second = std::mem::replace(&mut self.second, gradient.clone());
         let state = [self.parameters.clone(), first, second];
         [self.parameters, self.first, self.second] = kernel::adamw(state, gradient, self.decayed.clone(), numbers);
+        if let (Some(decay), Some(average)) = (config.ema, self.average.take()) {
+            self.average = Some(average.mul_scalar(decay) + self.parameters.clone().mul_scalar(1.0 - decay));
+        }
     }
 }
 
-// Joins gradients, and in the first step the parameters, into flat vectors in the order of the module's fields.
+/// Numbers in 256 bytes, the strictest alignment that WebGPU lets a device ask of a binding.
+const ALIGNMENT: usize = 64;
+
+/// The vectors in a row, then zeros up to the next multiple of [`ALIGNMENT`], so that the last vector ends aligned too.
+fn padded(mut vectors: Vec<Tensor<1>>) -> Tensor<1> {
+    let length: usize = vectors.iter().map(|vector| vector.dims()[0]).sum();
+    let rest = length.next_multiple_of(ALIGNMENT) - length;
+    if rest > 0 {
+        vectors.push(Tensor::zeros([rest], &vectors[0].device()));
+    }
+    Tensor::cat(vectors, 0)
+}
+
+// Collects gradients, and where `slots` is there the parameters that take part, in the order of the module's fields.
 #[derive(Default)]
 struct Join {
     gradients: GradientsParams,
-    // After the first step: the parameters that take part.
-    known: Option<HashSet<ParamId>>,
-    // Resuming: their paths.
+    // Resuming: the paths of the parameters that take part.
     recorded: Option<HashSet<String>>,
+    decay_all: bool,
     path: Vec<String>,
-    slots: Vec<Slot>,
-    parameters: Vec<Tensor<1>>,
-    decayed: Vec<bool>,
-    flat_gradients: Vec<Tensor<1>>,
+    // With the parameter's values and whether it decays.
+    slots: Option<Vec<(Slot, Tensor<1>, bool)>>,
+    flat_gradients: HashMap<ParamId, Tensor<1>>,
 }
 
 impl ModuleVisitor for Join {
@@ -245,38 +355,32 @@ impl ModuleVisitor for Join {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let gradient = self.gradients.remove::<D>(param.id).map(|gradient| gradient.flatten::<1>(0, D - 1));
-        let length = param.lazy_shape().num_elements();
-        if let Some(known) = &self.known {
-            if known.contains(&param.id) {
-                let device = param.lazy_device().inner();
-                self.flat_gradients.push(gradient.unwrap_or_else(|| Tensor::zeros([length], &device)));
-            }
-            return;
-        }
+        let found = gradient.is_some();
+        self.flat_gradients.extend(gradient.map(|gradient| (param.id, gradient)));
+        let Some(slots) = &mut self.slots else { return };
         let path = self.path.join(".");
-        let takes_part = match &self.recorded {
-            Some(recorded) => recorded.contains(&path),
-            None => gradient.is_some(),
-        };
-        if !takes_part {
-            return;
+        if self.recorded.as_ref().map_or(found, |recorded| recorded.contains(&path)) {
+            let last = self.path.last().map(String::as_str);
+            let plain = D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed"));
+            let slot = Slot { id: param.id, path, length: param.lazy_shape().num_elements() };
+            slots.push((slot, param.val().inner().flatten(0, D - 1), plain || self.decay_all));
         }
-        self.flat_gradients.extend(gradient);
-        self.slots.push(Slot { id: param.id, path, length });
-        self.parameters.push(param.val().inner().flatten(0, D - 1));
-        let last = self.path.last().map(String::as_str);
-        self.decayed.push(D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed")));
     }
 }
 
 // Hands each parameter its piece of the flat vector.
 struct Split {
     pieces: HashMap<ParamId, Tensor<1>>,
+    // Whether the parameters go on collecting gradients.
+    tracked: bool,
 }
 
 impl ModuleMapper for Split {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(piece) = self.pieces.remove(&param.id) else { return param };
-        param.map(|old| Tensor::from_inner(piece.reshape(old.shape())).require_grad())
+        param.map(|old| match self.tracked {
+            true => Tensor::from_inner(piece.reshape(old.shape())).require_grad(),
+            false => piece.reshape(old.shape()),
+        })
     }
 }

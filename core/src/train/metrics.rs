@@ -63,6 +63,12 @@ impl Evaluation {
         self.fraction(self.loss)
     }
 
+    /// Accuracy of the best constant guess: the share of the commonest label among the samples seen, 1 / classes at least.
+    pub fn chance(&self) -> f64 {
+        let labels = self.confusion.chunks(self.classes.max(1)).map(|row| row.iter().sum::<u64>());
+        self.fraction(labels.max().unwrap_or(0) as f64).max(1.0 / self.classes.max(1) as f64)
+    }
+
     /// Counts by (label, prediction), row-major.
     pub fn confusion(&self) -> &[u64] {
         &self.confusion
@@ -110,6 +116,7 @@ mod tests {
         assert_eq!(evaluation.accuracy(), 0.5);
         assert_eq!(evaluation.top5(), 1.0);
         assert_eq!(evaluation.confusion(), [1, 0, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(evaluation.chance(), 0.5, "either label is guessed right half the time");
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 pub mod adamw;
 pub mod metrics;
+pub mod probe;
 pub mod schedule;
 pub mod step;
 
-pub use adamw::{AdamW, AdamWConfig};
+pub use adamw::{AdamW, AdamWConfig, Decay};
 pub use metrics::Evaluation;
-pub use schedule::WarmupCosine;
-pub use step::{StepBatch, StepReport, training_step};
+pub use probe::heads_alone;
+pub use schedule::{Schedule, WarmupCosine};
+pub use step::{Learner, StepBatch, StepReport, training_step};

@@ -4,8 +4,10 @@
 //! and the other way round. Burn keeps linear weights as `[inputs, outputs]` and calls LayerNorm's values gamma and beta:
 //! both are translated here and nowhere else.
 
+mod description;
 mod safetensors;
 mod state;
 
 pub use self::safetensors::{Metadata, WeightsError, from_safetensors, to_safetensors};
+pub use description::{Description, DescriptionError, STATE_PREFIX};
 pub use state::{AssignError, NamedTensor, assign, read};

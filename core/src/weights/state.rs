@@ -77,18 +77,25 @@ impl Path {
 
     /// The checkpoint's name of the parameter at this place.
     fn name(&self) -> String {
-        let mut names: Vec<&str> =
-            self.steps.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty()).collect();
-        if let Some((last, container)) = self.steps.last()
+        let mut names: Vec<String> = Vec::new();
+        for (name, container) in &self.steps {
+            match names.last_mut() {
+                // timm counts the blocks of a RegNet's stage from 1: s1.b1, s1.b2, ...
+                Some(last) if container == "Vec" && last == "b" => {
+                    *last = format!("b{}", name.parse::<usize>().map_or(0, |index| index + 1));
+                }
+                _ if name.is_empty() => {}
+                _ => names.push(name.clone()),
+            }
+        }
+        if let (Some(last), Some((_, container))) = (names.last_mut(), self.steps.last())
             && container == "Struct:LayerNorm"
         {
-            let translated = match last.as_str() {
-                "gamma" => "weight",
-                "beta" => "bias",
-                other => other,
+            *last = match last.as_str() {
+                "gamma" => "weight".to_owned(),
+                "beta" => "bias".to_owned(),
+                _ => return names.join("."),
             };
-            names.pop();
-            names.push(translated);
         }
         names.join(".")
     }

@@ -12,14 +12,18 @@ const NUMBERS: AdamWNumbers = AdamWNumbers {
     step_size: 0.01,
     correction_2: 0.3,
     decay: 0.02,
+    pull: 0.0,
     limit: f32::INFINITY,
 };
 
 #[test]
 fn adamw_matches_its_definition() {
     // Norms of the gradient are 0.1 to 190: unbounded, bounded, and within the bound.
-    for (length, limit) in [(1, f32::INFINITY), (7, 0.5), (7, 100.0), (70_001, f32::INFINITY), (70_001, 2.0)] {
-        let numbers = AdamWNumbers { limit, ..NUMBERS };
+    // The last pulls weights down through the gradient.
+    for (length, limit, pull) in
+        [(1, f32::INFINITY, 0.0), (7, 0.5, 0.0), (7, 100.0, 0.3), (70_001, f32::INFINITY, 0.0), (70_001, 2.0, 0.3)]
+    {
+        let numbers = AdamWNumbers { limit, pull, ..NUMBERS };
         let [p, m, g] = [0.3, 0.7, 1.1].map(|a| wave(length, a, 0.1, 1.0));
         let v: Vec<f32> = wave(length, 0.9, 0.4, 1.0).iter().map(|x| x * x).collect();
         let norm = g.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
@@ -33,7 +37,8 @@ fn adamw_matches_its_definition() {
             let found = adamw([parameters, of(&m), of(&v)], of(&g), of(&decayed), numbers).map(values);
             assert_eq!(values(view), p, "{name}");
             for i in 0..length {
-                let (g, p) = (factor * f64::from(g[i]), f64::from(p[i]));
+                let p = f64::from(p[i]);
+                let g = factor * f64::from(g[i]) + f64::from(pull) * f64::from(decayed[i]) * p;
                 let m = 0.9 * f64::from(m[i]) + 0.1 * g;
                 let v = 0.99 * f64::from(v[i]) + 0.01 * g * g;
                 let step = 0.01 * m / ((v / 0.3).sqrt() + 1e-8);

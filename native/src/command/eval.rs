@@ -25,7 +25,7 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
     fits(&network.config, dataset.as_ref())?;
     let start = Instant::now();
     let (evaluation, _) = evaluate(
-        &network.model,
+        &|images| network.classify(images),
         &network.config,
         dataset.as_ref(),
         &network.normalisation,

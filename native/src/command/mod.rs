@@ -4,5 +4,6 @@ pub mod bench;
 pub mod devices;
 pub mod eval;
 pub mod predict;
+pub mod recipes;
 pub mod selftest;
 pub mod train;

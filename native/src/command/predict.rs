@@ -98,7 +98,7 @@ fn classify(
     let indices: Vec<u64> = (0..count as u64).collect();
     let batch = assemble(&images, &indices, None, 0, 0, &network.normalisation).map_err(Failure::work)?;
     let data = TensorData::new(batch.images, [count, shape.channels, shape.height, shape.width]);
-    let logits = network.model.forward(Tensor::<4>::from_data(data, device), None).logits;
+    let logits = network.classify(Tensor::<4>::from_data(data, device));
     let logits: Vec<f32> = logits.try_into_data().context("the device failed")?.iter().collect();
     let rows = logits.chunks(network.config.classes());
     Ok(names.into_iter().zip(rows).map(|(image, row)| prediction(image, row, &network.class_names, top)).collect())

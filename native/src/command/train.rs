@@ -6,10 +6,11 @@ use std::sync::Arc;
 use burn::cubecl::future::block_on;
 use potstill_core::data::{Dataset, Images, Normalisation, Subset};
 use potstill_core::model::{Network, NetworkConfig};
-use potstill_core::objective::Objective;
-use potstill_core::weights;
+use potstill_core::objective::{Objective, Readout};
+use potstill_core::weights::{self, Description};
 
-use crate::cli::Train;
+use super::eval;
+use crate::cli::{self, Eval, Train, Which};
 use crate::dataset::{self, Split};
 use crate::device::{self, Chosen, DeviceChoice};
 use crate::error::{Context, Failure, Result};
@@ -17,24 +18,36 @@ use crate::evaluate::{evaluate, fits};
 use crate::progress::say;
 use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
 use crate::report::{DatasetReport, ModelReport, RunReport};
-use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, weights_metadata, write_whole};
+use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, write_whole};
 use crate::train::{
-    Checkpoint, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints, latest_checkpoint,
+    Checkpoint, Finished, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints,
+    latest_checkpoint,
 };
 use crate::{report, train};
 
 /// Trains what the recipe says, or goes on where a run was stopped.
 pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
+    if options.eval {
+        return eval::run(&as_eval(options)?, choice);
+    }
     // Everything that can be wrong is found before the run folder is made.
-    let (recipe, resumed, base) = if options.resume {
+    let (recipe, resumed, base) = if let Some(file) = &options.resume {
         refuse_changes(options)?;
+        if let Some(file) = file {
+            return Err(Failure::usage(format!(
+                "--resume {} names weights, which --eval measures and --finetune starts from; a run is gone on with by \
+                 --resume --name NAME",
+                file.display()
+            )));
+        }
         let folder = RunFolder::unfinished(&options.logdir, options.name.as_deref())?;
         let text = std::fs::read_to_string(folder.file("recipe.toml"));
         let text = text.context(format_args!("cannot read {}", folder.file("recipe.toml").display()))?;
         let recipe = Recipe::from_resolved(&text).context(folder.file("recipe.toml").display())?;
-        (recipe, Some(folder), "the run's own")
+        (recipe, Some(folder), "the run's own".to_owned())
     } else {
-        let Resolved { recipe, base } = resolve(options)?;
+        let Resolved { recipe, base, notices } = resolve(options)?;
+        notices.iter().for_each(|notice| say(format_args!("note     {notice}")));
         (recipe, None, base)
     };
     let chosen = device::choose(choice)?;
@@ -67,9 +80,19 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     say(format_args!("run      {}{how} (recipe: {base}, seed {})", folder.path().display(), recipe.seed));
     let (train_samples, test_samples) = (data.source.dataset.len(), data.held_out.len());
     say(format_args!("data     {}: {train_samples} training and {test_samples} held-out samples", recipe.data.dataset));
-    let session = Session { recipe: &recipe, chosen: &chosen, data: &data, folder: &folder, interrupt: &interrupt };
+    let session = Session {
+        recipe: &recipe,
+        chosen: &chosen,
+        data: &data,
+        folder: &folder,
+        interrupt: &interrupt,
+        json: options.json,
+    };
     session.finish(networks, given_teacher)
 }
+
+// Held-out samples that tell a teacher from a guess.
+const CHANCE_SAMPLES: usize = 2_000;
 
 struct Session<'a> {
     recipe: &'a Recipe,
@@ -77,6 +100,7 @@ struct Session<'a> {
     data: &'a StageData,
     folder: &'a RunFolder,
     interrupt: &'a Interrupt,
+    json: bool,
 }
 
 struct Trained {
@@ -85,6 +109,8 @@ struct Trained {
     weights: PathBuf,
     config: NetworkConfig,
     model: Network,
+    average: Option<Network>,
+    readout: Readout,
     outcome: Option<Outcome>,
 }
 
@@ -99,31 +125,46 @@ impl Session<'_> {
         let mut log = MetricsLog::open(&self.folder.file("metrics.jsonl"), keep)?;
         let mut trained: Vec<Trained> = Vec::new();
         if let Some(teacher) = given {
-            let LoadedNetwork { model, config, name, path, .. } = teacher;
-            trained.push(Trained { role: Role::Teacher, name, weights: path, config, model, outcome: None });
+            let LoadedNetwork { model, config, name, path: weights, readout, .. } = teacher;
+            let role = Role::Teacher;
+            trained.push(Trained { role, name, weights, config, model, average: None, readout, outcome: None });
         }
         for (role, recipe, config) in networks {
-            let teacher = trained.iter().find(|t| t.role == Role::Teacher).map(|t| &t.model);
-            let (model, outcome) = match state.done.get(&role) {
+            let teacher = trained.iter().find(|t| t.role == Role::Teacher);
+            if let Some(teacher) = teacher.filter(|_| role == Role::Student && !state.done.contains_key(&role)) {
+                self.refuse_untrained(teacher)?;
+            }
+            let teacher = teacher.map(|t| &t.model);
+            let Finished { model, average, outcome } = match state.done.get(&role) {
                 Some(outcome) => {
-                    let loaded = load_file(&self.folder.weights(role), None, &self.chosen.device)?;
-                    (loaded.model, outcome.clone())
+                    let load = |path: &Path| Ok(load_file(path, None, &self.chosen.device)?.model);
+                    let average = Some(self.folder.average(role)).filter(|path| path.exists());
+                    Finished {
+                        model: load(&self.folder.weights(role))?,
+                        average: average.map(|path| load(&path)).transpose()?,
+                        outcome: outcome.clone(),
+                    }
                 }
                 None => {
                     let checkpoint = checkpoint.as_ref().filter(|c| c.stage == role);
-                    let Some((model, outcome)) = self.train(role, recipe, &config, teacher, checkpoint, &mut log)?
-                    else {
+                    let Some(finished) = self.train(role, recipe, &config, teacher, checkpoint, &mut log)? else {
                         log.flush()?;
                         return Err(self.stopped());
                     };
-                    self.keep(role, &recipe.model, &config, &model)?;
-                    state.done.insert(role, outcome.clone());
+                    let readout = self.readout(role, recipe);
+                    let keep = |path: &Path, model: &Network| self.keep(path, &recipe.model, &config, model, readout);
+                    keep(&self.folder.weights(role), &finished.model)?;
+                    if let Some(average) = &finished.average {
+                        keep(&self.folder.average(role), average)?;
+                    }
+                    state.done.insert(role, finished.outcome.clone());
                     self.folder.write_json("state.json", &state)?;
-                    (model, outcome)
+                    finished
                 }
             };
             let (name, weights) = (recipe.model.clone(), self.folder.weights(role));
-            trained.push(Trained { role, name, weights, config, model, outcome: Some(outcome) });
+            let readout = self.readout(role, recipe);
+            trained.push(Trained { role, name, weights, config, model, average, readout, outcome: Some(outcome) });
         }
         log.flush()?;
         let report = self.measure(&trained)?;
@@ -133,9 +174,35 @@ impl Session<'_> {
         // Finished: what is only needed for a resume goes.
         std::fs::remove_file(self.folder.file("state.json")).ok();
         clear_checkpoints(self.folder);
-        say(format_args!("\n{}", report.table()));
-        say(self.folder.path().display());
+        if self.json {
+            let text = serde_json::to_string(&report).context("cannot serialise the result")?;
+            say(text);
+        } else {
+            say(format_args!("\n{}", report.table()));
+            say(self.folder.path().display());
+        }
         Ok(())
+    }
+
+    // A teacher that guesses teaches guessing: distillation from an untrained head has been mistaken for a result.
+    fn refuse_untrained(&self, teacher: &Trained) -> Result<()> {
+        let (held_out, normalisation) = (self.data.held_out.as_ref(), &self.data.source.normalisation);
+        let read = |images| teacher.readout.of(&teacher.model.forward(images, None));
+        let limit = Some(self.recipe.data.test_samples.unwrap_or(CHANCE_SAMPLES).min(CHANCE_SAMPLES));
+        let (found, _) = evaluate(&read, &teacher.config, held_out, normalisation, limit, &self.chosen.device)?;
+        let chance = found.chance();
+        let error = (chance * (1.0 - chance) / found.samples().max(1) as f64).sqrt();
+        if self.recipe.allow_untrained_teacher || found.accuracy() > chance + 3.0 * error {
+            return Ok(());
+        }
+        Err(Failure::work(format!(
+            "the teacher is right on {:.2} % of {} held-out samples, and a guess on {:.2} %: within three standard errors \
+             it has learnt nothing that it could teach; train it first (--objective teacher, or more teacher.epochs), or \
+             pass --allow-untrained-teacher",
+            100.0 * found.accuracy(),
+            found.samples(),
+            100.0 * chance
+        )))
     }
 
     fn stopped(&self) -> Failure {
@@ -154,26 +221,44 @@ impl Session<'_> {
         teacher: Option<&Network>,
         checkpoint: Option<&Checkpoint>,
         log: &mut MetricsLog,
-    ) -> Result<Option<(Network, Outcome)>> {
-        let labels = Objective::Labels { smoothing: recipe.smoothing };
-        let distilled = role == Role::Student && self.recipe.objective == Goal::Distillation;
-        let objective = if distilled { &self.recipe.distillation } else { &labels };
+    ) -> Result<Option<Finished>> {
+        let objective = &self.objective(role, recipe);
+        let readout = self.readout(role, recipe);
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
         let (data, device, run) = (self.data, &self.chosen.device, self.folder);
-        Stage { role, recipe, config, objective, teacher, data, seed, device, run }.train(
+        Stage { role, recipe, config, objective, teacher, readout, data, seed, device, run }.train(
             checkpoint,
             log,
             self.interrupt,
         )
     }
 
-    fn keep(&self, role: Role, name: &str, config: &NetworkConfig, model: &Network) -> Result<()> {
+    // What a network is taught.
+    fn objective(&self, role: Role, recipe: &NetworkRecipe) -> Objective {
+        match (role, self.recipe.objective) {
+            (Role::Student, Goal::Distillation) => self.recipe.distillation.clone(),
+            _ => Objective::Labels { smoothing: recipe.smoothing },
+        }
+    }
+
+    // The baseline's heads are those that labels teach, whatever the student's read-out is.
+    fn readout(&self, role: Role, recipe: &NetworkRecipe) -> Readout {
+        let own = recipe.readout.filter(|_| role != Role::Baseline);
+        own.unwrap_or_else(|| self.objective(role, recipe).readout())
+    }
+
+    fn keep(&self, path: &Path, name: &str, config: &NetworkConfig, model: &Network, readout: Readout) -> Result<()> {
         let tensors = block_on(weights::read(model)).context("cannot read the network back")?;
-        let class_names = self.data.held_out.class_names();
-        let metadata = weights_metadata(name, config, class_names, &self.data.source.normalisation)?;
-        let bytes = weights::to_safetensors(&tensors, metadata).context("cannot serialise weights")?;
-        write_whole(&self.folder.weights(role), &bytes)
+        let description = Description {
+            name: name.to_owned(),
+            config: config.clone(),
+            class_names: self.data.held_out.class_names().to_vec(),
+            normalisation: self.data.source.normalisation.clone(),
+            readout,
+        };
+        let bytes = weights::to_safetensors(&tensors, description.metadata()).context("cannot serialise weights")?;
+        write_whole(path, &bytes)
     }
 
     fn measure(&self, trained: &[Trained]) -> Result<RunReport> {
@@ -185,12 +270,36 @@ impl Session<'_> {
             if self.interrupt.is_set() {
                 return Err(self.stopped());
             }
-            let (evaluation, predicted) =
-                evaluate(&network.model, &network.config, held_out, normalisation, None, device)?;
+            let read = |model: &Network| {
+                let (model, readout) = (model.clone(), network.readout);
+                move |images| readout.of(&model.forward(images, None))
+            };
+            let (evaluation, predicted) = evaluate(
+                &read(&network.model),
+                &network.config,
+                held_out,
+                normalisation,
+                self.recipe.data.test_samples,
+                device,
+            )?;
             let agreement = teacher_says.as_ref().map(|teacher| {
                 let equal = teacher.iter().zip(&predicted).filter(|(a, b)| a == b).count();
                 equal as f64 / predicted.len().max(1) as f64
             });
+            let average_accuracy = match &network.average {
+                Some(average) => {
+                    let found = evaluate(
+                        &read(average),
+                        &network.config,
+                        held_out,
+                        normalisation,
+                        self.recipe.data.test_samples,
+                        device,
+                    )?;
+                    Some(found.0.accuracy())
+                }
+                None => None,
+            };
             let bytes = std::fs::metadata(&network.weights).map(|m| m.len()).ok();
             if network.role == Role::Teacher {
                 teacher_says = Some(predicted);
@@ -200,6 +309,7 @@ impl Session<'_> {
                 parameters: network.config.parameters(),
                 bytes: bytes.unwrap_or(4 * network.config.parameters()),
                 accuracy: evaluation.accuracy(),
+                average_accuracy,
                 agreement: agreement.or((network.role == Role::Teacher).then_some(1.0)),
                 seconds: network.outcome.as_ref().map(|o| o.seconds),
                 images_per_second: network.outcome.as_ref().map(|o| o.images_per_second),
@@ -212,7 +322,7 @@ impl Session<'_> {
             dataset: DatasetReport {
                 name: self.recipe.data.dataset.clone(),
                 train: self.data.source.dataset.len(),
-                test: held_out.len(),
+                test: self.recipe.data.test_samples.unwrap_or(usize::MAX).min(held_out.len()),
             },
             seed: self.recipe.seed,
             models: models.into_iter().collect(),
@@ -233,6 +343,7 @@ fn refuse_changes(options: &Train) -> Result<()> {
         ("--batch-size", options.batch_size.is_some()),
         ("--epochs", options.epochs.is_some()),
         ("--lr", options.lr.is_some()),
+        ("--smoke", options.smoke),
         ("--seed", options.seed.is_some()),
         ("--set", !options.set.is_empty()),
     ];
@@ -244,17 +355,16 @@ fn refuse_changes(options: &Train) -> Result<()> {
 
 // The networks of a run in the order in which they are trained.
 fn networks(recipe: &Recipe) -> Result<Vec<(Role, &NetworkRecipe, NetworkConfig)>> {
-    let teacher = (Role::Teacher, &recipe.teacher);
-    let student = (Role::Student, &recipe.student);
-    let baseline = (Role::Baseline, &recipe.student);
-    let mut list = match recipe.objective {
-        Goal::Teacher => vec![teacher],
-        Goal::Student => vec![student],
-        Goal::Distillation if recipe.teacher_weights.is_some() => vec![student],
-        Goal::Distillation => vec![teacher, student],
-    };
+    let mut list = Vec::new();
+    let given = recipe.teacher_weights.is_some();
+    if recipe.objective == Goal::Teacher || (recipe.objective == Goal::Distillation && !given) {
+        list.push((Role::Teacher, recipe.teacher()?));
+    }
+    if recipe.objective != Goal::Teacher {
+        list.push((Role::Student, recipe.student()?));
+    }
     if recipe.objective == Goal::Distillation && recipe.baseline {
-        list.push(baseline);
+        list.push((Role::Baseline, recipe.student()?));
     }
     list.into_iter()
         .map(|(role, network)| {
@@ -262,6 +372,31 @@ fn networks(recipe: &Recipe) -> Result<Vec<(Role, &NetworkRecipe, NetworkConfig)
             Ok((role, network, network.config(section)?))
         })
         .collect()
+}
+
+// What a reference's `--eval --resume FILE` asks for.
+fn as_eval(options: &Train) -> Result<Eval> {
+    let Some(Some(weights)) = &options.resume else {
+        return Err(Failure::usage("--eval measures the weights of --resume FILE, which is missing"));
+    };
+    let folder = options.data_path.is_some().then(|| "ImageNet".to_owned());
+    Ok(Eval {
+        network: cli::Network {
+            run: None,
+            which: Which::Student,
+            model: options.method.model.clone(),
+            weights: Some(weights.clone()),
+            readout: options.numbers.readout,
+        },
+        dataset: options
+            .dataset
+            .clone()
+            .or(folder)
+            .ok_or_else(|| Failure::usage("--eval needs --dataset or --data-path"))?,
+        data_dir: options.data_path.clone().or_else(|| options.data_dir.clone()),
+        limit: None,
+        json: options.json,
+    })
 }
 
 fn open_data(recipe: &Recipe) -> Result<StageData> {

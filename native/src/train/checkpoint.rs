@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use burn::cubecl::future::block_on;
 use burn::module::Module;
+use potstill_core::objective::LogitTable;
 use potstill_core::train::adamw::{AdamWRecord, Moments};
 use potstill_core::train::{AdamW, AdamWConfig};
 use potstill_core::weights::{self, NamedTensor};
@@ -40,6 +41,7 @@ pub struct Checkpoint {
 }
 
 const FOLDER: &str = "checkpoint";
+const PAST: &str = "past-logits.safetensors";
 
 impl Checkpoint {
     /// Saves a stage after `step` steps.
@@ -50,6 +52,7 @@ impl Checkpoint {
         seconds: f64,
         model: &M,
         optimiser: &AdamW,
+        past: Option<&LogitTable>,
     ) -> Result<()> {
         let parent = run.file(FOLDER);
         fs::create_dir_all(&parent).context(format_args!("cannot make {}", parent.display()))?;
@@ -66,9 +69,21 @@ impl Checkpoint {
             let moments: Vec<NamedTensor> = record
                 .moments
                 .into_iter()
-                .flat_map(|m| [vector("first", &m.path, m.first), vector("second", &m.path, m.second)])
+                .flat_map(|m| {
+                    let moments = [("first", Some(m.first)), ("second", Some(m.second)), ("average", m.average)];
+                    moments
+                        .into_iter()
+                        .filter_map(|(kind, values)| Some(vector(kind, &m.path, values?)))
+                        .collect::<Vec<_>>()
+                })
                 .collect();
             write_tensors(&filling.path().join("optimiser.safetensors"), &moments)?;
+        }
+        if let Some(table) = past {
+            let [latest, copy] = table.contents().map(<[f32]>::to_vec);
+            let tensor =
+                |name: &str, values: Vec<f32>| NamedTensor { name: name.into(), shape: vec![values.len()], values };
+            write_tensors(&filling.path().join(PAST), &[tensor("latest", latest), tensor("copy", copy)])?;
         }
         let checkpoint = Self { stage, step, seconds, folder: PathBuf::new() };
         let text = serde_json::to_string_pretty(&checkpoint).context("cannot serialise a checkpoint")?;
@@ -103,13 +118,30 @@ impl Checkpoint {
         let mut by_name: BTreeMap<String, Vec<f32>> = tensors.into_iter().map(|t| (t.name, t.values)).collect();
         let paths: Vec<String> =
             by_name.keys().filter_map(|name| Some(name.strip_prefix("first.")?.to_owned())).collect();
-        let mut take = |kind: &str, path: &str| by_name.remove(&format!("{kind}.{path}")).unwrap_or_default();
+        let mut take = |kind: &str, path: &str| by_name.remove(&format!("{kind}.{path}"));
         let moments = paths
             .into_iter()
-            .map(|path| Moments { first: take("first", &path), second: take("second", &path), path })
+            .map(|path| Moments {
+                first: take("first", &path).unwrap_or_default(),
+                second: take("second", &path).unwrap_or_default(),
+                average: take("average", &path),
+                path,
+            })
             .collect();
         AdamW::resume(config, AdamWRecord { steps: self.step, moments }, model)
             .ok_or_else(|| Failure::work(format!("{} was made for another network", path.display())))
+    }
+
+    /// The table of past logits as it was, for `samples` samples of `classes` classes.
+    pub fn load_past(&self, samples: usize, classes: usize) -> Result<LogitTable> {
+        let path = self.folder.join(PAST);
+        let (tensors, _) = read_weights(&path)?;
+        let mut by_name: BTreeMap<String, Vec<f32>> = tensors.into_iter().map(|t| (t.name, t.values)).collect();
+        let contents = ["latest", "copy"].map(|name| by_name.remove(name).unwrap_or_default());
+        let fits = contents[0].len() == samples * classes;
+        LogitTable::from_contents(classes, contents)
+            .filter(|_| fits)
+            .ok_or_else(|| Failure::work(format!("{} was made for other samples", path.display())))
     }
 }
 

@@ -12,7 +12,7 @@ mod stage;
 pub use checkpoint::{Checkpoint, RunState, clear as clear_checkpoints, latest as latest_checkpoint};
 pub use loader::Source;
 pub use metrics_log::{Line as LogLine, MetricsLog, read as read_log};
-pub use stage::{Outcome, Stage, StageData};
+pub use stage::{Finished, Outcome, Stage, StageData};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -7,8 +7,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Batch, Dataset};
 use potstill_core::model::{Network, NetworkConfig};
-use potstill_core::objective::Objective;
-use potstill_core::train::{AdamW, StepBatch, StepReport, WarmupCosine, training_step};
+use potstill_core::objective::{LogitTable, Objective, Readout, Retrospection};
+use potstill_core::train::{AdamW, Learner, StepBatch, StepReport, heads_alone, training_step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
@@ -19,7 +19,7 @@ use super::metrics_log::{Check, Line, MetricsLog, Step};
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::{all_logits, evaluate};
 use crate::progress::Progress;
-use crate::recipe::NetworkRecipe;
+use crate::recipe::{NetworkRecipe, Trainable};
 use crate::run::{Role, RunFolder};
 
 // Losses are read back this often: each read waits for the device.
@@ -48,6 +48,8 @@ pub struct Stage<'a> {
     pub objective: &'a Objective,
     /// By whom.
     pub teacher: Option<&'a Network>,
+    /// How its heads make one prediction.
+    pub readout: Readout,
     /// From what.
     pub data: &'a StageData,
     /// The seed of its initial values.
@@ -67,6 +69,24 @@ pub struct Outcome {
     pub images_per_second: f64,
 }
 
+/// A network at the end of its training, without gradients.
+pub struct Finished {
+    /// The network.
+    pub model: Network,
+    /// The exponential mean of its parameters, where one was kept.
+    pub average: Option<Network>,
+    /// What it cost.
+    pub outcome: Outcome,
+}
+
+// A step whose report waits on the device, and the samples it was taken on.
+struct Unread {
+    step: u64,
+    learning_rate: f64,
+    report: StepReport,
+    indices: Vec<u64>,
+}
+
 impl Stage<'_> {
     /// Trains to the end. `Ok(None)` means that the person stopped it and it is saved.
     pub fn train(
@@ -74,7 +94,7 @@ impl Stage<'_> {
         checkpoint: Option<&Checkpoint>,
         log: &mut MetricsLog,
         interrupt: &Interrupt,
-    ) -> Result<Option<(Network, Outcome)>> {
+    ) -> Result<Option<Finished>> {
         // A given teacher is known only now; one of the recipe has been checked with it.
         if let Some(teacher) = self.teacher.filter(|_| self.objective.needs_teacher()) {
             self.objective.check(&self.config.shape(), &teacher.shape()).map_err(Failure::usage)?;
@@ -85,49 +105,68 @@ impl Stage<'_> {
         };
         let per_epoch = source.batches_per_epoch();
         let total_steps = per_epoch * self.recipe.epochs;
-        let schedule = WarmupCosine {
-            peak: self.recipe.lr,
-            floor: self.recipe.min_lr,
-            warmup_steps: (self.recipe.warmup * total_steps as f64) as u64,
-            total_steps,
-        };
         let tracked = self.device.clone().autodiff();
-        let mut model = self.config.init(self.seed, &tracked).map_err(Failure::usage)?;
-        let mut optimiser = AdamW::new(self.recipe.adamw.clone());
+        let student = self.config.init(self.seed, &tracked).map_err(Failure::usage)?;
+        let mut learner = Learner::new(student, self.teacher, self.objective, self.seed, &tracked);
+        let mut optimiser = AdamW::new(self.recipe.optimiser.clone());
+        let (samples, classes) = (source.dataset.len(), self.config.classes());
+        let rule = self.retrospection();
+        let mut past = rule.map(|_| LogitTable::new(samples, classes));
         let (mut step, mut seconds) = (0, 0.0);
         if let Some(checkpoint) = checkpoint {
-            model = checkpoint.load_model(model)?;
-            optimiser = checkpoint.load_optimiser(self.recipe.adamw.clone(), &model)?;
+            learner = checkpoint.load_model(learner)?;
+            optimiser = checkpoint.load_optimiser(self.recipe.optimiser.clone(), &learner)?;
+            past = past.map(|_| checkpoint.load_past(samples, classes)).transpose()?;
             (step, seconds) = (checkpoint.step, checkpoint.seconds);
+        }
+        if self.recipe.trainable == Trainable::Head {
+            learner = heads_alone(learner);
         }
         let progress = Progress::start(self.role.name(), total_steps, step);
         let mut since = Instant::now();
         let teacher_logits = self.teacher_logits(&source)?;
         let mut loader = Loader::start(source.clone(), step, total_steps)?;
-        let mut unread: Vec<(u64, f64, StepReport)> = Vec::with_capacity(READ_EVERY);
+        let mut unread: Vec<Unread> = Vec::with_capacity(READ_EVERY);
         let mut last_loss = f32::NAN;
         while step < total_steps {
             let batch = loader.next()?;
-            let samples = batch.labels.len();
-            let learning_rate = schedule.at(step);
-            let training = model.draw_training(self.seed, step, samples, self.device);
-            let inputs = self.upload(batch, teacher_logits.as_deref());
+            let indices = batch.indices.clone();
+            let learning_rate = self.recipe.schedule.at(self.recipe.peak(), step, per_epoch, self.recipe.epochs);
+            let training = learner.student.draw_training(self.seed, step, indices.len(), self.device);
+            let mut inputs = self.upload(batch, teacher_logits.as_deref());
+            // Epochs count from 1 in the rule.
+            let epoch = step / per_epoch + 1;
+            let objective = rule.map(|rule| rule.applied(self.objective, epoch));
+            if let Some(table) = &past {
+                inputs.past_logits = Some(self.rows(table.rows(&indices).map_err(Failure::work)?));
+            }
             let report;
-            (model, report) =
-                training_step(model, self.teacher, &mut optimiser, self.objective, inputs, &training, learning_rate);
+            (learner, report) = training_step(
+                learner,
+                self.teacher,
+                &mut optimiser,
+                objective.as_ref().unwrap_or(self.objective),
+                inputs,
+                &training,
+                learning_rate,
+            );
             step += 1;
-            unread.push((step, learning_rate, report));
+            unread.push(Unread { step, learning_rate, report, indices });
             let (epoch_ends, stopping) = (step % per_epoch == 0, interrupt.is_set());
             if unread.len() == READ_EVERY || epoch_ends || stopping {
-                last_loss = self.log_steps(&mut unread, per_epoch, log)?;
+                last_loss = self.read_steps(&mut unread, per_epoch, log, past.as_mut())?;
                 seconds += since.elapsed().as_secs_f64();
                 since = Instant::now();
                 let rate = (step * source.batch_size as u64) as f64 / seconds;
                 progress.at(step, || format!("loss {last_loss:.3}, {rate:.0} images/s"));
             }
             if epoch_ends {
-                let epoch = step / per_epoch;
-                let check = self.check(&model, epoch, step)?;
+                if let (Some(rule), Some(table)) = (rule, past.as_mut())
+                    && rule.copies_after(epoch)
+                {
+                    table.refresh();
+                }
+                let check = self.check(&learner.student, epoch, step)?;
                 if !check.held_out_loss.is_finite() {
                     return Err(self.diverged(step));
                 }
@@ -141,7 +180,7 @@ impl Stage<'_> {
                 log.flush()?;
             }
             if stopping || (epoch_ends && step < total_steps) {
-                Checkpoint::save(self.run, self.role, step, seconds, &model, &optimiser)?;
+                Checkpoint::save(self.run, self.role, step, seconds, &learner, &optimiser, past.as_ref())?;
                 since = Instant::now();
             }
             if stopping {
@@ -150,7 +189,21 @@ impl Stage<'_> {
         }
         let images = total_steps * source.batch_size as u64;
         let outcome = Outcome { seconds, images_per_second: images as f64 / seconds };
-        Ok(Some((model.valid(), outcome)))
+        let learner = learner.valid();
+        let average = optimiser.averaged(learner.clone()).map(|learner| learner.student);
+        Ok(Some(Finished { model: learner.student, average, outcome }))
+    }
+
+    // The baseline is the student without any method, its own past included.
+    fn retrospection(&self) -> Option<&Retrospection> {
+        self.recipe.retrospection.as_ref().filter(|_| self.role != Role::Baseline)
+    }
+
+    // Rows of logits on the device, `[samples, classes]`.
+    fn rows(&self, values: Vec<f32>) -> Tensor<2> {
+        let classes = self.config.classes();
+        let samples = values.len() / classes;
+        Tensor::from_data(TensorData::new(values, [samples, classes]), self.device)
     }
 
     // A teacher that is asked for its logits alone says the same of an image that is never varied: it is asked once.
@@ -163,7 +216,9 @@ impl Stage<'_> {
             return Ok(None);
         }
         let (data, normalisation) = (source.dataset.as_ref(), &source.normalisation);
-        all_logits(teacher, self.config, data, normalisation, self.device).map(Some)
+        // As the training step reads a teacher with two heads.
+        let read = |images| Readout::MeanLogits.of(&teacher.forward(images, None));
+        all_logits(&read, self.config, data, normalisation, self.device).map(Some)
     }
 
     fn upload(&self, batch: Batch, teacher_logits: Option<&[f32]>) -> StepBatch {
@@ -176,28 +231,44 @@ impl Stage<'_> {
             let row = |index: &u64| &table[*index as usize * classes..][..classes];
             batch.indices.iter().flat_map(row).copied().collect()
         };
-        let teacher_logits = teacher_logits
-            .map(|table| Tensor::from_data(TensorData::new(rows(table), [samples, classes]), self.device));
+        let teacher_logits = teacher_logits.map(|table| self.rows(rows(table)));
         let (channels, size) = (self.config.channels(), self.config.image_size());
-        StepBatch {
-            images: Tensor::from_data(TensorData::new(batch.images, [samples, channels, size, size]), self.device),
-            targets: Tensor::from_data(TensorData::new(targets, [samples, classes]), self.device),
-            teacher_logits,
-        }
+        let images = Tensor::from_data(TensorData::new(batch.images, [samples, channels, size, size]), self.device);
+        let parts = self.recipe.accumulate;
+        StepBatch { teacher_logits, parts, ..StepBatch::new(images, self.rows(targets)) }
     }
 
-    // Reads the waiting reports in one transfer, logs them and returns the last loss.
-    fn log_steps(&self, unread: &mut Vec<(u64, f64, StepReport)>, per_epoch: u64, log: &mut MetricsLog) -> Result<f32> {
-        let all = Tensor::cat(unread.iter().map(|(_, _, report)| report.values.clone()).collect(), 0);
-        let values: Vec<f32> = all.try_into_data().context("the device failed during training")?.iter().collect();
+    // Reads the waiting reports in one transfer, logs them and returns the last loss. Logits are read for `past` alone.
+    fn read_steps(
+        &self,
+        unread: &mut Vec<Unread>,
+        per_epoch: u64,
+        log: &mut MetricsLog,
+        past: Option<&mut LogitTable>,
+    ) -> Result<f32> {
+        let read = |all: Tensor<1>| -> Result<Vec<f32>> {
+            Ok(all.try_into_data().context("the device failed during training")?.iter().collect())
+        };
+        if let Some(table) = past {
+            let classes = self.config.classes();
+            let all = Tensor::cat(unread.iter().map(|step| step.report.logits.clone()).collect(), 0);
+            let values = read(all.flatten(0, 1))?;
+            let mut rest = values.as_slice();
+            for Unread { indices, .. } in unread.iter() {
+                let (own, tail) = rest.split_at(indices.len() * classes);
+                rest = tail;
+                table.record(indices, own).map_err(Failure::work)?;
+            }
+        }
+        let values = read(Tensor::cat(unread.iter().map(|step| step.report.values.clone()).collect(), 0))?;
         let mut rest = values.as_slice();
         let mut last = f32::NAN;
-        for (step, lr, report) in unread.drain(..) {
+        for Unread { step, learning_rate: lr, report, .. } in unread.drain(..) {
             let (own, tail) = rest.split_at(1 + report.names.len());
             rest = tail;
             last = own[0];
             let terms: Map<_, _> =
-                report.names.iter().zip(&own[1..]).map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+                report.names.iter().zip(&own[1..]).map(|(name, value)| (name.to_string(), json!(value))).collect();
             let epoch = (step - 1) / per_epoch + 1;
             log.write(&Line::Step(Step { stage: self.role, epoch, step, lr, loss: last, terms }))?;
             if !last.is_finite() {
@@ -209,14 +280,15 @@ impl Stage<'_> {
     }
 
     fn diverged(&self, step: u64) -> Failure {
-        let (role, lr) = (self.role.name(), self.recipe.lr);
+        let (role, lr) = (self.role.name(), self.recipe.peak());
         Failure::work(format!("the {role}'s loss is no longer a number at step {step}; lower --lr (its peak is {lr})"))
     }
 
     fn check(&self, model: &Network, epoch: u64, step: u64) -> Result<Check> {
         let normalisation = &self.data.source.normalisation;
+        let model = model.valid();
         let (evaluation, _) = evaluate(
-            &model.valid(),
+            &|images| self.readout.of(&model.forward(images, None)),
             self.config,
             self.data.held_out.as_ref(),
             normalisation,

@@ -1,0 +1,282 @@
+//! The transformer of DistillViT: patches are tokens as they are, without projection or position, and a class token of
+//! zeros stands after them. Normalisation follows each sum.
+//!
+//! Block, with `LN` shared by its two uses: `a = LN_a(Attn(x) + x)`, `y = LN(a + x)`, `y ← dropout(GELU(W y + b))` for each
+//! hidden layer, `LN(y + LN(a + x))`. The head reads all tokens.
+//!
+//! As published, the softmax runs over the queries, the heads only scale the scores, and the output projection is there but
+//! never applied. `published_attention` keeps all three; without it attention is what the name says: heads of their own, a
+//! softmax over the keys, and the projection after them. Both have the same parameters.
+
+use burn::module::{Module, Param};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::attention::{Over, drop, explicit};
+use super::init::{Initialiser, WeightInit};
+use super::network::{ConfigError, NetworkShape, Statistics, Taps, Trace, divides, range, real, tapped};
+use super::training::{Dropped, Training};
+use super::vit::{normalise, project};
+use crate::kernel;
+
+const EPS: f64 = 1e-5;
+
+/// A DistillViT by its numbers. The default is its teacher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DistillVitConfig {
+    /// Side of the square input, in pixels.
+    pub image_size: usize,
+    /// Side of a square patch, in pixels; its pixels are the token.
+    pub patch_size: usize,
+    /// Input channels.
+    pub channels: usize,
+    /// Outputs of the head.
+    pub classes: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads; divides the pixels of a patch.
+    pub heads: usize,
+    /// Linear layers between the two sums of a block.
+    pub hidden_layers: usize,
+    /// Probability of dropping an element after each of them.
+    pub dropout: f64,
+    /// Probability of dropping a weight of attention. Above 0, training keeps every map.
+    pub attention_dropout: f64,
+    /// Whether attention is as published: see the module's head.
+    pub published_attention: bool,
+}
+
+impl Default for DistillVitConfig {
+    fn default() -> Self {
+        Self {
+            image_size: 90,
+            patch_size: 30,
+            channels: 1,
+            classes: 10,
+            depth: 6,
+            heads: 3,
+            hidden_layers: 3,
+            dropout: 0.1,
+            attention_dropout: 0.1,
+            published_attention: false,
+        }
+    }
+}
+
+impl DistillVitConfig {
+    /// Checks every number before anything is allocated.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the number.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        range("image_size", self.image_size, 4096)?;
+        range("patch_size", self.patch_size, self.image_size)?;
+        range("channels", self.channels, 64)?;
+        range("classes", self.classes, 1_000_000)?;
+        range("depth", self.depth, 512)?;
+        range("hidden_layers", self.hidden_layers, 64)?;
+        real("dropout", self.dropout, 0.0, 0.95)?;
+        real("attention_dropout", self.attention_dropout, 0.0, 0.95)?;
+        divides("image_size", self.image_size, "patch_size", self.patch_size)?;
+        range("the pixels of a patch", self.width(), 16_384)?;
+        range("heads", self.heads, self.width())?;
+        divides("the pixels of a patch", self.width(), "heads", self.heads)?;
+        range("the number of tokens", self.tokens(), 65_535)?;
+        real("the number of parameters", self.parameters() as f64, 1.0, 4e9)
+    }
+
+    /// Width D of a token: the pixels of a patch.
+    pub fn width(&self) -> usize {
+        self.channels * self.patch_size.pow(2)
+    }
+
+    /// Length N of the sequence, the class token included.
+    pub fn tokens(&self) -> usize {
+        (self.image_size / self.patch_size).pow(2) + 1
+    }
+
+    /// Trainable values of the network, without building it.
+    pub fn parameters(&self) -> u64 {
+        let (d, tokens) = (self.width() as u64, self.tokens() as u64);
+        let linear = d * d + d;
+        let block = (4 + self.hidden_layers as u64) * linear + 4 * d;
+        d + self.depth as u64 * block + (tokens * d + 1) * self.classes as u64
+    }
+
+    /// The sizes by which it is compared with another. Its class token stands last and counts as a patch.
+    pub fn shape(&self) -> NetworkShape {
+        NetworkShape {
+            depth: self.depth,
+            width: self.width(),
+            tokens: self.tokens(),
+            prefix_tokens: 0,
+            classes: self.classes,
+            class_token: false,
+            distillation_token: false,
+        }
+    }
+
+    /// Builds the network on `device` with values drawn from `seed`.
+    ///
+    /// # Errors
+    /// Whatever [`DistillVitConfig::validate`] finds.
+    pub fn init(&self, seed: u64, device: &Device) -> Result<DistillVit, ConfigError> {
+        self.validate()?;
+        Ok(self.build(&Initialiser::new(seed, device)))
+    }
+
+    /// Builds a validated network with values from `draw`.
+    pub(super) fn build(&self, draw: &Initialiser) -> DistillVit {
+        let (d, tokens) = (self.width(), self.tokens());
+        DistillVit {
+            cls_token: draw.constant([1, 1, d], 0.0),
+            blocks: (0..self.depth).map(|index| Block::new(self, index, draw)).collect(),
+            head: draw.linear("head", WeightInit::Xavier, tokens * d, self.classes, 1),
+            patch_size: self.patch_size,
+            drops_elements: self.dropout + self.attention_dropout > 0.0,
+        }
+    }
+}
+
+/// The network. See the module's head.
+#[derive(Module, Debug)]
+pub struct DistillVit {
+    cls_token: Param<Tensor<3>>,
+    blocks: Vec<Block>,
+    head: Linear,
+    patch_size: usize,
+    drops_elements: bool,
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    attn: Attention,
+    norm: LayerNorm,
+    mlp: Vec<Linear>,
+    dropout: f64,
+}
+
+#[derive(Module, Debug)]
+struct Attention {
+    qkv: Linear,
+    proj: Linear,
+    norm: LayerNorm,
+    heads: usize,
+    dropout: f64,
+    published: bool,
+}
+
+impl Block {
+    fn new(config: &DistillVitConfig, index: usize, draw: &Initialiser) -> Self {
+        let d = config.width();
+        let norm = || LayerNormConfig::new(d).with_epsilon(EPS).init(draw.device());
+        let linear = |part: String, parts: usize| {
+            draw.linear(&format!("blocks.{index}.{part}"), WeightInit::Xavier, d, parts * d, parts)
+        };
+        Self {
+            attn: Attention {
+                qkv: linear("attn.qkv".to_owned(), 3),
+                proj: linear("attn.proj".to_owned(), 1),
+                norm: norm(),
+                heads: config.heads,
+                dropout: config.attention_dropout,
+                published: config.published_attention,
+            },
+            norm: norm(),
+            mlp: (0..config.hidden_layers).map(|layer| linear(format!("mlp.{layer}"), 1)).collect(),
+            dropout: config.dropout,
+        }
+    }
+
+    // x [B, N, D]; qkv: where to leave the packed q, k, v, if asked for
+    fn forward(&self, x: Tensor<3>, training: Option<&Training>, qkv: Option<&mut Option<Tensor<5>>>) -> Tensor<3> {
+        let normed = |x| normalise(&self.norm, x, EPS);
+        let x = normed(self.attn.forward(x.clone(), training, qkv) + x);
+        let hidden = self
+            .mlp
+            .iter()
+            .fold(x.clone(), |hidden, layer| drop(kernel::gelu(project(layer, hidden)), self.dropout, training));
+        normed(hidden + x)
+    }
+}
+
+impl Attention {
+    fn forward(&self, x: Tensor<3>, training: Option<&Training>, tap: Option<&mut Option<Tensor<5>>>) -> Tensor<3> {
+        let [batch, tokens, d] = x.dims();
+        let heads = if self.published { 1 } else { self.heads };
+        let qkv = project(&self.qkv, x.clone()).reshape([batch, tokens, 3, heads, d / heads]);
+        if let Some(tap) = tap {
+            *tap = Some(qkv.clone());
+        }
+        // As published, the scale is that of a head although there is one.
+        let scale = 1.0 / libm::sqrt((d / self.heads) as f64);
+        let drops = training.is_some() && self.dropout > 0.0;
+        let mixed = match (self.published, drops) {
+            (true, _) => explicit(qkv, scale, Over::Queries, self.dropout, training),
+            (false, true) => explicit(qkv, scale, Over::Keys, self.dropout, training),
+            (false, false) => kernel::attention(qkv, scale as f32),
+        };
+        let mixed = mixed.reshape([batch, tokens, d]);
+        let mixed = if self.published { mixed } else { project(&self.proj, mixed) };
+        normalise(&self.norm, mixed + x, EPS)
+    }
+}
+
+impl DistillVit {
+    /// Its sizes.
+    pub fn shape(&self) -> NetworkShape {
+        let [.., width] = self.cls_token.dims();
+        let [inputs, classes] = self.head.weight.dims();
+        NetworkShape {
+            depth: self.blocks.len(),
+            width,
+            tokens: inputs / width,
+            prefix_tokens: 0,
+            classes,
+            class_token: false,
+            distillation_token: false,
+        }
+    }
+
+    /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training.
+    ///
+    /// # Panics
+    /// If a tap names a block that the network has not.
+    pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
+        let [batch, channels, height, width] = images.dims();
+        let p = self.patch_size;
+        let (rows, columns) = (height / p, width / p);
+        let patches = images.reshape([batch, channels, rows, p, columns, p]).permute([0, 2, 4, 1, 3, 5]).reshape([
+            batch,
+            rows * columns,
+            channels * p * p,
+        ]);
+        let class = self.cls_token.val().expand([batch, 1, channels * p * p]);
+        let mut x = Tensor::cat(vec![patches, class], 1);
+        let (mut tokens_after, mut qkv_of) = (vec![None; self.blocks.len()], vec![None; self.blocks.len()]);
+        for (index, block) in self.blocks.iter().enumerate() {
+            let asked = taps.queries_and_keys.contains(&index);
+            x = block.forward(x, training, asked.then_some(&mut qkv_of[index]));
+            if taps.tokens.contains(&index) {
+                tokens_after[index] = Some(x.clone());
+            }
+        }
+        let [_, tokens, d] = x.dims();
+        Trace {
+            logits: self.head.forward(x.reshape([batch, tokens * d])),
+            distillation_logits: None,
+            tokens: tapped(&taps.tokens, &tokens_after),
+            queries_and_keys: tapped(&taps.queries_and_keys, &qkv_of),
+            prefix_tokens: 0,
+            statistics: Statistics::default(),
+        }
+    }
+
+    /// What a training pass of this network drops: see [`Training::draw`].
+    pub fn draw_training(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Training {
+        let dropped = Dropped { drop_path: 0.0, depth: self.blocks.len(), elements: self.drops_elements };
+        Training::draw(&dropped, seed, step, batch, device)
+    }
+}

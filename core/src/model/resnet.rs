@@ -1,0 +1,224 @@
+//! ResNet (He et al., 2016), version 1.5, with timm's and torchvision's parameter paths: a 7 x 7 stem and a maximum over
+//! 3 x 3, then four stages of residual blocks. A bottleneck's stride is at its 3 x 3 convolution.
+
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::tensor::activation::relu;
+use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::conv::{BatchNorm, Collected, Conv, ConvSize, conv_norm_parameters, mean_over_image};
+use super::init::{Initialiser, WeightInit};
+use super::network::{ConfigError, NetworkShape, Statistics, Trace, range, real};
+use super::training::Training;
+
+/// A ResNet by its numbers. The default is `resnet18`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResNetConfig {
+    /// Side of the square input, in pixels; any side of 32 or more works with the same parameters.
+    pub image_size: usize,
+    /// Input channels.
+    pub channels: usize,
+    /// Outputs of the head.
+    pub classes: usize,
+    /// Blocks of each stage.
+    pub depths: [usize; 4],
+    /// Channels of the stem and of the first stage's 3 x 3 convolutions; they double with each stage.
+    pub width: usize,
+    /// Whether a block is 1 x 1, 3 x 3, 1 x 1 with four times the channels at its end, and not 3 x 3, 3 x 3.
+    pub bottleneck: bool,
+    /// Whether each block begins as its shortcut, as timm has it and torchvision has not.
+    pub zero_init_last: bool,
+}
+
+impl Default for ResNetConfig {
+    fn default() -> Self {
+        Self {
+            image_size: 224,
+            channels: 3,
+            classes: 1000,
+            depths: [2, 2, 2, 2],
+            width: 64,
+            bottleneck: false,
+            zero_init_last: true,
+        }
+    }
+}
+
+/// The sizes of one block, from which it is built and counted.
+struct BlockSize {
+    convolutions: Vec<ConvSize>,
+    shortcut: Option<ConvSize>,
+}
+
+impl ResNetConfig {
+    /// Checks every number before anything is allocated.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the number.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        range("image_size", self.image_size, 4096)?;
+        range("channels", self.channels, 64)?;
+        range("classes", self.classes, 1_000_000)?;
+        range("width", self.width, 1024)?;
+        for depth in self.depths {
+            range("depths", depth, 256)?;
+        }
+        real("the number of parameters", self.parameters() as f64, 1.0, 4e9)
+    }
+
+    // Channels after a stage, over those of its 3 x 3 convolutions.
+    fn expansion(&self) -> usize {
+        if self.bottleneck { 4 } else { 1 }
+    }
+
+    // Channels that the head reads.
+    fn features(&self) -> usize {
+        8 * self.width * self.expansion()
+    }
+
+    fn blocks(&self, stage: usize) -> impl Iterator<Item = BlockSize> {
+        let middle = self.width << stage;
+        let (expansion, bottleneck) = (self.expansion(), self.bottleneck);
+        let outputs = middle * expansion;
+        let before = if stage == 0 { self.width } else { outputs / 2 };
+        (0..self.depths[stage]).map(move |index| {
+            let inputs = if index == 0 { before } else { outputs };
+            let stride = if index == 0 && stage > 0 { 2 } else { 1 };
+            let three = |inputs, outputs, stride| ConvSize { inputs, outputs, kernel: 3, stride, groups: 1 };
+            let convolutions = if bottleneck {
+                let (first, last) = (ConvSize::pointwise(inputs, middle), ConvSize::pointwise(middle, outputs));
+                vec![first, three(middle, middle, stride), last]
+            } else {
+                vec![three(inputs, middle, stride), three(middle, middle, 1)]
+            };
+            let shortcut = ConvSize { stride, ..ConvSize::pointwise(inputs, outputs) };
+            BlockSize { convolutions, shortcut: (inputs != outputs || stride != 1).then_some(shortcut) }
+        })
+    }
+
+    fn stem(&self) -> ConvSize {
+        ConvSize { inputs: self.channels, outputs: self.width, kernel: 7, stride: 2, groups: 1 }
+    }
+
+    /// Trainable values of the network, without building it.
+    pub fn parameters(&self) -> u64 {
+        let blocks = (0..4).flat_map(|stage| self.blocks(stage));
+        let convolutions = blocks.flat_map(|block| block.convolutions.into_iter().chain(block.shortcut));
+        let body: u64 = convolutions.chain([self.stem()]).map(conv_norm_parameters).sum();
+        body + (self.features() as u64 + 1) * self.classes as u64
+    }
+
+    /// The sizes by which it is compared with another: it has no tokens.
+    pub fn shape(&self) -> NetworkShape {
+        NetworkShape::without_tokens(self.classes)
+    }
+
+    /// Builds the network on `device` with values drawn from `seed`.
+    ///
+    /// # Errors
+    /// Whatever [`ResNetConfig::validate`] finds.
+    pub fn init(&self, seed: u64, device: &Device) -> Result<ResNet, ConfigError> {
+        self.validate()?;
+        Ok(self.build(&Initialiser::new(seed, device)))
+    }
+
+    /// Builds a validated network with values from `draw`.
+    pub(super) fn build(&self, draw: &Initialiser) -> ResNet {
+        let stage = |stage: usize| {
+            let block =
+                |(index, size)| Block::new(&format!("layer{}.{index}", stage + 1), size, self.zero_init_last, draw);
+            self.blocks(stage).enumerate().map(block).collect()
+        };
+        ResNet {
+            conv1: Conv::new("conv1", self.stem(), 1, draw),
+            bn1: BatchNorm::new(self.width, 1.0, draw),
+            layer1: stage(0),
+            layer2: stage(1),
+            layer3: stage(2),
+            layer4: stage(3),
+            fc: draw.linear("fc", WeightInit::Pytorch, self.features(), self.classes, 1),
+        }
+    }
+}
+
+/// The network. See the module's head.
+#[derive(Module, Debug)]
+pub struct ResNet {
+    conv1: Conv,
+    bn1: BatchNorm,
+    layer1: Vec<Block>,
+    layer2: Vec<Block>,
+    layer3: Vec<Block>,
+    layer4: Vec<Block>,
+    fc: Linear,
+}
+
+/// Two convolutions, or three in a bottleneck.
+#[derive(Module, Debug)]
+struct Block {
+    conv1: Conv,
+    bn1: BatchNorm,
+    conv2: Conv,
+    bn2: BatchNorm,
+    conv3: Option<Conv>,
+    bn3: Option<BatchNorm>,
+    // Called 0 and 1, as PyTorch's sequence of the two.
+    downsample: Option<(Conv, BatchNorm)>,
+}
+
+impl Block {
+    fn new(path: &str, size: BlockSize, zero_init_last: bool, draw: &Initialiser) -> Self {
+        let conv = |part: &str, size: ConvSize| Conv::new(&format!("{path}.{part}"), size, 1, draw);
+        let norm = |size: ConvSize, last: bool| {
+            BatchNorm::new(size.outputs, if last && zero_init_last { 0.0 } else { 1.0 }, draw)
+        };
+        let (first, second) = (size.convolutions[0], size.convolutions[1]);
+        let third = size.convolutions.get(2).copied();
+        Self {
+            conv1: conv("conv1", first),
+            bn1: norm(first, false),
+            conv2: conv("conv2", second),
+            bn2: norm(second, third.is_none()),
+            conv3: third.map(|third| conv("conv3", third)),
+            bn3: third.map(|third| norm(third, true)),
+            downsample: size.shortcut.map(|shortcut| (conv("downsample.0", shortcut), norm(shortcut, false))),
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>, mut collected: Collected) -> Tensor<4> {
+        let y = relu(self.bn1.forward(self.conv1.forward(x.clone()), collected.as_deref_mut()));
+        let mut y = self.bn2.forward(self.conv2.forward(y), collected.as_deref_mut());
+        if let (Some(conv3), Some(bn3)) = (&self.conv3, &self.bn3) {
+            y = bn3.forward(conv3.forward(relu(y)), collected.as_deref_mut());
+        }
+        let shortcut = match &self.downsample {
+            Some((conv, norm)) => norm.forward(conv.forward(x), collected),
+            None => x,
+        };
+        relu(y + shortcut)
+    }
+}
+
+impl ResNet {
+    /// Its sizes.
+    pub fn shape(&self) -> NetworkShape {
+        NetworkShape::without_tokens(self.fc.weight.dims()[1])
+    }
+
+    /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training.
+    pub fn forward(&self, images: Tensor<4>, training: Option<&Training>) -> Trace {
+        let mut statistics = Statistics::default();
+        let mut collected: Collected = training.map(|_| &mut statistics);
+        let x = relu(self.bn1.forward(self.conv1.forward(images), collected.as_deref_mut()));
+        let mut x =
+            max_pool2d(x, MaxPoolOptions { stride: [2; 2], padding: [(1, 1); 2], ..MaxPoolOptions::new([3; 2]) });
+        for block in [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().flatten() {
+            x = block.forward(x, collected.as_deref_mut());
+        }
+        Trace { statistics, ..Trace::of_logits(self.fc.forward(mean_over_image(x))) }
+    }
+}

@@ -1,0 +1,170 @@
+//! What a weights file says of itself: enough to build its network, feed it and name what it says.
+//!
+//! The trainer, the page and whoever opens the file elsewhere need the same five things beside the tensors, so they stand in
+//! the header's string map. A file may also carry the state of a training that goes on from it: tensors whose names begin
+//! with [`STATE_PREFIX`]. They are no part of the network, and building it leaves them out.
+
+use burn::tensor::Device;
+
+use super::{AssignError, Metadata, NamedTensor, assign};
+use crate::data::Normalisation;
+use crate::model::{ConfigError, Network, NetworkConfig};
+use crate::objective::Readout;
+
+/// How the names of tensors begin that are a training's state and no part of the network.
+pub const STATE_PREFIX: &str = "potstill.";
+
+const NAME: &str = "potstill.name";
+const MODEL: &str = "potstill.model";
+const CLASSES: &str = "potstill.classes";
+const NORMALISATION: &str = "potstill.normalisation";
+const READOUT: &str = "potstill.readout";
+
+/// A network as its file describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Description {
+    /// The model's name.
+    pub name: String,
+    /// Its configuration.
+    pub config: NetworkConfig,
+    /// The classes' names in the order of the logits.
+    pub class_names: Vec<String>,
+    /// What its inputs are normalised by.
+    pub normalisation: Normalisation,
+    /// How its heads make one prediction; files that say nothing are read as DeiT's own, by both heads.
+    pub readout: Readout,
+}
+
+/// Why a file's description and its tensors make no network.
+#[derive(Debug, thiserror::Error)]
+pub enum DescriptionError {
+    /// The configuration is no JSON, or not that of a network known here.
+    #[error("its entry {MODEL} cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The configuration describes no network.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Mean and deviation of more or fewer channels than the network has.
+    #[error("it is normalised for {found} channels, and the network has {channels}")]
+    Channels {
+        /// Means or deviations.
+        found: usize,
+        /// The network's channels.
+        channels: usize,
+    },
+    /// A small file that describes a huge network.
+    #[error("it holds {held} values, the model needs {needed}")]
+    TooFew {
+        /// Values in the file.
+        held: u64,
+        /// Values of the network.
+        needed: u64,
+    },
+    /// Tensors that do not fit.
+    #[error(transparent)]
+    Assign(#[from] AssignError),
+}
+
+impl Description {
+    /// The header's string map.
+    pub fn metadata(&self) -> Metadata {
+        // Strings and numbers in maps with string keys: there is nothing that JSON could refuse.
+        let json = |value: serde_json::Result<String>| value.expect("a description is plain JSON");
+        let Self { name, config, class_names, normalisation, readout } = self;
+        Metadata::from([
+            (NAME.to_owned(), name.clone()),
+            (MODEL.to_owned(), json(serde_json::to_string(config))),
+            (CLASSES.to_owned(), json(serde_json::to_string(class_names))),
+            (NORMALISATION.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))),
+            (READOUT.to_owned(), readout.name().to_owned()),
+        ])
+    }
+
+    /// What `metadata` says, or `None` where it does not say which network it is.
+    ///
+    /// # Errors
+    /// [`DescriptionError::Json`].
+    pub fn read(metadata: &Metadata) -> Result<Option<Self>, DescriptionError> {
+        let Some(json) = metadata.get(MODEL) else { return Ok(None) };
+        Ok(Some(Self::of(serde_json::from_str(json)?, metadata)))
+    }
+
+    /// A network that is known to be `config`, with what `metadata` says beside that. Numbers are the names of classes that
+    /// have none, and images are normalised as MNIST's where nothing else is said.
+    pub fn of(config: NetworkConfig, metadata: &Metadata) -> Self {
+        let said = |key: &str| metadata.get(key).map(String::as_str);
+        let classes = config.classes();
+        let class_names = match said(CLASSES).and_then(|json| serde_json::from_str::<Vec<String>>(json).ok()) {
+            Some(names) if names.len() == classes => names,
+            _ => (0..classes).map(|class| class.to_string()).collect(),
+        };
+        let normalisation = match said(NORMALISATION).and_then(|json| serde_json::from_str(json).ok()) {
+            Some((mean, std)) => Normalisation { mean, std },
+            None => Normalisation::mnist(),
+        };
+        let readout = said(READOUT).and_then(Readout::named).unwrap_or_default();
+        Self { name: said(NAME).unwrap_or("unnamed").to_owned(), config, class_names, normalisation, readout }
+    }
+
+    /// Builds the network on `device` with `tensors`, a training's state left out.
+    ///
+    /// # Errors
+    /// [`DescriptionError`]; nothing of the network's size is allocated for a file that is far smaller.
+    pub fn network(&self, mut tensors: Vec<NamedTensor>, device: &Device) -> Result<Network, DescriptionError> {
+        let channels = self.config.channels();
+        for values in [&self.normalisation.mean, &self.normalisation.std] {
+            if values.len() != channels {
+                return Err(DescriptionError::Channels { found: values.len(), channels });
+            }
+        }
+        self.config.validate()?;
+        tensors.retain(|tensor| !tensor.name.starts_with(STATE_PREFIX));
+        let held: u64 = tensors.iter().map(|tensor| tensor.values.len() as u64).sum();
+        let needed = self.config.parameters();
+        if needed > held.saturating_mul(2).saturating_add(1_000_000) {
+            return Err(DescriptionError::TooFew { held, needed });
+        }
+        Ok(assign(self.config.init(0, device)?, tensors)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::cubecl::future::block_on;
+
+    use super::*;
+    use crate::model::zoo;
+    use crate::weights::read;
+
+    #[test]
+    fn a_network_survives_its_description_and_a_training_state_beside_it() {
+        let device = Device::flex();
+        let config = zoo::named("digits_student").expect("known");
+        let class_names = (0..10).map(|class| format!("number {class}")).collect();
+        let normalisation = Normalisation { mean: vec![0.25], std: vec![0.5] };
+        let readout = Readout::Distill;
+        let before = Description { name: "one".into(), config: config.clone(), class_names, normalisation, readout };
+        let metadata = before.metadata();
+        let after = Description::read(&metadata).expect("readable").expect("described");
+        assert_eq!(after, before);
+        let tensors = block_on(read(&config.init(3, &device).expect("valid"))).expect("readable");
+        let mut state = tensors.clone();
+        state.push(NamedTensor { name: format!("{STATE_PREFIX}twin.head.bias"), shape: vec![1], values: vec![0.0] });
+        let network = after.network(state, &device).expect("fits");
+        assert_eq!(block_on(read(&network)).expect("readable"), tensors);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_it_is_built() {
+        let device = Device::flex();
+        assert!(Description::read(&Metadata::new()).expect("readable").is_none());
+        let metadata = Metadata::from([(MODEL.to_owned(), r#"{"family":"nonesuch"}"#.to_owned())]);
+        assert!(matches!(Description::read(&metadata), Err(DescriptionError::Json(_))));
+        let mut config = serde_json::to_value(zoo::named("digits_student").expect("known")).expect("JSON");
+        config["width"] = 4096.into();
+        config["depth"] = 12.into();
+        let metadata = Metadata::from([(MODEL.to_owned(), config.to_string())]);
+        let description = Description::read(&metadata).expect("readable").expect("described");
+        assert!(matches!(description.network(Vec::new(), &device), Err(DescriptionError::TooFew { held: 0, .. })));
+    }
+}

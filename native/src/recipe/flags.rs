@@ -1,0 +1,359 @@
+//! What the command line's flags say of a recipe, those of the reference projects among them.
+//!
+//! A flag sets the recipe's own numbers and nothing beside them, so that the recipe in the run folder is the whole
+//! experiment. Flags that have no meaning here are named in a notice, so that nobody waits for what they would do.
+
+use potstill_core::objective::{
+    self, ClassToken, Deit, Head, Manifold, Matching, Mode, Normalisation, Objective, Part, Retrospection,
+};
+use potstill_core::train::Schedule;
+use toml::Value;
+
+use super::{Goal, NetworkRecipe, Recipe, Trainable};
+use crate::cli::{DistillationType, Method, Numbers, Train};
+use crate::error::{Failure, Result};
+
+/// Applies every flag and returns the notices.
+///
+/// # Errors
+/// Exit code 2 for a flag that does not fit the recipe below it.
+pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
+    if let Some(path) = &options.teacher {
+        // Kept in the run folder, where a resume may be started from elsewhere.
+        recipe.teacher_weights = Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+    }
+    if let Some(goal) = options.objective {
+        recipe.objective = goal;
+    }
+    if let Some(name) = &options.dataset {
+        recipe.data.dataset = name.clone();
+    }
+    if let Some(dir) = options.data_path.as_ref().or(options.data_dir.as_ref()) {
+        recipe.data.data_dir = Some(dir.clone());
+    }
+    if let Some(samples) = options.train_samples {
+        recipe.data.train_samples = Some(samples);
+    }
+    if let Some(seed) = options.seed {
+        recipe.seed = seed;
+    }
+    recipe.allow_untrained_teacher |= options.allow_untrained_teacher;
+    let method = &options.method;
+    models(recipe, method)?;
+    distillation(recipe, options)?;
+    for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
+        if let Some(batch) = options.batch_size {
+            network.batch_size = batch;
+        }
+        if let Some(epochs) = options.epochs {
+            network.epochs = epochs;
+        }
+        if let Some(lr) = options.lr {
+            network.lr = lr;
+        }
+        numbers(network, &options.numbers)?;
+    }
+    retrospection(recipe, method)?;
+    Ok(options.accepted.notices())
+}
+
+// Which networks.
+fn models(recipe: &mut Recipe, method: &Method) -> Result<()> {
+    let learns = if recipe.objective == Goal::Teacher { &mut recipe.teacher } else { &mut recipe.student };
+    if let (Some(name), Some(network)) = (&method.model, learns.as_mut()) {
+        rename(network, name);
+    }
+    if let (Some(name), Some(network)) = (&method.teacher_model, recipe.teacher.as_mut()) {
+        rename(network, name);
+    }
+    let learns = if recipe.objective == Goal::Teacher { &mut recipe.teacher } else { &mut recipe.student };
+    if let (Some(rate), Some(network)) = (method.drop_path, learns.as_mut()) {
+        network.numbers().insert("drop_path".into(), rate.into());
+    }
+    if let Some(side) = method.input_size {
+        let side = i64::try_from(side).map_err(|_| Failure::usage("--input-size is absurdly large"))?;
+        for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
+            network.numbers().insert("image_size".into(), side.into());
+        }
+    }
+    if let Some(path) = &method.finetune {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let learns = if recipe.objective == Goal::Teacher { &mut recipe.teacher } else { &mut recipe.student };
+        if let Some(network) = learns.as_mut() {
+            network.weights = Some(path);
+        }
+    }
+    Ok(())
+}
+
+// Another model has other numbers; what stays are those of the data.
+fn rename(network: &mut NetworkRecipe, name: &str) {
+    if network.model != name {
+        let mut kept = std::mem::take(network.numbers());
+        kept.retain(|key, _| matches!(key, "classes" | "image_size" | "channels"));
+        network.model = name.to_owned();
+        network.numbers().extend(kept);
+    }
+}
+
+fn distillation(recipe: &mut Recipe, options: &Train) -> Result<()> {
+    let method = &options.method;
+    let mode = method.distill_mode.map(|mode| mode.mode());
+    let named = match (&options.distillation, mode) {
+        (Some(_), Some(_)) => return Err(Failure::usage("--distillation and --distill-mode both name one; give one")),
+        (Some(name), None) => Some(Objective::named(name).ok_or_else(|| {
+            Failure::usage(format!("there is no distillation {name:?}; there are {}", objective::NAMES))
+        })?),
+        // The row's own recipe has the numbers of the mode.
+        (None, Some(mode)) if matches!(&recipe.distillation, Objective::Deit(deit) if deit.mode == mode) => None,
+        (None, Some(mode)) => Some(Objective::Deit(Deit { mode, ..Deit::default() })),
+        (None, None) => None,
+    };
+    if let Some(named) = named {
+        // KD by name keeps the numbers of the recipe below; any other name brings its own.
+        let kept = matches!((&named, &recipe.distillation), (Objective::Kd(kd), Objective::Kd(_)) if *kd == Default::default());
+        if !named.needs_teacher() {
+            labels_alone(recipe, &named)?;
+        }
+        if !kept {
+            recipe.distillation = named;
+        }
+    }
+    if method.is_cls_kd() {
+        recipe.distillation = cls_kd(method)?;
+        recipe.objective = Goal::Distillation;
+    } else if let Some(kind) = method.distillation_type {
+        deit(recipe, kind, method)?;
+    } else {
+        let deit = match &mut recipe.distillation {
+            Objective::Deit(deit) => Some((&mut deit.alpha, &mut deit.temperature)),
+            Objective::Kd(kd) => Some((&mut kd.alpha, &mut kd.temperature)),
+            _ => None,
+        };
+        match (deit, method.distillation_alpha, method.distillation_tau) {
+            (_, None, None) => {}
+            (None, ..) => {
+                return Err(Failure::usage(
+                    "--distillation-alpha and --distillation-tau are for KD and DeiT's objectives; use --set distillation.KEY",
+                ));
+            }
+            (Some((alpha, temperature)), a, t) => {
+                *alpha = a.unwrap_or(*alpha);
+                *temperature = t.unwrap_or(*temperature);
+            }
+        }
+    }
+    if let Some(smoothing) = method.smoothing {
+        smooth(&mut recipe.distillation, smoothing);
+        for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
+            network.smoothing = smoothing;
+        }
+    }
+    Ok(())
+}
+
+// A mode without a teacher trains the student on labels.
+fn labels_alone(recipe: &mut Recipe, named: &Objective) -> Result<()> {
+    let student = recipe.student.as_mut().ok_or_else(|| Failure::usage("the recipe has no [student] to train"))?;
+    let shape = student.config("student")?.shape();
+    named.check(&shape, &shape).map_err(Failure::usage)?;
+    recipe.objective = Goal::Student;
+    if let Some(Part::Labels { smoothing, .. }) = named.parts().first() {
+        student.smoothing = *smoothing;
+    }
+    Ok(())
+}
+
+// The label smoothing of the data's labels.
+fn smooth(objective: &mut Objective, value: f64) {
+    match objective {
+        Objective::Labels { smoothing } => *smoothing = value,
+        Objective::Kd(kd) => kd.smoothing = value,
+        Objective::Deit(deit) => deit.smoothing = value,
+        Objective::TeacherTemperature(soft) => soft.smoothing = value,
+        Objective::Sum(sum) => sum.smoothing = value,
+        Objective::Terms { terms } => terms.iter_mut().for_each(|part| {
+            if let Part::Labels { smoothing, .. } = part {
+                *smoothing = value;
+            }
+        }),
+    }
+}
+
+// DeiT's own main.py: its defaults are α 0.5, τ 1, and a divergence divided by batch times classes.
+fn deit(recipe: &mut Recipe, kind: DistillationType, method: &Method) -> Result<()> {
+    let mode = match kind {
+        DistillationType::None => Mode::None,
+        DistillationType::Soft => Mode::Soft,
+        DistillationType::Hard => Mode::Hard,
+    };
+    let asked = Deit {
+        mode,
+        alpha: method.distillation_alpha.unwrap_or(0.5),
+        temperature: method.distillation_tau.unwrap_or(1.0),
+        normalisation: Normalisation::Numel,
+        ..Deit::default()
+    };
+    let objective = Objective::Deit(asked);
+    if mode == Mode::None {
+        labels_alone(recipe, &objective)?;
+        recipe.distillation = objective;
+        return Ok(());
+    }
+    recipe.objective = Goal::Distillation;
+    recipe.distillation = objective;
+    Ok(())
+}
+
+// CLS-KD's command: labels and logits by α, class token and maps, and the manifold terms unless they are turned off.
+fn cls_kd(method: &Method) -> Result<Objective> {
+    let alpha = method.distillation_alpha.unwrap_or(0.5);
+    let temperature = method.distillation_tau.unwrap_or(1.0);
+    let (s, t) = (method.s_id.clone().unwrap_or_default(), method.t_id.clone().unwrap_or_default());
+    if s.len() != t.len() {
+        return Err(Failure::usage(format!(
+            "--s-id names {} blocks and --t-id {}; they are paired, so name as many",
+            s.len(),
+            t.len()
+        )));
+    }
+    let pairs: Vec<[usize; 2]> = s.into_iter().zip(t).map(|(s, t)| [s, t]).collect();
+    let head = Head::Class;
+    let kind = method.distillation_type.unwrap_or(DistillationType::None);
+    // Without a teacher's logits, the labels have the whole weight.
+    let label_weight = if kind == DistillationType::None { 1.0 } else { 1.0 - alpha };
+    let mut terms = vec![Part::Labels { weight: label_weight, smoothing: 0.1 }];
+    match kind {
+        DistillationType::None => {}
+        DistillationType::Soft => {
+            let normalisation = Normalisation::Batchmean;
+            terms.push(Part::Logits { weight: alpha, temperature, normalisation, head });
+        }
+        DistillationType::Hard => terms.push(Part::TeacherLabels { weight: alpha, smoothing: 0.0, head }),
+    }
+    let relation = method.dim_match.as_deref() == Some("relation");
+    terms.push(Part::ClassToken(ClassToken {
+        weight: method.w_cls.unwrap_or(1.0),
+        map_weight: method.w_atn.unwrap_or(2.0),
+        last_weight: method.last_w.unwrap_or(4.0),
+        matching: if relation { Matching::Relation } else { Matching::Projector },
+        pairs: pairs.clone(),
+        ..ClassToken::default()
+    }));
+    if !method.no_manifold {
+        let own = Manifold::default();
+        terms.push(Part::Manifold(Manifold {
+            weight: method.distillation_beta.unwrap_or(own.weight),
+            sample: method.w_sample.unwrap_or(own.sample),
+            patch: method.w_patch.unwrap_or(own.patch),
+            random: method.w_rand.unwrap_or(own.random),
+            rows: method.rows.unwrap_or(own.rows),
+            pairs,
+        }));
+    }
+    Ok(Objective::Terms { terms })
+}
+
+fn retrospection(recipe: &mut Recipe, method: &Method) -> Result<()> {
+    let own = [method.lwr_update_rate.is_some(), method.lwr_k.is_some(), method.lwr_tau.is_some()];
+    let asked = own.contains(&true) || method.lwr_max_epochs.is_some();
+    if asked && !method.retrospect {
+        return Err(Failure::usage("--lwr-k, --lwr-update-rate, --lwr-tau and --lwr-max-epochs need --retrospect"));
+    }
+    if !method.retrospect {
+        return Ok(());
+    }
+    let network = if recipe.objective == Goal::Teacher { &mut recipe.teacher } else { &mut recipe.student };
+    let Some(network) = network else { return Ok(()) };
+    let below = network.retrospection.clone().unwrap_or_default();
+    network.retrospection = Some(Retrospection {
+        k: method.lwr_k.unwrap_or(below.k),
+        update_rate: method.lwr_update_rate.unwrap_or(below.update_rate),
+        temperature: method.lwr_tau.unwrap_or(below.temperature),
+        max_epochs: method.lwr_max_epochs.unwrap_or(below.max_epochs),
+    });
+    Ok(())
+}
+
+// How a network is trained.
+fn numbers(network: &mut NetworkRecipe, numbers: &Numbers) -> Result<()> {
+    let optimiser = &mut network.optimiser;
+    if let Some(kind) = numbers.opt {
+        optimiser.kind = kind.kind();
+    }
+    optimiser.weight_decay = numbers.weight_decay.unwrap_or(optimiser.weight_decay);
+    optimiser.epsilon = numbers.opt_eps.unwrap_or(optimiser.epsilon);
+    if let Some([beta_1, beta_2]) = numbers.opt_betas.as_deref() {
+        (optimiser.beta_1, optimiser.beta_2) = (*beta_1, *beta_2);
+    }
+    optimiser.clip_norm = numbers.clip_grad.or(optimiser.clip_norm);
+    if numbers.no_model_ema {
+        optimiser.ema = None;
+    } else if numbers.model_ema || numbers.model_ema_decay.is_some() {
+        // DeiT's decay.
+        optimiser.ema = Some(numbers.model_ema_decay.or(optimiser.ema).unwrap_or(0.99996));
+    }
+    if numbers.linear_probe {
+        network.trainable = Trainable::Head;
+    }
+    network.accumulate = numbers.accumulate.unwrap_or(network.accumulate);
+    network.lr_batch = numbers.lr_batch.or(network.lr_batch);
+    network.readout = numbers.readout.or(network.readout);
+    schedule(network, numbers)
+}
+
+fn schedule(network: &mut NetworkRecipe, numbers: &Numbers) -> Result<()> {
+    if let Some(name) = numbers.sched.as_deref() {
+        // DeiT calls its own schedule cosine.
+        let same = name == network.schedule.name() || (name == "cosine" && network.schedule.name() == "deit");
+        if !same {
+            let mut table = toml::Table::new();
+            table.insert("kind".into(), name.into());
+            if name == "step" {
+                table.insert("every".into(), 30.into());
+                table.insert("factor".into(), 0.1.into());
+            }
+            network.schedule = Value::Table(table).try_into().map_err(|_| {
+                Failure::usage(format!(
+                    "there is no schedule {name:?}; there are constant, step, cosine, deit and epoch-cosine"
+                ))
+            })?;
+        }
+    }
+    let name = network.schedule.name();
+    let mut left: Vec<&str> = Vec::new();
+    let mut set = |flag: &'static str, asked: Option<f64>, place: Option<&mut f64>| match (asked, place) {
+        (None, _) => {}
+        (Some(value), Some(place)) => *place = value,
+        (Some(_), None) => left.push(flag),
+    };
+    let (mut warmup_epochs, mut every) = (None, None);
+    let (mut warmup_lr, mut min_lr, mut factor) = (None, None, None);
+    match &mut network.schedule {
+        Schedule::Constant => {}
+        Schedule::Step { every: e, factor: f } => (every, factor) = (Some(e), Some(f)),
+        Schedule::Cosine { min_lr: floor, .. } => min_lr = Some(floor),
+        Schedule::Deit { warmup_epochs: epochs, warmup_lr: start, min_lr: floor, .. } => {
+            (warmup_epochs, warmup_lr, min_lr) = (Some(epochs), Some(start), Some(floor));
+        }
+        Schedule::EpochCosine { warmup_epochs: epochs, .. } => warmup_epochs = Some(epochs),
+    }
+    set("--warmup-lr", numbers.warmup_lr, warmup_lr);
+    set("--min-lr", numbers.min_lr, min_lr);
+    set("--decay-rate", numbers.decay_rate, factor);
+    for (flag, asked, place) in
+        [("--warmup-epochs", numbers.warmup_epochs, warmup_epochs), ("--decay-epochs", numbers.decay_epochs, every)]
+    {
+        match (asked, place) {
+            (None, _) => {}
+            (Some(value), Some(place)) => *place = value,
+            (Some(_), None) => left.push(flag),
+        }
+    }
+    match left.first() {
+        Some(flag) => Err(Failure::usage(format!(
+            "{flag} has no place in the schedule {name}; name another with --sched, for example --sched deit"
+        ))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,231 @@
+//! The layers of a recipe, each a TOML table laid over the one before: a built-in recipe, the person's file, the flags, each
+//! `--set`.
+//!
+//! Tables are merged key by key; a table of another `kind` replaces the one below it. A file that says `base = "none"`
+//! stands alone, and one that says `base = "NAME"` is laid over the recipe of that name.
+
+use toml::{Table, Value};
+
+use super::{Recipe, flags, library, smoke};
+use crate::cli::Train;
+use crate::error::{Context, Failure, Result};
+
+/// A recipe and where it came from, in words.
+pub struct Resolved {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// What was taken as its base.
+    pub base: String,
+    /// What was accepted and means nothing here, a line each.
+    pub notices: Vec<String>,
+}
+
+/// Layers the built-in recipe, the person's file and the command line.
+///
+/// # Errors
+/// Exit code 2 naming the key that is unknown, misshapen or out of range; 1 if the file cannot be read.
+pub fn resolve(options: &Train) -> Result<Resolved> {
+    let mut asked = Table::new();
+    let mut base = None;
+    if let Some(path) = &options.recipe {
+        // A file is what its path says, whatever recipes there are by that name.
+        asked = match path.to_str().and_then(library::find).filter(|_| !path.exists()) {
+            Some(found) => {
+                base = Some(found.name.to_owned());
+                parse(found.text, found.name)?
+            }
+            None => {
+                let text = std::fs::read_to_string(path);
+                let text = text.context(format_args!("cannot read the recipe {}", path.display()))?;
+                parse(&text, &path.display().to_string())?
+            }
+        };
+    }
+    let mut sets = Table::new();
+    for assignment in &options.set {
+        apply_assignment(&mut sets, assignment)?;
+    }
+    let mut table = match asked.remove("base") {
+        Some(Value::String(name)) if name == "none" => Table::new(),
+        Some(Value::String(name)) => {
+            let found = library::find(&name).ok_or_else(|| library::unknown(&name))?;
+            let mut table = parse(found.text, found.name)?;
+            base = Some(found.name.to_owned());
+            table.remove("base");
+            table
+        }
+        Some(_) => return Err(Failure::usage("base is the name of a recipe, or none")),
+        None => {
+            let found = library::base_for(options, &asked, &sets)?;
+            base = Some(found.name.to_owned());
+            let mut table = parse(found.text, found.name)?;
+            table.remove("base");
+            table
+        }
+    };
+    merge(&mut table, asked);
+    listed_terms(&mut table);
+    let mut recipe = read(table)?;
+    let notices = flags::apply(&mut recipe, options)?;
+    let mut table = Table::try_from(&recipe).context("a recipe as a table")?;
+    merge(&mut table, sets);
+    let mut recipe = read(table)?;
+    if options.smoke {
+        smoke::reduce(&mut recipe)?;
+    }
+    recipe.validate()?;
+    let base = base.unwrap_or_else(|| "the file's own".to_owned());
+    Ok(Resolved { recipe, base, notices })
+}
+
+fn parse(text: &str, name: &str) -> Result<Table> {
+    let parsed: Result<Table, toml::de::Error> = toml::from_str(text);
+    parsed.map_err(|error| Failure::usage(format!("{name}: {error}")))
+}
+
+fn read(table: Table) -> Result<Recipe> {
+    Value::Table(table).try_into().map_err(Failure::usage)
+}
+
+// `[[objective]]` tables are the terms of a distillation.
+pub(super) fn listed_terms(table: &mut Table) {
+    let Some(Value::Array(terms)) = table.get_mut("objective") else { return };
+    let mut distillation = Table::new();
+    distillation.insert("kind".into(), "terms".into());
+    distillation.insert("terms".into(), Value::Array(std::mem::take(terms)));
+    table.insert("distillation".into(), Value::Table(distillation));
+    table.insert("objective".into(), "distillation".into());
+}
+
+fn apply_assignment(table: &mut Table, assignment: &str) -> Result<()> {
+    let Some((key, text)) = assignment.split_once('=') else {
+        return Err(Failure::usage(format!("--set {assignment:?} is not of the form KEY=VALUE")));
+    };
+    // A bare word is a string; anything TOML understands is what TOML says.
+    let value = toml::from_str::<Table>(&format!("value = {text}"))
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| text.into());
+    assign(table, key.trim(), value)
+}
+
+// Sets `a.b.c` in nested tables.
+fn assign(table: &mut Table, path: &str, value: Value) -> Result<()> {
+    match path.split_once('.') {
+        None if path.is_empty() => Err(Failure::usage("--set needs a key before the equals sign")),
+        None => {
+            table.insert(path.to_owned(), value);
+            Ok(())
+        }
+        Some((first, rest)) => {
+            let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
+            match inner {
+                Value::Table(inner) => assign(inner, rest, value),
+                _ => Err(Failure::usage(format!("{first} is a value and has no {rest} in it"))),
+            }
+        }
+    }
+}
+
+// Lays `over` on `table`: tables are merged key by key, anything else is replaced. Tables of two kinds have nothing in
+// common: the numbers of one objective or schedule do not fit another.
+pub(super) fn merge(table: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(value)) => {
+                if value.get("kind").is_some_and(|kind| inner.get("kind").is_some_and(|other| other != kind)) {
+                    inner.clear();
+                }
+                merge(inner, value);
+            }
+            (_, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use potstill_core::objective::Objective;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn resolve_line(line: &str) -> Result<Recipe> {
+        let cli = Cli::try_parse_from(line.split_whitespace()).map_err(Failure::usage)?;
+        let Command::Train(options) = cli.command else { panic!("a train line") };
+        resolve(&options).map(|resolved| resolved.recipe)
+    }
+
+    #[test]
+    fn every_built_in_recipe_is_valid() {
+        for line in
+            ["potstill train", "potstill train --dataset MNIST", "potstill train --dataset mnist --train-samples 1000"]
+        {
+            let recipe = resolve_line(line).unwrap_or_else(|failure| panic!("{line}: {failure}"));
+            let text = toml::to_string(&recipe).expect("serialises");
+            assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe);
+        }
+    }
+
+    #[test]
+    fn flags_beat_the_recipe_and_set_beats_flags() {
+        let line = "potstill train --epochs 7 --lr 0.5 --batch_size 3 --set student.epochs=2 --set student.vit.depth=1";
+        let recipe = resolve_line(line).expect("a valid line");
+        let (teacher, student) = (recipe.teacher().expect("a teacher"), recipe.student().expect("a student"));
+        assert_eq!((teacher.epochs, student.epochs), (7, 2));
+        assert_eq!((teacher.lr, student.batch_size), (0.5, 3));
+        assert_eq!(student.config("student").expect("valid").shape().depth, 1);
+    }
+
+    #[test]
+    fn a_named_distillation_replaces_the_built_in_one() {
+        for name in ["KD", "KD-numel", "SAF", "SAF+KD", "MANIFOLD", "KD+MANIFOLD", "DistillViT", "soft", "hard", "none"]
+        {
+            let recipe = resolve_line(&format!("potstill train --distillation {name}")).expect(name);
+            assert_eq!(Some(recipe.distillation.clone()), Objective::named(name), "{name}");
+            let text = toml::to_string(&recipe).expect("serialises");
+            assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe);
+        }
+        let line = "potstill train --distillation SAF+KD --set distillation.saf.weight=3 --set distillation.alpha=0.25";
+        let Objective::Sum(sum) = resolve_line(line).expect("a valid line").distillation else { panic!("a sum") };
+        assert_eq!((sum.alpha, sum.saf.map(|saf| saf.weight)), (0.25, Some(3.0)));
+        let line = "potstill train --distillation CLS-KD --set student.vit.class_token=true --set \
+                    student.vit.pool=class --set teacher.vit.class_token=true --set teacher.vit.pool=class";
+        resolve_line(line).expect("both networks have a class token");
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_its_key() {
+        for (line, key) in [
+            ("potstill train --set student.vti.depth=2", "vti"),
+            ("potstill train --set student.resnet.width=2", "student.vit"),
+            ("potstill train --set student.vit.family=resnet", "family"),
+            ("potstill train --set student.vit.heads=7", "heads"),
+            ("potstill train --epochs 0", "epochs"),
+            ("potstill train --lr nan", "lr"),
+            ("potstill train --set distillation.alpha=2", "alpha"),
+            ("potstill train --set seed", "KEY=VALUE"),
+            ("potstill train --set student.vit.image_size=14", "image_size"),
+            ("potstill train --train-samples 0", "train_samples"),
+            ("potstill train --dataset nonesuch", "nonesuch"),
+            ("potstill train --distillation nonesuch", "nonesuch"),
+            ("potstill train --distillation both", "distillation token"),
+            ("potstill train --distillation CLS-KD", "class token"),
+            ("potstill train --set student.schedule.kind=step", "every"),
+            ("potstill train --set student.schedule.warmup=1.5", "schedule.warmup"),
+            ("potstill train --set student.optimiser.ema=1", "optimiser.ema"),
+            ("potstill train --set student.accumulate=33", "accumulate"),
+            ("potstill train --distillation SAF --set student.vit.patch_size=14", "tokens"),
+            ("potstill train --distillation SAF --set distillation.saf.weihgt=2", "weihgt"),
+            ("potstill train --distillation SAF --set distillation.saf.weight=-2", "saf.weight"),
+        ] {
+            let failure = resolve_line(line).expect_err(line);
+            assert_eq!(failure.code(), 2, "{line}");
+            assert!(failure.to_string().contains(key), "{line}: {failure}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The recipes that ship with the command, compiled into it.
+//!
+//! Three are the built-in starts of their data sets; the others stand for a row of a published table each, with the source
+//! of every value in the file.
+
+use toml::{Table, Value};
+
+use super::{Goal, Recipe, layers};
+use crate::cli::{DistillationType, Train};
+use crate::error::{Failure, Result};
+
+/// A recipe that ships with the command.
+pub struct Shipped {
+    /// Its file's name without the ending.
+    pub name: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+impl Shipped {
+    /// The recipe by itself.
+    ///
+    /// # Errors
+    /// Exit code 2 if it is no valid recipe, which a test rules out.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let mut table: Table = toml::from_str(self.text).map_err(Failure::usage)?;
+        table.remove("base");
+        layers::listed_terms(&mut table);
+        Value::Table(table).try_into().map_err(|error| Failure::usage(format!("{}: {error}", self.name)))
+    }
+}
+
+macro_rules! shipped {
+    ($($name:literal),* $(,)?) => {
+        &[$(Shipped { name: $name, text: include_str!(concat!("../../../recipes/", $name, ".toml")) }),*]
+    };
+}
+
+/// Every recipe, the built-in starts first.
+pub const RECIPES: &[Shipped] = shipped!["digits", "mnist", "mnist-1000",];
+
+/// The number of samples up to which MNIST has a start of its own.
+const FEW_SAMPLES: i64 = 5_000;
+
+/// The recipe of a name, as `potstill recipes` prints it; a path that ends in it is not meant.
+pub fn find(name: &str) -> Option<&'static Shipped> {
+    RECIPES.iter().find(|shipped| shipped.name == name)
+}
+
+/// The failure of a name that is no recipe's.
+pub fn unknown(name: &str) -> Failure {
+    Failure::usage(format!("there is no recipe {name:?}; `potstill recipes` lists those there are"))
+}
+
+/// The recipe that a command line without one starts from.
+///
+/// # Errors
+/// Exit code 2 for a data set that is not known.
+pub fn base_for(options: &Train, asked: &Table, sets: &Table) -> Result<&'static Shipped> {
+    let name = base_name(options, asked, sets)?;
+    find(&name).ok_or_else(|| unknown(&name))
+}
+
+fn base_name(options: &Train, asked: &Table, sets: &Table) -> Result<String> {
+    let method = &options.method;
+    if let Some(mode) = method.distill_mode {
+        return Ok(match mode.name() {
+            "both" => "deit-cifar-10-both-soft".to_owned(),
+            name => format!("deit-cifar-10-{name}"),
+        });
+    }
+    let model = method.model.as_deref().unwrap_or_default();
+    if method.is_cls_kd() {
+        return Ok(if model.contains("small") { "cls-kd-deit-s" } else { "cls-kd-deit-ti" }.to_owned());
+    }
+    let key = |key: &str| {
+        let in_table = |table: &Table| table.get("data").and_then(|data| data.get(key)).cloned();
+        in_table(sets).or_else(|| in_table(asked))
+    };
+    let named = options.dataset.clone().or_else(|| key("dataset").and_then(|v| v.as_str().map(str::to_owned)));
+    let named = named.map(|name| name.to_ascii_lowercase());
+    let folder = options.data_path.is_some().then(|| "imagenet".to_owned());
+    let dataset = named.or(folder).unwrap_or_else(|| "digits".to_owned());
+    let samples = options.train_samples.and_then(|n| i64::try_from(n).ok());
+    let samples = samples.or_else(|| key("train_samples").and_then(|value: Value| value.as_integer()));
+    let distillation = options.distillation.as_deref().map(str::to_ascii_lowercase);
+    match dataset.as_str() {
+        "digits" => Ok("digits".to_owned()),
+        "mnist" if samples.is_some_and(|n| n <= FEW_SAMPLES) => Ok("mnist-1000".to_owned()),
+        "mnist" => Ok("mnist".to_owned()),
+        "cifar-10" | "cifar-100" | "flowers-102" => {
+            let row = match (options.objective, distillation.as_deref()) {
+                (Some(Goal::Teacher), _) => "teacher",
+                (Some(Goal::Student), _) => "student",
+                (_, Some("saf+kd" | "kd+saf")) => "saf-kd",
+                (_, None | Some("saf")) => "saf",
+                _ => "kd",
+            };
+            Ok(format!("dvitsaf-{dataset}-{row}"))
+        }
+        "imagenet" | "folder" => {
+            let taught = matches!(method.distillation_type, Some(DistillationType::Soft | DistillationType::Hard));
+            let distils = taught || model.contains("distilled") || distillation.is_some();
+            Ok(if distils { "deit-ti-distilled-imagenet" } else { "deit-ti-imagenet" }.to_owned())
+        }
+        _ => Err(crate::dataset::unknown(&dataset)),
+    }
+}
