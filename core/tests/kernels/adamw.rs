@@ -45,7 +45,12 @@ fn adamw_matches_its_definition() {
                 let expected = [p - step - p * f64::from(decayed[i]) * 0.02, m, v];
                 for (found, expected) in found.iter().zip(expected) {
                     let difference = (f64::from(found[i]) - expected).abs();
-                    assert!(difference <= 2e-6, "{name}, {i} of {length}: {} and not {expected}", found[i]);
+                    // A moment near 0 makes a step far above 1.
+                    assert!(
+                        difference <= 2e-6 * expected.abs().max(1.0),
+                        "{name}, {i} of {length}: {} and not {expected}",
+                        found[i]
+                    );
                 }
             }
         }
