@@ -1,7 +1,9 @@
 //! The command line. Scripts call it, so its options are a contract; every flag's underscored spelling is accepted too.
 
+mod images;
 mod training;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -11,6 +13,7 @@ use potstill_core::objective::Readout;
 
 use crate::device::DeviceChoice;
 use crate::recipe::Goal;
+pub use images::Images;
 pub use training::{Accepted, DistillationType, Method, Numbers};
 
 /// Distils vision transformers on any GPU, or without one.
@@ -24,6 +27,18 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The process's arguments. A reference's own line for measuring, which says `--eval`, is read as `train` reads it,
+/// whichever of the two it stands after.
+pub fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.iter().any(|argument| argument == "--eval")
+        && let Some(command) = arguments.iter_mut().find(|argument| *argument == "eval")
+    {
+        *command = "train".into();
+    }
+    arguments
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -33,6 +48,8 @@ pub enum Command {
     Recipes(Recipes),
     /// Measure a network of a run, or a weights file, on a data set.
     Eval(Eval),
+    /// Download a data set's official files, check them and unpack them.
+    Fetch(Fetch),
     /// Classify pictures with a network of a run, or a weights file.
     Predict(Predict),
     /// List what this machine can compute on.
@@ -57,7 +74,7 @@ pub struct Train {
     /// Distil from this run's teacher, or from a weights file, instead of training one.
     #[arg(long, visible_aliases = ["teacher-path", "teacher_path"], value_name = "RUN|FILE")]
     pub teacher: Option<PathBuf>,
-    /// The data set: digits (built in) or MNIST.
+    /// The data set: digits (built in), MNIST, CIFAR-10, CIFAR-100, ImageNet, or folder (train/CLASS/*, val/CLASS/*).
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
     /// Where the data set's files are.
@@ -97,6 +114,12 @@ pub struct Train {
     /// Take a teacher that does no better than chance.
     #[arg(long, visible_alias = "allow_untrained_teacher")]
     pub allow_untrained_teacher: bool,
+    /// Keep the teacher's logits in this folder, and take those that another run left there.
+    #[arg(long, visible_alias = "teacher_cache", value_name = "DIR")]
+    pub teacher_cache: Option<PathBuf>,
+    /// Keep the logits of the K highest classes in half precision, instead of all in float32.
+    #[arg(long, visible_alias = "teacher_cache_top", value_name = "K", requires = "teacher_cache")]
+    pub teacher_cache_top: Option<usize>,
     /// Run the recipe small: shallow and narrow networks, small pictures, 64 samples, one epoch.
     #[arg(long)]
     pub smoke: bool,
@@ -108,6 +131,8 @@ pub struct Train {
     pub set: Vec<String>,
     #[command(flatten)]
     pub numbers: Numbers,
+    #[command(flatten)]
+    pub images: Images,
     #[command(flatten)]
     pub method: Method,
     #[command(flatten)]
@@ -136,17 +161,17 @@ pub enum Which {
 /// A network: of a run, or from a weights file.
 #[derive(Debug, Args)]
 pub struct Network {
-    /// A run's folder.
-    #[arg(required_unless_present = "weights", conflicts_with_all = ["model", "weights"])]
+    /// A run's folder, or a weights file: safetensors, .pth or .pt.
+    #[arg(value_name = "RUN|FILE", required_unless_present = "weights", conflicts_with = "weights")]
     pub run: Option<PathBuf>,
     /// Which network of the run.
     #[arg(long, value_enum, default_value = "student", conflicts_with_all = ["model", "weights"])]
     pub which: Which,
-    /// The model's name, for a weights file.
-    #[arg(long, value_name = "NAME", requires = "weights")]
+    /// The model's name, for a weights file that does not say it.
+    #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// A safetensors file.
-    #[arg(long, value_name = "FILE", requires = "model")]
+    /// A weights file.
+    #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// How two heads make one prediction: class, distill, mean-logits or mean-probabilities; else as it was trained.
     #[arg(long, value_name = "HOW", value_parser = readout)]
@@ -163,7 +188,7 @@ pub(crate) fn readout(name: &str) -> Result<Readout, String> {
 pub struct Eval {
     #[command(flatten)]
     pub network: Network,
-    /// The data set to measure on: digits or MNIST.
+    /// The data set to measure on, as `train` names them.
     #[arg(long, value_name = "NAME")]
     pub dataset: String,
     /// Where the data set's files are.
@@ -175,6 +200,17 @@ pub struct Eval {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `fetch`.
+#[derive(Debug, Args)]
+pub struct Fetch {
+    /// MNIST, CIFAR-10, CIFAR-100 or Flowers-102.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where its files go; `train --data-dir` takes the same folder.
+    #[arg(long, visible_alias = "data_dir", value_name = "DIR", default_value = "data")]
+    pub data_dir: PathBuf,
 }
 
 /// Options of `predict`.

@@ -1,7 +1,7 @@
 //! A network on held-out data.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Dataset, Normalisation, assemble};
+use potstill_core::data::{Dataset, Transform, assemble};
 use potstill_core::model::NetworkConfig;
 use potstill_core::train::Evaluation;
 
@@ -21,7 +21,7 @@ pub fn evaluate(
     model: Classify<'_>,
     config: &NetworkConfig,
     dataset: &dyn Dataset,
-    normalisation: &Normalisation,
+    transform: &Transform,
     limit: Option<usize>,
     device: &Device,
 ) -> Result<(Evaluation, Vec<u32>)> {
@@ -29,41 +29,43 @@ pub fn evaluate(
     let samples = limit.unwrap_or(usize::MAX).min(dataset.len());
     let mut evaluation = Evaluation::new(config.classes());
     let mut predicted = Vec::with_capacity(samples);
-    for_each_batch(model, config, dataset, normalisation, samples, device, |logits, labels| {
+    // Evenly spaced: many sets stand class by class.
+    let indices = (0..samples).map(|place| (place * dataset.len() / samples) as u64).collect();
+    for_each_batch(model, config, dataset, transform, indices, device, |logits, labels| {
         predicted.extend(evaluation.add(logits, labels));
     })?;
     Ok((evaluation, predicted))
 }
 
-/// The logits of every sample as it is, row-major: what a teacher says of images that are never varied.
-pub fn all_logits(
+/// The logits of the first `samples` samples as they are, row-major: what a teacher says of images that are never varied.
+pub fn first_logits(
     model: Classify<'_>,
     config: &NetworkConfig,
     dataset: &dyn Dataset,
-    normalisation: &Normalisation,
+    transform: &Transform,
+    samples: usize,
     device: &Device,
 ) -> Result<Vec<f32>> {
-    let mut all = Vec::with_capacity(dataset.len() * config.classes());
-    for_each_batch(model, config, dataset, normalisation, dataset.len(), device, |logits, _| {
+    let mut all = Vec::with_capacity(samples * config.classes());
+    let indices = (0..samples as u64).collect();
+    for_each_batch(model, config, dataset, transform, indices, device, |logits, _| {
         all.extend_from_slice(logits);
     })?;
     Ok(all)
 }
 
-// Runs `model` on `samples` samples, evenly spaced since many sets stand class by class, and hands over each batch's logits and labels.
+// Runs `model` on the samples `indices` and hands over each batch's logits and labels.
 fn for_each_batch(
     model: Classify<'_>,
     config: &NetworkConfig,
     dataset: &dyn Dataset,
-    normalisation: &Normalisation,
-    samples: usize,
+    transform: &Transform,
+    indices: Vec<u64>,
     device: &Device,
     mut take: impl FnMut(&[f32], &[u32]),
 ) -> Result<()> {
-    for start in (0..samples).step_by(BATCH) {
-        let indices: Vec<u64> =
-            (start..(start + BATCH).min(samples)).map(|place| (place * dataset.len() / samples) as u64).collect();
-        let batch = assemble(dataset, &indices, None, 0, 0, normalisation).map_err(Failure::work)?;
+    for indices in indices.chunks(BATCH) {
+        let batch = assemble(dataset, indices, transform).map_err(Failure::work)?;
         let shape = [indices.len(), config.channels(), config.image_size(), config.image_size()];
         let images = Tensor::<4>::from_data(TensorData::new(batch.images, shape), device);
         let logits: Vec<f32> = model(images).try_into_data().context("the device failed")?.iter().collect();
@@ -72,20 +74,11 @@ fn for_each_batch(
     Ok(())
 }
 
-/// Whether a data set's images and classes are those of a model.
+/// Whether a data set's classes are as many as a model's. Images of any size are brought to the model's.
 ///
 /// # Errors
 /// Exit code 2 with both sides' numbers.
 pub fn fits(config: &NetworkConfig, dataset: &dyn Dataset) -> Result<()> {
-    let shape = dataset.shape();
-    if (shape.channels, shape.height, shape.width) != (config.channels(), config.image_size(), config.image_size()) {
-        return Err(Failure::usage(format!(
-            "{} has images of {shape}, the model takes {s} x {s} x {}; use a model of that size",
-            dataset.name(),
-            config.channels(),
-            s = config.image_size()
-        )));
-    }
     if dataset.classes() != config.classes() {
         return Err(Failure::usage(format!(
             "{} has {} classes, the model {}",

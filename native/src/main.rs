@@ -8,8 +8,10 @@ mod dataset;
 mod device;
 mod error;
 mod evaluate;
+mod fetch;
 mod prepare;
 mod progress;
+mod pytorch;
 mod recipe;
 mod report;
 mod run;
@@ -26,11 +28,12 @@ use cli::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(cli::arguments());
     let result = match &cli.command {
         Command::Train(options) => command::train::run(options, &cli.device),
         Command::Recipes(options) => command::recipes::run(options),
         Command::Eval(options) => command::eval::run(options, &cli.device),
+        Command::Fetch(options) => command::fetch::run(options),
         Command::Predict(options) => command::predict::run(options, &cli.device),
         Command::Devices(options) => command::devices::run(options, &cli.device),
         Command::Selftest(options) => command::selftest::run(options, &cli.device),

@@ -38,19 +38,26 @@ const CONTRAST: u32 = 16;
 /// Exit code 1 with the file's name and the reason.
 pub fn read(path: &Path, shape: ImageShape) -> Result<Vec<u8>> {
     let fail = |reason: String| Failure::work(format!("cannot read the image {}: {reason}", path.display()));
+    prepare(&load(path, true).map_err(fail)?, shape).map_err(fail)
+}
+
+/// Reads and decodes a PNG or JPEG, turned upright where `turn` says so.
+///
+/// # Errors
+/// With the reason alone.
+pub fn load(path: &Path, turn: bool) -> Result<DynamicImage, String> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-        .map_err(|error| fail(error.to_string()))?;
+        .map_err(|error| error.to_string())?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(fail(format!("the file is larger than {} MiB", MAX_FILE >> 20)));
+        return Err(format!("the file is larger than {} MiB", MAX_FILE >> 20));
     }
-    let image = decode(&bytes).map_err(fail)?;
-    prepare(&image, shape).map_err(fail)
+    decode(&bytes, turn)
 }
 
-/// Decodes and turns upright.
-fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {
+/// Decodes, and undoes a camera's rotation where `turn` says so.
+fn decode(bytes: &[u8], turn: bool) -> Result<DynamicImage, String> {
     let text = |error: image::ImageError| error.to_string();
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
     if reader.format().is_none() {
@@ -69,7 +76,9 @@ fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {
     // Damaged EXIF says nothing about the pixels.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(text)?;
-    image.apply_orientation(orientation);
+    if turn {
+        image.apply_orientation(orientation);
+    }
     Ok(image)
 }
 
@@ -278,7 +287,7 @@ mod tests {
     }
 
     fn prepared(bytes: &[u8], shape: ImageShape) -> Vec<u8> {
-        prepare(&decode(bytes).expect("decodes"), shape).expect("prepares")
+        prepare(&decode(bytes, true).expect("decodes"), shape).expect("prepares")
     }
 
     /// An L of ink on a ground, off the centre of a page of 200 x 120.
@@ -345,7 +354,7 @@ mod tests {
         let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 95);
         encoder.set_exif_metadata(exif.to_vec()).expect("JPEG holds EXIF");
         encoder.encode_image(&stored).expect("memory");
-        let image = decode(&bytes).expect("decodes");
+        let image = decode(&bytes, true).expect("decodes");
         assert_eq!((image.width(), image.height()), (64, 32));
         let image = image.to_rgb8();
         assert!(image.get_pixel(5, 16).0[0] > 200 && image.get_pixel(58, 16).0[2] > 200);
@@ -369,10 +378,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_decoded_says_why() {
-        assert_eq!(decode(b"neither").unwrap_err(), "it is neither PNG nor JPEG");
-        assert!(decode(b"").is_err());
+        assert_eq!(decode(b"neither", true).unwrap_err(), "it is neither PNG nor JPEG");
+        assert!(decode(b"", true).is_err());
         let whole = png(page(0, 255));
-        assert!(decode(&whole[..whole.len() / 2]).is_err());
+        assert!(decode(&whole[..whole.len() / 2], true).is_err());
         // A header that declares 4 gigapixels, with its checksum.
         let mut bomb = whole[..16].to_vec();
         bomb.extend([0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff, 8, 0, 0, 0, 0]);
@@ -380,7 +389,7 @@ mod tests {
         crc.update(&bomb[12..29]);
         bomb.extend(crc.sum().to_be_bytes());
         bomb.extend(&whole[33..]);
-        let error = decode(&bomb).unwrap_err();
+        let error = decode(&bomb, true).unwrap_err();
         assert!(error.contains("limit") || error.contains("large") || error.contains("more than"), "{error}");
     }
 }

@@ -1,85 +1,279 @@
-//! Training augmentation for small images: one smooth warp, a change of stroke thickness, an erased square.
+//! Training augmentation: what happens to a training image before it is normalised.
 //!
-//! A student that sees a thousand images for hundreds of epochs must never see one twice. Each visit is a new drawing,
-//! fixed by (seed, epoch, index) and by nothing else. Rotation, scale, shear, shift and the elastic field are composed
-//! into one map from output to input pixels, so that an image is resampled once, bilinearly, and outside it lies zero:
-//! the ink is on a black ground. There are no flips, because a mirrored digit is another sign.
+//! In the order of timm and torchvision: a crop at the image's own size, a flip, RandAugment or a jitter of colours, and for
+//! drawn signs the distortion; a rectangle is erased after the normalisation.
+//! Every choice comes from the generator of one (seed, epoch, visit), so neither the thread nor the batch that reads a
+//! sample changes it.
 
-use super::{Error, ImageShape, Purpose, Rng};
+use std::borrow::Cow;
 
-/// Random local distortion: displacements drawn at the points of a coarse grid and joined by cubic B-splines.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Elastic {
-    /// Deviation of the displacement at a grid point, in pixels. Splines smooth it to about half of that.
-    pub alpha: f32,
-    /// Distance between grid points, in pixels: greater is smoother. At least 2.
-    pub spacing: f32,
+use serde::{Deserialize, Serialize};
+
+use super::ops::{Op, Sampling};
+use super::preprocess::{crop, resize};
+use super::{Distortion, Error, ImageShape, Interpolation, Picture, RandAugment, Rng, Transform};
+
+/// Which part of an image a network sees in training.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+pub enum Crop {
+    /// What it sees of a held-out image.
+    #[default]
+    Centre,
+    /// A rectangle of random area and proportions, resized to the network's input (Szegedy et al., 2015).
+    RandomResized {
+        /// Least and greatest share of the image's area.
+        #[serde(default = "scale")]
+        scale: (f64, f64),
+        /// Least and greatest width over height.
+        #[serde(default = "ratio")]
+        ratio: (f64, f64),
+        /// The filter.
+        #[serde(default)]
+        interpolation: Interpolation,
+    },
+    /// The image surrounded by black, a random part of its own size, then as a held-out image.
+    Padded {
+        /// Pixels on each side.
+        padding: usize,
+    },
 }
 
-/// A square of the image set to zero.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Erase {
-    /// How often, 0 to 1.
-    pub probability: f32,
-    /// Greatest side, in pixels; the side is uniform from 1 to this.
-    pub side: u32,
+const fn scale() -> (f64, f64) {
+    (0.08, 1.0)
 }
 
-/// What may happen to an image in training. Every amount is drawn anew for each visit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Augment {
-    /// Rotation, uniform within this many degrees to either side.
-    pub rotate_degrees: f32,
-    /// Least and greatest magnification, drawn for each axis; 1 keeps the size.
-    pub scale: (f32, f32),
-    /// Horizontal shear (slant), uniform within this many degrees to either side.
-    pub shear_degrees: f32,
-    /// Shift, uniform within this many pixels to either side, for each axis.
-    pub translate_pixels: f32,
-    /// Local distortion.
-    pub elastic: Option<Elastic>,
-    /// Greatest share, 0 to 1, of a one-pixel thickening or thinning of strokes.
-    pub thickness: f32,
-    /// Erasing.
-    pub erase: Option<Erase>,
+const fn ratio() -> (f64, f64) {
+    (3.0 / 4.0, 4.0 / 3.0)
 }
 
-impl Default for Augment {
-    fn default() -> Self {
-        Self::none()
+impl Crop {
+    /// DeiT's and torchvision's random resized crop.
+    pub const fn random_resized() -> Self {
+        Self::RandomResized { scale: scale(), ratio: ratio(), interpolation: Interpolation::Bicubic }
     }
+
+    fn check(&self) -> Result<(), Error> {
+        let fail = |setting, value: f64, range| Err(Error::Augment { setting, value: value as f32, range });
+        // Written so that NaN is refused.
+        match *self {
+            Self::RandomResized { scale: (low, high), .. } if !(low > 0.0 && low <= high && high <= 1.0) => {
+                fail("crop.scale", low, "above 0, in order, at most 1")
+            }
+            Self::RandomResized { ratio: (low, high), .. } if !(low >= 0.01 && low <= high && high <= 100.0) => {
+                fail("crop.ratio", low, "from 0.01, in order, at most 100")
+            }
+            Self::Padded { padding } if padding > 1024 => fail("crop.padding", padding as f64, "at most 1024"),
+            _ => Ok(()),
+        }
+    }
+
+    fn apply<'a>(&self, picture: Picture<'a>, transform: &Transform, rng: &mut Rng) -> Picture<'a> {
+        let ImageShape { height, width, .. } = transform.shape;
+        match *self {
+            Self::Centre => transform.preprocess.apply(picture, height, width),
+            Self::Padded { padding } => {
+                let part = padded(&picture, padding, rng);
+                transform.preprocess.apply(part, height, width)
+            }
+            Self::RandomResized { scale, ratio, interpolation } => {
+                let [top, left, rows, columns] = random_box(picture.shape, scale, ratio, rng);
+                resize(crop(&picture, top, left, rows, columns), height, width, interpolation)
+            }
+        }
+    }
+}
+
+/// A rectangle of random area and proportions, top, left, height, width: ten tries, then the largest centred one of
+/// allowed proportions.
+fn random_box(shape: ImageShape, scale: (f64, f64), ratio: (f64, f64), rng: &mut Rng) -> [usize; 4] {
+    let (height, width) = (shape.height, shape.width);
+    let area = (height * width) as f64;
+    for _ in 0..10 {
+        let target = area * rng.range(scale.0, scale.1);
+        // Log-uniform: wide is as likely as tall.
+        let aspect = libm::exp(rng.range(libm::log(ratio.0), libm::log(ratio.1)));
+        let columns = libm::rint(libm::sqrt(target * aspect)) as usize;
+        let rows = libm::rint(libm::sqrt(target / aspect)) as usize;
+        if (1..=height).contains(&rows) && (1..=width).contains(&columns) {
+            let top = rng.below((height - rows) as u64 + 1) as usize;
+            let left = rng.below((width - columns) as u64 + 1) as usize;
+            return [top, left, rows, columns];
+        }
+    }
+    let own = width as f64 / height as f64;
+    let (rows, columns) = match own {
+        _ if own < ratio.0 => (libm::rint(width as f64 / ratio.0) as usize, width),
+        _ if own > ratio.1 => (height, libm::rint(height as f64 * ratio.1) as usize),
+        _ => (height, width),
+    };
+    let (rows, columns) = (rows.clamp(1, height), columns.clamp(1, width));
+    [(height - rows) / 2, (width - columns) / 2, rows, columns]
+}
+
+/// A part of a picture's own size, from the picture with `padding` black pixels around it.
+fn padded(picture: &Picture<'_>, padding: usize, rng: &mut Rng) -> Picture<'static> {
+    let shape = picture.shape;
+    let range = 2 * padding as u64 + 1;
+    // How far the part begins below and to the right of the black border's corner.
+    let (down, right) = (rng.below(range) as usize, rng.below(range) as usize);
+    let line = shape.width * shape.channels;
+    let mut pixels = vec![0; shape.bytes()];
+    // Output column x shows column x + right - padding.
+    let (from, to) = (padding.saturating_sub(right), shape.width.min((shape.width + padding).saturating_sub(right)));
+    for (row, out) in pixels.chunks_exact_mut(line).enumerate() {
+        let Some(source) = (row + down).checked_sub(padding).filter(|&source| source < shape.height) else { continue };
+        if from < to {
+            let start = source * line + (from + right - padding) * shape.channels;
+            let length = (to - from) * shape.channels;
+            out[from * shape.channels..][..length].copy_from_slice(&picture.pixels[start..start + length]);
+        }
+    }
+    Picture { shape, pixels: Cow::Owned(pixels) }
+}
+
+/// Mirrors a picture left to right.
+fn mirror(picture: Picture<'_>) -> Picture<'static> {
+    let shape = picture.shape;
+    let mut pixels = Vec::with_capacity(shape.bytes());
+    for line in picture.pixels.chunks_exact(shape.width * shape.channels) {
+        pixels.extend(line.chunks_exact(shape.channels).rev().flatten());
+    }
+    Picture { shape, pixels: Cow::Owned(pixels) }
+}
+
+/// Random changes of brightness, contrast and saturation, in random order, as torchvision's. Each factor is uniform within
+/// its amount around 1, and never below 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ColorJitter {
+    /// Amount of brightness.
+    pub brightness: f64,
+    /// Amount of contrast.
+    pub contrast: f64,
+    /// Amount of saturation.
+    pub saturation: f64,
+}
+
+impl ColorJitter {
+    /// The same amount of each, as timm's option gives it.
+    pub const fn all(amount: f64) -> Self {
+        Self { brightness: amount, contrast: amount, saturation: amount }
+    }
+
+    fn apply<'a>(&self, mut picture: Picture<'a>, rng: &mut Rng) -> Picture<'a> {
+        let kinds: [(f64, fn(f32) -> Op); 3] =
+            [(self.brightness, Op::Brightness), (self.contrast, Op::Contrast), (self.saturation, Op::Color)];
+        let mut order = [0, 1, 2];
+        rng.shuffle(&mut order);
+        for (amount, op) in order.map(|place| kinds[place]) {
+            if amount > 0.0 {
+                let factor = rng.range((1.0 - amount).max(0.0), 1.0 + amount) as f32;
+                picture = op(factor).apply(picture, Sampling::Nearest, [0; 3]);
+            }
+        }
+        picture
+    }
+}
+
+/// What an erased rectangle shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EraseMode {
+    /// A normal value for each pixel and channel.
+    #[default]
+    Pixel,
+    /// Zero, which is the mean after normalisation.
+    Constant,
+}
+
+/// A rectangle of the normalised image replaced (Zhong et al., 2017), as timm does it: ten tries at a random area and
+/// log-uniform proportions that fit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RandomErasing {
+    /// How often.
+    pub probability: f64,
+    /// What it shows.
+    pub mode: EraseMode,
+    /// Least and greatest share of the image's area.
+    pub area: (f64, f64),
+    /// Least height over width; the greatest is its inverse.
+    pub aspect: f64,
+    /// How many rectangles, which share the area.
+    pub count: u32,
+}
+
+impl Default for RandomErasing {
+    fn default() -> Self {
+        Self { probability: 0.25, mode: EraseMode::Pixel, area: (0.02, 1.0 / 3.0), aspect: 0.3, count: 1 }
+    }
+}
+
+impl RandomErasing {
+    /// Erases in `(C, H, W)` normalised floats.
+    pub(super) fn apply(&self, image: &mut [f32], shape: ImageShape, rng: &mut Rng) {
+        if !rng.chance(self.probability) {
+            return;
+        }
+        let ImageShape { channels, height, width } = shape;
+        let area = (height * width) as f64;
+        let spread = -libm::log(self.aspect);
+        for _ in 0..self.count {
+            for _ in 0..10 {
+                let target = area * rng.range(self.area.0, self.area.1) / f64::from(self.count);
+                let aspect = libm::exp(rng.range(-spread, spread));
+                let rows = libm::rint(libm::sqrt(target * aspect)) as usize;
+                let columns = libm::rint(libm::sqrt(target / aspect)) as usize;
+                if rows >= height || columns >= width {
+                    continue;
+                }
+                let top = rng.below((height - rows) as u64 + 1) as usize;
+                let left = rng.below((width - columns) as u64 + 1) as usize;
+                for line in (0..channels).flat_map(|plane| (top..top + rows).map(move |row| plane * height + row)) {
+                    for value in &mut image[line * width + left..][..columns] {
+                        *value = if self.mode == EraseMode::Pixel { rng.normal() as f32 } else { 0.0 };
+                    }
+                }
+                break;
+            }
+        }
+    }
+}
+
+/// What may happen to a training image, in this order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augment {
+    /// Which part of it is shown.
+    pub crop: Crop,
+    /// How often it is mirrored left to right, 0 to 1.
+    pub flip: f64,
+    /// Operations drawn at random.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_augment: Option<RandAugment>,
+    /// The filter of the maps of `auto_augment`.
+    pub interpolation: Interpolation,
+    /// Changes of colour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub color_jitter: Option<ColorJitter>,
+    /// How a drawn sign is drawn anew.
+    #[serde(skip)]
+    pub distortion: Option<Distortion>,
+    /// Erasing, after normalisation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erase: Option<RandomErasing>,
 }
 
 impl Augment {
-    /// Leaves images as they are.
-    pub const fn none() -> Self {
-        Self {
-            rotate_degrees: 0.0,
-            scale: (1.0, 1.0),
-            shear_degrees: 0.0,
-            translate_pixels: 0.0,
-            elastic: None,
-            thickness: 0.0,
-            erase: None,
-        }
+    /// Leaves images as held-out ones are.
+    pub fn none() -> Self {
+        Self::default()
     }
 
-    /// For handwritten digits of about 28 x 28 pixels.
-    pub const fn handwriting() -> Self {
-        Self {
-            rotate_degrees: 12.0,
-            scale: (0.85, 1.15),
-            shear_degrees: 12.0,
-            translate_pixels: 2.0,
-            elastic: Some(Elastic { alpha: 2.0, spacing: 7.0 }),
-            thickness: 0.4,
-            erase: None,
-        }
-    }
-
-    /// Whether images are left as they are.
+    /// Whether images are left as held-out ones are.
     pub fn is_none(&self) -> bool {
-        *self == Self::none()
+        *self == Self { interpolation: self.interpolation, ..Self::none() }
     }
 
     /// Checks every setting.
@@ -87,321 +281,167 @@ impl Augment {
     /// # Errors
     /// Names the first setting out of range.
     pub fn check(&self) -> Result<(), Error> {
-        let elastic = self.elastic.unwrap_or(Elastic { alpha: 0.0, spacing: 2.0 });
-        let erase = self.erase.map_or(0.0, |erase| erase.probability);
-        let settings = [
-            ("rotate_degrees", self.rotate_degrees, 0.0, 180.0, "from 0 to 180"),
-            ("scale.0", self.scale.0, 0.1, self.scale.1, "from 0.1 to scale.1"),
-            ("scale.1", self.scale.1, 0.1, 10.0, "from 0.1 to 10"),
-            ("shear_degrees", self.shear_degrees, 0.0, 60.0, "from 0 to 60"),
-            ("translate_pixels", self.translate_pixels, 0.0, 1024.0, "from 0 to 1024"),
-            ("elastic.alpha", elastic.alpha, 0.0, 1024.0, "from 0 to 1024"),
-            ("elastic.spacing", elastic.spacing, 2.0, 4096.0, "from 2 to 4096"),
-            ("thickness", self.thickness, 0.0, 1.0, "from 0 to 1"),
-            ("erase.probability", erase, 0.0, 1.0, "from 0 to 1"),
-        ];
-        for (setting, value, low, high, range) in settings {
+        self.crop.check()?;
+        let jitter = self.color_jitter.unwrap_or_default();
+        let erase = self.erase.unwrap_or_default();
+        for (setting, value, low, high, range) in [
+            ("flip", self.flip, 0.0, 1.0, "from 0 to 1"),
+            ("color_jitter.brightness", jitter.brightness, 0.0, 10.0, "from 0 to 10"),
+            ("color_jitter.contrast", jitter.contrast, 0.0, 10.0, "from 0 to 10"),
+            ("color_jitter.saturation", jitter.saturation, 0.0, 10.0, "from 0 to 10"),
+            ("erase.probability", erase.probability, 0.0, 1.0, "from 0 to 1"),
+            ("erase.area.0", erase.area.0, 0.0, erase.area.1, "from 0 to erase.area.1"),
+            ("erase.area.1", erase.area.1, 0.0, 1.0, "from 0 to 1"),
+            ("erase.aspect", erase.aspect, 0.01, 1.0, "from 0.01 to 1"),
+            ("erase.count", f64::from(erase.count), 1.0, 100.0, "from 1 to 100"),
+        ] {
             // Written so that NaN is refused.
             if !(low <= value && value <= high) {
-                return Err(Error::Augment { setting, value, range });
+                return Err(Error::Augment { setting, value: value as f32, range });
             }
         }
-        Ok(())
+        self.distortion.map_or(Ok(()), |distortion| distortion.check())
     }
 
-    /// Draws the version of one image that belongs to (seed, epoch, index).
-    ///
-    /// `image` and `out` are `(H, W, C)`; `out` holds 0 to 1. The settings are taken to have passed [`check`](Self::check).
-    ///
-    /// # Panics
-    /// If `image` or `out` is not [`ImageShape::bytes`] long.
-    pub fn apply(&self, image: &[u8], shape: ImageShape, seed: u64, epoch: u64, index: u64, out: &mut [f32]) {
-        assert_eq!(image.len(), shape.bytes(), "pixels of the image");
-        assert_eq!(out.len(), shape.bytes(), "pixels of the result");
-        if self.is_none() {
-            for (out, &pixel) in out.iter_mut().zip(image) {
-                *out = f32::from(pixel) / 255.0;
-            }
-            return;
+    /// Draws the version of a picture that belongs to a generator: `(H, W, C)` of the network's size, 0 to 1. Erasing is
+    /// left to the caller.
+    pub(super) fn apply(&self, picture: Picture<'_>, transform: &Transform, rng: &mut Rng, out: &mut [f32]) {
+        let mut picture = self.crop.apply(picture, transform, rng);
+        if self.flip > 0.0 && rng.chance(self.flip) {
+            picture = mirror(picture);
         }
-        let mut rng = Rng::new(seed, epoch, index, Purpose::Augment);
-        self.warp(image, shape, &mut rng, out);
-        if self.thickness > 0.0 {
-            thicken(out, shape, rng.range(-1.0, 1.0) as f32 * self.thickness);
+        if let Some(policy) = &self.auto_augment {
+            picture = policy.apply(picture, self.interpolation, rng);
         }
-        if let Some(erase) = self.erase {
-            erase.apply(out, shape, &mut rng);
+        if let Some(jitter) = &self.color_jitter {
+            picture = jitter.apply(picture, rng);
         }
-    }
-
-    fn warp(&self, image: &[u8], shape: ImageShape, rng: &mut Rng, out: &mut [f32]) {
-        let mut either = |amount: f32| rng.range(-1.0, 1.0) * f64::from(amount);
-        let angle = either(self.rotate_degrees).to_radians();
-        let shear = libm::tan(either(self.shear_degrees).to_radians());
-        let (shift_x, shift_y) = (either(self.translate_pixels), either(self.translate_pixels));
-        // Log-uniform: halving is as likely as doubling.
-        let (low, high) = (libm::log(f64::from(self.scale.0)), libm::log(f64::from(self.scale.1)));
-        let (scale_x, scale_y) = (libm::exp(rng.range(low, high)), libm::exp(rng.range(low, high)));
-        let field = self.elastic.map(|elastic| Field::new(elastic, shape, rng));
-
-        // Output offset (x, y) from the centre is read at M (x, y): unscale, then shear, then rotate.
-        let (sin, cos) = (libm::sin(angle), libm::cos(angle));
-        let (xx, yx) = (cos / scale_x, sin / scale_x);
-        let (xy, yy) = ((shear * cos - sin) / scale_y, (shear * sin + cos) / scale_y);
-        let [xx, xy, yx, yy, shift_x, shift_y] = [xx, xy, yx, yy, shift_x, shift_y].map(|value| value as f32);
-        let (centre_x, centre_y) = (0.5 * (shape.width as f32 - 1.0), 0.5 * (shape.height as f32 - 1.0));
-        for row in 0..shape.height {
-            let y = row as f32 - centre_y - shift_y;
-            for column in 0..shape.width {
-                let x = column as f32 - centre_x - shift_x;
-                let mut source_x = xx * x + xy * y + centre_x;
-                let mut source_y = yx * x + yy * y + centre_y;
-                if let Some(field) = &field {
-                    let (dx, dy) = field.at(row, column);
-                    source_x += dx;
-                    source_y += dy;
-                }
-                let at = (row * shape.width + column) * shape.channels;
-                sample(image, shape, source_x, source_y, &mut out[at..at + shape.channels]);
-            }
-        }
-    }
-}
-
-/// The bilinear value at a point, all channels, 0 to 1, zero outside.
-fn sample(image: &[u8], shape: ImageShape, x: f32, y: f32, out: &mut [f32]) {
-    // Also keeps the conversions to integers in range.
-    let inside = x > -1.0 && y > -1.0 && x < shape.width as f32 && y < shape.height as f32;
-    out.fill(0.0);
-    if !inside {
-        return;
-    }
-    // x + 1 is positive, so truncation is the floor.
-    let (left, top) = ((x + 1.0) as usize, (y + 1.0) as usize);
-    let (fx, fy) = (x + 1.0 - left as f32, y + 1.0 - top as f32);
-    // Most pixels are grey and have all four neighbours.
-    if let [out] = out
-        && left > 0
-        && top > 0
-        && left < shape.width
-        && top < shape.height
-    {
-        let at = (top - 1) * shape.width + left - 1;
-        let (upper, lower) = (&image[at..at + 2], &image[at + shape.width..at + shape.width + 2]);
-        let [a, b] = [upper[0], upper[1]].map(f32::from);
-        let [c, d] = [lower[0], lower[1]].map(f32::from);
-        let (upper, lower) = (a + fx * (b - a), c + fx * (d - c));
-        *out = (upper + fy * (lower - upper)) * (1.0 / 255.0);
-        return;
-    }
-    for (row, weight_y) in [(top, 1.0 - fy), (top + 1, fy)] {
-        for (column, weight_x) in [(left, 1.0 - fx), (left + 1, fx)] {
-            // `row` and `column` count from -1.
-            if row == 0 || column == 0 || row > shape.height || column > shape.width {
-                continue;
-            }
-            let at = ((row - 1) * shape.width + column - 1) * shape.channels;
-            let weight = weight_x * weight_y * (1.0 / 255.0);
-            for (out, &pixel) in out.iter_mut().zip(&image[at..at + shape.channels]) {
-                *out += weight * f32::from(pixel);
-            }
-        }
-    }
-}
-
-/// A smooth displacement for every pixel.
-struct Field {
-    width: usize,
-    /// `(H, W)` pairs of x and y.
-    shifts: Vec<(f32, f32)>,
-}
-
-impl Field {
-    fn new(elastic: Elastic, shape: ImageShape, rng: &mut Rng) -> Self {
-        // The least that `check` allows: a spacing of 0 would ask for endless points.
-        let spacing = elastic.spacing.max(2.0);
-        let spline = |pixels: usize| -> Vec<(usize, [f32; 4])> {
-            (0..pixels)
-                .map(|pixel| {
-                    let at = pixel as f32 / spacing;
-                    (at as usize, cubic_b_spline(at - (at as usize) as f32))
-                })
-                .collect()
-        };
-        let (rows, columns) = (spline(shape.height), spline(shape.width));
-        // A spline reads four points from its own.
-        let points = |spline: &[(usize, [f32; 4])]| spline.last().map_or(4, |last| last.0 + 4);
-        let (grid_rows, grid_columns) = (points(&rows), points(&columns));
-        // A random phase would only shift a field that is random anyway, so the grid stays put.
-        let alpha = f64::from(elastic.alpha);
-        // (grid rows, W): the columns are joined first, then the rows.
-        let mut joined = Vec::with_capacity(grid_rows * shape.width);
-        let mut line = vec![(0.0f32, 0.0f32); grid_columns];
-        for _ in 0..grid_rows {
-            line.fill_with(|| ((alpha * rng.normal()) as f32, (alpha * rng.normal()) as f32));
-            joined.extend(columns.iter().map(|&(start, weights)| {
-                let mut sum = (0.0, 0.0);
-                for (point, weight) in line[start..start + 4].iter().zip(weights) {
-                    sum = (sum.0 + weight * point.0, sum.1 + weight * point.1);
-                }
-                sum
-            }));
-        }
-        let width = shape.width;
-        let mut shifts = Vec::with_capacity(shape.height * width);
-        for &(start, [a, b, c, d]) in &rows {
-            let line = |k: usize| &joined[(start + k) * width..(start + k + 1) * width];
-            let (p, q, r, s) = (line(0), line(1), line(2), line(3));
-            shifts.extend((0..width).map(|x| {
-                (a * p[x].0 + b * q[x].0 + c * r[x].0 + d * s[x].0, a * p[x].1 + b * q[x].1 + c * r[x].1 + d * s[x].1)
-            }));
-        }
-        Self { width, shifts }
-    }
-
-    fn at(&self, row: usize, column: usize) -> (f32, f32) {
-        self.shifts[row * self.width + column]
-    }
-}
-
-/// Weights of four successive points for a place `t` (0 to 1) between the middle two. They sum to 1.
-fn cubic_b_spline(t: f32) -> [f32; 4] {
-    let u = 1.0 - t;
-    let inner = |t: f32| (4.0 - 6.0 * t * t + 3.0 * t * t * t) / 6.0;
-    [u * u * u / 6.0, inner(t), inner(u), t * t * t / 6.0]
-}
-
-/// Moves an image towards its dilation (`amount` above 0) or its erosion (below 0) by one pixel up, down, left, right.
-fn thicken(image: &mut [f32], shape: ImageShape, amount: f32) {
-    let before = image.to_vec();
-    if amount > 0.0 {
-        spread(image, &before, shape, |a, b| if b > a { b } else { a });
-    } else {
-        spread(image, &before, shape, |a, b| if b < a { b } else { a });
-    }
-    let share = amount.abs();
-    for (value, before) in image.iter_mut().zip(before) {
-        *value = before + share * (*value - before);
-    }
-}
-
-/// Replaces each value by the pick among itself and its four neighbours.
-fn spread(image: &mut [f32], before: &[f32], shape: ImageShape, pick: impl Fn(f32, f32) -> f32) {
-    let mut join = |to: std::ops::Range<usize>, from: usize| {
-        let length = to.len();
-        for (value, &near) in image[to].iter_mut().zip(&before[from..from + length]) {
-            *value = pick(*value, near);
-        }
-    };
-    let (line, step, all) = (shape.width * shape.channels, shape.channels, shape.bytes());
-    // Nothing lies above the first row or below the last, and an image of one row has no such neighbours at all.
-    join(line..all, 0);
-    join(0..all - line, line);
-    for row in (0..all).step_by(line) {
-        join(row + step..row + line, row);
-        join(row..row + line - step, row + step);
-    }
-}
-
-impl Erase {
-    fn apply(&self, image: &mut [f32], shape: ImageShape, rng: &mut Rng) {
-        if !rng.chance(f64::from(self.probability)) {
-            return;
-        }
-        let side = 1 + rng.below(u64::from(self.side)) as usize;
-        let (height, width) = (side.min(shape.height), side.min(shape.width));
-        let top = rng.below((shape.height - height) as u64 + 1) as usize;
-        let left = rng.below((shape.width - width) as u64 + 1) as usize;
-        for row in top..top + height {
-            let at = (row * shape.width + left) * shape.channels;
-            image[at..at + width * shape.channels].fill(0.0);
-        }
+        self.distortion.unwrap_or(Distortion::none()).apply(&picture.pixels, picture.shape, rng, out);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Normalisation, Purpose};
     use super::*;
 
-    const SHAPE: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
-
-    /// A bright upright bar.
-    fn bar() -> Vec<u8> {
-        (0..28 * 28)
-            .map(|i| if (12..16).contains(&(i % 28)) && (5..23).contains(&(i / 28)) { 255 } else { 0 })
-            .collect()
+    fn picture(height: usize, width: usize) -> Picture<'static> {
+        let shape = ImageShape { channels: 3, height, width };
+        Picture { shape, pixels: (0..shape.bytes()).map(|i| (i * 7 % 255) as u8 + 1).collect() }
     }
 
-    fn draw(augment: &Augment, index: u64) -> Vec<f32> {
-        let mut out = vec![0.0; SHAPE.bytes()];
-        augment.apply(&bar(), SHAPE, 3, 1, index, &mut out);
-        out
+    fn rng(index: u64) -> Rng {
+        Rng::new(1, 0, index, Purpose::Augment)
     }
 
     #[test]
-    fn none_keeps_every_pixel() {
-        let expected: Vec<f32> = bar().iter().map(|&p| f32::from(p) / 255.0).collect();
-        assert_eq!(draw(&Augment::none(), 0), expected);
-    }
-
-    #[test]
-    fn a_warp_of_nothing_keeps_every_pixel() {
-        let still = Augment { elastic: Some(Elastic { alpha: 0.0, spacing: 7.0 }), ..Augment::none() };
-        for (a, b) in draw(&still, 0).iter().zip(draw(&Augment::none(), 0)) {
-            assert!((a - b).abs() < 1e-5);
+    fn a_random_box_has_the_area_and_proportions_asked_for() {
+        let shape = ImageShape { channels: 3, height: 100, width: 150 };
+        let (mut areas, mut wide) = (0.0, 0);
+        for index in 0..2000 {
+            let [top, left, rows, columns] = random_box(shape, (0.08, 1.0), (0.75, 4.0 / 3.0), &mut rng(index));
+            assert!(top + rows <= 100 && left + columns <= 150);
+            let (area, ratio) = ((rows * columns) as f64 / 15_000.0, columns as f64 / rows as f64);
+            assert!((0.075..=1.0).contains(&area) && (0.72..=1.52).contains(&ratio), "{area} {ratio}");
+            areas += area;
+            wide += usize::from(ratio > 1.0);
         }
+        // A square fits up to two thirds of a 3 : 2 image, so the mean is near that of 0.08 to 0.67.
+        assert!((0.35..0.42).contains(&(areas / 2000.0)) && (900..1300).contains(&wide), "{areas} {wide}");
+        // A strip: no try fits, and the centred box has the nearest proportions.
+        let strip = ImageShape { channels: 1, height: 10, width: 1000 };
+        assert_eq!(random_box(strip, (0.9, 1.0), (0.75, 4.0 / 3.0), &mut rng(0)), [0, 493, 10, 13]);
     }
 
     #[test]
-    fn depends_on_the_key_and_stays_in_range() {
-        let light = Augment::handwriting();
-        assert_eq!(draw(&light, 5), draw(&light, 5));
-        assert_ne!(draw(&light, 5), draw(&light, 6));
-        for index in 0..200 {
-            let image = draw(&light, index);
-            assert!(image.iter().all(|p| (0.0..=1.0001).contains(p)));
-            let ink: f32 = image.iter().sum();
-            assert!((20.0..180.0).contains(&ink), "sample {index} has {ink} ink of about 72");
+    fn a_padded_crop_shifts_the_image_over_black() {
+        let image = picture(5, 4);
+        let mut seen = std::collections::BTreeSet::new();
+        for index in 0..300 {
+            let part = padded(&image, 2, &mut rng(index));
+            // Values are never 0, so the black border tells the shift; check every pixel against it.
+            let at = |picture: &Picture<'_>, row: i64, column: i64| -> u8 {
+                let inside = (0..5).contains(&row) && (0..4).contains(&column);
+                if inside { picture.pixels[(row * 4 + column) as usize * 3] } else { 0 }
+            };
+            let shift = (-2..=2).flat_map(|down| (-2..=2).map(move |right| (down, right))).find(|&(down, right)| {
+                (0..5).all(|row| (0..4).all(|column| at(&part, row, column) == at(&image, row + down, column + right)))
+            });
+            seen.insert(shift.expect("a shifted image"));
         }
+        assert_eq!(seen.len(), 25);
     }
 
     #[test]
-    fn thickness_adds_or_takes_ink() {
-        let ink = |amount| {
-            let mut image = draw(&Augment::none(), 0);
-            thicken(&mut image, SHAPE, amount);
-            image.iter().sum::<f32>()
-        };
-        // A 4 x 18 bar gains a rim of 2 * (4 + 18) pixels, or keeps an inside of 2 x 16.
-        assert!((ink(1.0) - (72.0 + 44.0)).abs() < 1e-3);
-        assert!((ink(-1.0) - 32.0).abs() < 1e-3);
-        assert!((ink(0.5) - (72.0 + 22.0)).abs() < 1e-3);
+    fn a_flip_mirrors_pixels_and_not_channels() {
+        let mirrored = mirror(picture(2, 3));
+        let image = picture(2, 3);
+        assert_eq!(mirrored.pixels[..3], image.pixels[6..9]);
+        assert_eq!(mirror(mirrored), image);
     }
 
     #[test]
-    fn colours_move_together() {
-        let shape = ImageShape { channels: 3, height: 9, width: 7 };
-        let image: Vec<u8> = (0..shape.bytes()).map(|i| [10, 20, 30][i % 3]).collect();
-        let mut out = vec![0.0; shape.bytes()];
-        let augment = Augment { erase: Some(Erase { probability: 0.5, side: 20 }), ..Augment::handwriting() };
-        for index in 0..50 {
-            augment.apply(&image, shape, 0, 0, index, &mut out);
-            for pixel in out.chunks_exact(3) {
-                assert!((pixel[1] - 2.0 * pixel[0]).abs() < 1e-4 && (pixel[2] - 3.0 * pixel[0]).abs() < 1e-4);
+    fn erasing_covers_the_share_that_is_asked_for() {
+        let shape = ImageShape { channels: 3, height: 32, width: 32 };
+        let (mut erased, mut pixels) = (0, 0);
+        for index in 0..2000 {
+            for mode in [EraseMode::Constant, EraseMode::Pixel] {
+                let erase = RandomErasing { mode, ..RandomErasing::default() };
+                let mut image = vec![9.0; shape.bytes()];
+                erase.apply(&mut image, shape, &mut rng(index));
+                let changed = image.iter().filter(|&&value| value != 9.0).count();
+                assert_eq!(changed % 3, 0);
+                if mode == EraseMode::Constant {
+                    erased += usize::from(changed > 0);
+                    pixels += changed / 3;
+                    assert!(image.iter().all(|&value| value == 9.0 || value == 0.0));
+                }
+                if changed > 0 {
+                    assert!((15..=360).contains(&(changed / 3)), "{} pixels", changed / 3);
+                }
             }
+        }
+        assert!((420..580).contains(&erased), "{erased} of 2000");
+        let share = pixels as f64 / erased as f64 / 1024.0;
+        assert!((share - 0.17).abs() < 0.02, "mean share {share}");
+    }
+
+    #[test]
+    fn every_part_draws_from_the_key_alone() {
+        let augment = Augment {
+            crop: Crop::random_resized(),
+            flip: 0.5,
+            auto_augment: Some(RandAugment::named("rand-m9-mstd0.5-inc1").unwrap()),
+            color_jitter: Some(ColorJitter::all(0.3)),
+            ..Augment::none()
+        };
+        augment.check().unwrap();
+        let shape = ImageShape { channels: 3, height: 16, width: 16 };
+        let transform = Transform { augment: augment.clone(), ..Transform::plain(shape, Normalisation::half()) };
+        let draw = |index| {
+            let mut out = vec![0.0; shape.bytes()];
+            augment.apply(picture(20, 30), &transform, &mut rng(index), &mut out);
+            out
+        };
+        for index in 0..50 {
+            assert_eq!(draw(index), draw(index));
+            assert_ne!(draw(index), draw(index + 1));
+            assert!(draw(index).iter().all(|value| (0.0..=1.0).contains(value)));
         }
     }
 
     #[test]
     fn odd_settings_are_named() {
-        assert!(Augment::handwriting().check().is_ok());
-        let refuse = |augment: Augment, name| match augment.check() {
-            Err(Error::Augment { setting, .. }) => assert_eq!(setting, name),
-            other => panic!("{other:?}"),
+        let refused = |augment: Augment, name: &str| {
+            let error = augment.check().unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
         };
-        refuse(Augment { rotate_degrees: f32::NAN, ..Augment::none() }, "rotate_degrees");
-        refuse(Augment { scale: (1.2, 1.1), ..Augment::none() }, "scale.0");
-        refuse(Augment { elastic: Some(Elastic { alpha: 1.0, spacing: 0.0 }), ..Augment::none() }, "elastic.spacing");
-        refuse(Augment { thickness: 2.0, ..Augment::none() }, "thickness");
+        refused(Augment { flip: 2.0, ..Augment::none() }, "flip");
+        refused(Augment { color_jitter: Some(ColorJitter::all(f64::NAN)), ..Augment::none() }, "brightness");
+        let erase = RandomErasing { area: (0.5, 0.2), ..RandomErasing::default() };
+        refused(Augment { erase: Some(erase), ..Augment::none() }, "erase.area");
+        let crop = Crop::RandomResized { scale: (0.0, 1.0), ratio: (1.0, 1.0), interpolation: Interpolation::Bicubic };
+        refused(Augment { crop, ..Augment::none() }, "crop.scale");
+        refused(Augment { crop: Crop::Padded { padding: 1 << 40 }, ..Augment::none() }, "crop.padding");
     }
 }

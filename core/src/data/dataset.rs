@@ -1,9 +1,13 @@
 //! What every data set offers: images by index, and the label of each.
 //!
-//! Invariants: a data set does not change after it was made, every image has the same shape, and every label is below
-//! the number of classes. The trait is object-safe, so that a recipe can choose a data set at run time.
+//! Invariants: a data set does not change after it was made, and every label is below the number of classes. Images may
+//! differ in size and are read when they are asked for, so that a set of photographs need not fit in memory; a file that
+//! cannot be read is found then. The trait is object-safe, so that a recipe can choose a data set at run time.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use super::Error;
 
 /// Size of an image in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +33,16 @@ impl std::fmt::Display for ImageShape {
     }
 }
 
-/// A labelled set of images of one shape.
+/// An image's 8-bit pixels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture<'a> {
+    /// Its size.
+    pub shape: ImageShape,
+    /// `(H, W, C)`, [`ImageShape::bytes`] of them.
+    pub pixels: Cow<'a, [u8]>,
+}
+
+/// A labelled set of images.
 pub trait Dataset: Send + Sync {
     /// A short name for logs, such as `mnist-train`.
     fn name(&self) -> &str;
@@ -50,8 +63,8 @@ pub trait Dataset: Send + Sync {
         self.class_names().len()
     }
 
-    /// The shape that every image has.
-    fn shape(&self) -> ImageShape;
+    /// The shape that every image has, or `None` where they differ or it is not known without reading them.
+    fn shape(&self) -> Option<ImageShape>;
 
     /// The class of a sample.
     ///
@@ -59,11 +72,14 @@ pub trait Dataset: Send + Sync {
     /// If `index` is not below [`len`](Self::len).
     fn label(&self, index: usize) -> u32;
 
-    /// Writes the 8-bit pixels of a sample, channel-last: `out` is `(H, W, C)`.
+    /// Reads the pixels of a sample.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read, and why.
     ///
     /// # Panics
-    /// If `index` is not below [`len`](Self::len), or `out` is not [`ImageShape::bytes`] long.
-    fn image(&self, index: usize, out: &mut [u8]);
+    /// If `index` is not below [`len`](Self::len).
+    fn image(&self, index: usize) -> Result<Picture<'_>, Error>;
 }
 
 /// A pointer to a data set is one too.
@@ -79,14 +95,14 @@ macro_rules! forward {
             fn class_names(&self) -> &[String] {
                 (**self).class_names()
             }
-            fn shape(&self) -> ImageShape {
+            fn shape(&self) -> Option<ImageShape> {
                 (**self).shape()
             }
             fn label(&self, index: usize) -> u32 {
                 (**self).label(index)
             }
-            fn image(&self, index: usize, out: &mut [u8]) {
-                (**self).image(index, out)
+            fn image(&self, index: usize) -> Result<Picture<'_>, Error> {
+                (**self).image(index)
             }
         }
     )*};

@@ -9,7 +9,9 @@
 //! Invariants: label `index % 10`, so every prefix is balanced; training and held-out samples have separate random
 //! streams; all arithmetic is IEEE with `libm`, so a hash of the bytes holds on every platform (a test asserts it).
 
-use super::{Dataset, ImageShape, Purpose, Rng};
+use std::borrow::Cow;
+
+use super::{Dataset, Error, ImageShape, Picture, Purpose, Rng};
 
 mod skeletons;
 
@@ -26,6 +28,7 @@ pub enum Split {
 
 /// Rows and columns of an image.
 const SIDE: usize = 28;
+const SHAPE: ImageShape = ImageShape { channels: 1, height: SIDE, width: SIDE };
 /// The digit, ink and all, fills a box of this side, as MNIST's do.
 const BOX: f64 = 20.0;
 /// The usual radius of the pen, in pixels, by digit. Simple digits are written small and so magnified more when they
@@ -47,6 +50,23 @@ impl Digits {
     pub fn new(split: Split, len: usize) -> Self {
         Self { split, len, class_names: (0..10).map(|class| class.to_string()).collect() }
     }
+
+    /// Draws a sample into `out`, 28 x 28 bytes.
+    ///
+    /// # Panics
+    /// If `index` is not below the length, or `out` is not 784 bytes long.
+    pub fn draw(&self, index: usize, out: &mut [u8]) {
+        let label = self.label(index) as usize;
+        assert_eq!(out.len(), SHAPE.bytes(), "pixels of the result");
+        let purpose = match self.split {
+            Split::Train => Purpose::DigitsTrain,
+            Split::Test => Purpose::DigitsTest,
+        };
+        let mut rng = Rng::new(0, 0, index as u64, purpose);
+        let skeleton = choose(SKELETONS[label], &mut rng);
+        let strokes = bend(skeleton, &mut rng);
+        ink(strokes, PEN[label], &mut rng, out);
+    }
 }
 
 impl Dataset for Digits {
@@ -65,8 +85,8 @@ impl Dataset for Digits {
         &self.class_names
     }
 
-    fn shape(&self) -> ImageShape {
-        ImageShape { channels: 1, height: SIDE, width: SIDE }
+    fn shape(&self) -> Option<ImageShape> {
+        Some(SHAPE)
     }
 
     fn label(&self, index: usize) -> u32 {
@@ -74,17 +94,10 @@ impl Dataset for Digits {
         (index % 10) as u32
     }
 
-    fn image(&self, index: usize, out: &mut [u8]) {
-        let label = self.label(index) as usize;
-        assert_eq!(out.len(), SIDE * SIDE, "pixels of the result");
-        let purpose = match self.split {
-            Split::Train => Purpose::DigitsTrain,
-            Split::Test => Purpose::DigitsTest,
-        };
-        let mut rng = Rng::new(0, 0, index as u64, purpose);
-        let skeleton = choose(SKELETONS[label], &mut rng);
-        let strokes = bend(skeleton, &mut rng);
-        ink(strokes, PEN[label], &mut rng, out);
+    fn image(&self, index: usize) -> Result<Picture<'_>, Error> {
+        let mut pixels = vec![0; SHAPE.bytes()];
+        self.draw(index, &mut pixels);
+        Ok(Picture { shape: SHAPE, pixels: Cow::Owned(pixels) })
     }
 }
 
@@ -242,7 +255,7 @@ mod tests {
 
     fn draw(split: Split, index: usize) -> [u8; SIDE * SIDE] {
         let mut image = [0; SIDE * SIDE];
-        Digits::new(split, index + 1).image(index, &mut image);
+        Digits::new(split, index + 1).draw(index, &mut image);
         image
     }
 
@@ -252,7 +265,7 @@ mod tests {
         let mut image = [0; SIDE * SIDE];
         let mut hash = 0xcbf2_9ce4_8422_2325u64;
         for index in 0..digits.len() {
-            digits.image(index, &mut image);
+            digits.draw(index, &mut image);
             for byte in image {
                 hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
             }
@@ -282,7 +295,7 @@ mod tests {
     #[test]
     fn a_sample_does_not_depend_on_the_length_of_the_set() {
         let mut image = [0; SIDE * SIDE];
-        Digits::new(Split::Train, 1000).image(7, &mut image);
+        Digits::new(Split::Train, 1000).draw(7, &mut image);
         assert_eq!(image, draw(Split::Train, 7));
     }
 

@@ -148,6 +148,30 @@ pub enum Error {
         /// Samples there are.
         len: u64,
     },
+    /// A file of a data set that cannot be read.
+    #[error("{file}: {reason}")]
+    File {
+        /// The file, or the file and the place in it.
+        file: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A name that is no policy's.
+    #[error("{name:?} is no augmentation policy: {reason}")]
+    Policy {
+        /// The name.
+        name: String,
+        /// What is wrong, and what there is.
+        reason: String,
+    },
+    /// A number of channels that is not converted.
+    #[error("images of {found} channels cannot be given {wanted}: only 1 and 3 are read and converted")]
+    Colours {
+        /// Channels of the images.
+        found: usize,
+        /// Channels that the network takes.
+        wanted: usize,
+    },
     /// A mean or standard deviation that does not fit the images.
     #[error(
         "the normalisation has {means} means and {stds} standard deviations for {channels} channels: \

@@ -146,10 +146,8 @@ mod tests {
         let (images, labels) = pair();
         let set = mnist(&images, &labels).unwrap();
         assert_eq!((set.len(), set.classes()), (4, 10));
-        assert_eq!(set.shape(), ImageShape { channels: 1, height: 3, width: 2 });
-        let mut image = [0; 6];
-        set.image(2, &mut image);
-        assert_eq!(image, [12, 13, 14, 15, 16, 17]);
+        assert_eq!(set.shape(), Some(ImageShape { channels: 1, height: 3, width: 2 }));
+        assert_eq!(*set.image(2).unwrap().pixels, [12, 13, 14, 15, 16, 17]);
         assert_eq!([0, 1, 2, 3].map(|i| set.label(i)), [7, 0, 9, 1]);
     }
 
@@ -209,9 +207,8 @@ mod tests {
             let _ = expected_len(&files[0]);
             match mnist(&files[0], &files[1]) {
                 Ok(set) => {
-                    let mut image = vec![0; set.shape().bytes()];
                     for index in 0..set.len() {
-                        set.image(index, &mut image);
+                        assert_eq!(set.image(index).unwrap().pixels.len(), set.shape().unwrap().bytes());
                         assert!((set.label(index) as usize) < set.classes());
                     }
                 }

@@ -1,6 +1,8 @@
 //! A data set held in memory.
 
-use super::{Dataset, Error, ImageShape};
+use std::borrow::Cow;
+
+use super::{Dataset, Error, ImageShape, Picture};
 
 /// Images of one shape and their labels, all in memory.
 #[derive(Debug, Clone)]
@@ -62,17 +64,18 @@ impl Dataset for Images {
         &self.class_names
     }
 
-    fn shape(&self) -> ImageShape {
-        self.shape
+    fn shape(&self) -> Option<ImageShape> {
+        Some(self.shape)
     }
 
     fn label(&self, index: usize) -> u32 {
         self.labels[index]
     }
 
-    fn image(&self, index: usize, out: &mut [u8]) {
+    fn image(&self, index: usize) -> Result<Picture<'_>, Error> {
         let bytes = self.shape.bytes();
-        out.copy_from_slice(&self.pixels[index * bytes..(index + 1) * bytes]);
+        let pixels = Cow::Borrowed(&self.pixels[index * bytes..(index + 1) * bytes]);
+        Ok(Picture { shape: self.shape, pixels })
     }
 }
 

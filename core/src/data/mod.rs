@@ -13,21 +13,31 @@
 
 mod augment;
 mod batch;
+pub mod cifar;
 mod dataset;
 mod digits;
+mod distort;
 mod error;
 pub mod idx;
 mod images;
+pub mod mix;
+pub mod ops;
 mod order;
+pub mod preprocess;
+mod rand_augment;
 mod rng;
 mod subset;
 
-pub use augment::{Augment, Elastic, Erase};
-pub use batch::{Batch, Normalisation, assemble};
-pub use dataset::{Dataset, ImageShape};
+pub use augment::{Augment, ColorJitter, Crop, EraseMode, RandomErasing};
+pub use batch::{Batch, Draw, Normalisation, Transform, Visit, assemble, assemble_visits};
+pub use dataset::{Dataset, ImageShape, Picture};
 pub use digits::{Digits, Split};
+pub use distort::{Distortion, Elastic, Erase};
 pub use error::Error;
 pub use images::Images;
-pub use order::epoch_order;
+pub use mix::Mix;
+pub use order::{epoch_order, epoch_visits};
+pub use preprocess::{Interpolation, Preprocess, Resize};
+pub use rand_augment::RandAugment;
 pub use rng::{Purpose, Rng};
 pub use subset::{Subset, balanced_indices};

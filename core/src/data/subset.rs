@@ -3,7 +3,7 @@
 //! A student trained on N samples is compared across N and across seeds, so the choice is random, as balanced between
 //! the classes as the set allows, fixed by the seed, and nested: the subset of N samples begins the subset of N + 1.
 
-use super::{Dataset, Error, ImageShape, Purpose, Rng};
+use super::{Dataset, Error, ImageShape, Picture, Purpose, Rng};
 
 /// The indices of a class-balanced random subset.
 ///
@@ -83,7 +83,7 @@ impl<D: Dataset> Dataset for Subset<D> {
         self.inner.class_names()
     }
 
-    fn shape(&self) -> ImageShape {
+    fn shape(&self) -> Option<ImageShape> {
         self.inner.shape()
     }
 
@@ -91,8 +91,8 @@ impl<D: Dataset> Dataset for Subset<D> {
         self.inner.label(self.indices[index] as usize)
     }
 
-    fn image(&self, index: usize, out: &mut [u8]) {
-        self.inner.image(self.indices[index] as usize, out)
+    fn image(&self, index: usize) -> Result<Picture<'_>, Error> {
+        self.inner.image(self.indices[index] as usize)
     }
 }
 
@@ -134,9 +134,7 @@ mod tests {
         let whole = set();
         let some = Subset::balanced(&whole, 20, 1).unwrap();
         for (i, &index) in some.indices().iter().enumerate() {
-            let mut pixel = [0];
-            some.image(i, &mut pixel);
-            assert_eq!(u64::from(pixel[0]), index);
+            assert_eq!(u64::from(some.image(i).unwrap().pixels[0]), index);
             assert_eq!(some.label(i), whole.label(index as usize));
         }
     }

@@ -49,18 +49,25 @@ impl WeightInit {
 /// Draws parameters for one network from one seed, or leaves them blank.
 pub struct Initialiser<'a> {
     seed: Option<u64>,
+    // Layers that alone are drawn, if not all are.
+    only: Option<&'static [&'static str]>,
     device: &'a Device,
 }
 
 impl<'a> Initialiser<'a> {
     /// Parameters will live on `device`; they require gradients if it tracks them.
     pub fn new(seed: u64, device: &'a Device) -> Self {
-        Self { seed: Some(seed), device }
+        Self { seed: Some(seed), only: None, device }
     }
 
     /// Parameters will be zeros that take no memory before they are read: a network to be filled with given weights.
     pub fn blank(device: &'a Device) -> Self {
-        Self { seed: None, device }
+        Self { seed: None, only: None, device }
+    }
+
+    /// Blank but for the layers called `only`, which are drawn from `seed`.
+    pub fn blank_but(seed: u64, only: &'static [&'static str], device: &'a Device) -> Self {
+        Self { seed: Some(seed), only: Some(only), device }
     }
 
     /// A parameter filled with `value`.
@@ -124,7 +131,8 @@ impl<'a> Initialiser<'a> {
         shape: [usize; D],
         mut draw: impl FnMut(&mut Rng) -> f32,
     ) -> Param<Tensor<D>> {
-        let Some(seed) = self.seed else {
+        let layer = path.rsplit_once('.').map_or(path, |(layer, _)| layer);
+        let Some(seed) = self.seed.filter(|_| self.only.is_none_or(|only| only.contains(&layer))) else {
             let zeros = move |device: &Device, tracked: bool| {
                 let zeros = Tensor::zeros(shape, device);
                 if tracked { zeros.require_grad() } else { zeros }

@@ -96,6 +96,25 @@ impl NetworkConfig {
         Ok(self.build(&Initialiser::blank(device)))
     }
 
+    /// As [`NetworkConfig::blank`], with heads drawn from `seed`.
+    ///
+    /// # Errors
+    /// Whatever [`NetworkConfig::validate`] finds.
+    pub fn blank_but_heads(&self, seed: u64, device: &Device) -> Result<Network, ConfigError> {
+        self.validate()?;
+        Ok(self.build(&Initialiser::blank_but(seed, self.heads(), device)))
+    }
+
+    /// The names of the linear layers that give logits, the class head first.
+    pub fn heads(&self) -> &'static [&'static str] {
+        match self {
+            Self::Vit(_) => &["head", "head_dist"],
+            Self::RegNet(_) => &["head.fc"],
+            Self::ResNet(_) => &["fc"],
+            Self::DistillVit(_) => &["head"],
+        }
+    }
+
     fn build(&self, draw: &Initialiser) -> Network {
         match self {
             Self::Vit(config) => Network::Vit(config.build(draw)),

@@ -25,6 +25,7 @@ use burn::tensor::{Device, ExecutionError, Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{self, AdamWNumbers};
+use crate::weights::Path;
 
 /// How weight decay enters an update.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,14 +88,14 @@ pub struct AdamW {
 pub struct AdamWRecord {
     /// Steps taken.
     pub steps: u64,
-    /// The parameters that take part, by path, in the order of the flat vectors.
+    /// The parameters that take part, by name, in the order of the flat vectors.
     pub moments: Vec<Moments>,
 }
 
 /// The moments of one parameter, row-major in Burn's layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
-    /// The parameter's path in the network.
+    /// The checkpoint's name of the parameter.
     pub path: String,
     /// First moments.
     pub first: Vec<f32>,
@@ -338,19 +339,19 @@ struct Join {
     // Resuming: the paths of the parameters that take part.
     recorded: Option<HashSet<String>>,
     decay_all: bool,
-    path: Vec<String>,
+    path: Path,
     // With the parameter's values and whether it decays.
     slots: Option<Vec<(Slot, Tensor<1>, bool)>>,
     flat_gradients: HashMap<ParamId, Tensor<1>>,
 }
 
 impl ModuleVisitor for Join {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+        self.path.leave();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -358,9 +359,9 @@ impl ModuleVisitor for Join {
         let found = gradient.is_some();
         self.flat_gradients.extend(gradient.map(|gradient| (param.id, gradient)));
         let Some(slots) = &mut self.slots else { return };
-        let path = self.path.join(".");
+        let path = self.path.name();
         if self.recorded.as_ref().map_or(found, |recorded| recorded.contains(&path)) {
-            let last = self.path.last().map(String::as_str);
+            let last = path.rsplit('.').next();
             let plain = D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed"));
             let slot = Slot { id: param.id, path, length: param.lazy_shape().num_elements() };
             slots.push((slot, param.val().inner().flatten(0, D - 1), plain || self.decay_all));

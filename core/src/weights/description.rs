@@ -1,14 +1,14 @@
 //! What a weights file says of itself: enough to build its network, feed it and name what it says.
 //!
-//! The trainer, the page and whoever opens the file elsewhere need the same five things beside the tensors, so they stand in
+//! The trainer, the page and whoever opens the file elsewhere need the same six things beside the tensors, so they stand in
 //! the header's string map. A file may also carry the state of a training that goes on from it: tensors whose names begin
 //! with [`STATE_PREFIX`]. They are no part of the network, and building it leaves them out.
 
 use burn::tensor::Device;
 
-use super::{AssignError, Metadata, NamedTensor, assign};
-use crate::data::Normalisation;
-use crate::model::{ConfigError, Network, NetworkConfig};
+use super::{Fit, FitError, Fitted, Metadata, NamedTensor, fit};
+use crate::data::{Normalisation, Preprocess};
+use crate::model::{Network, NetworkConfig};
 use crate::objective::Readout;
 
 /// How the names of tensors begin that are a training's state and no part of the network.
@@ -18,6 +18,7 @@ const NAME: &str = "potstill.name";
 const MODEL: &str = "potstill.model";
 const CLASSES: &str = "potstill.classes";
 const NORMALISATION: &str = "potstill.normalisation";
+const PREPROCESS: &str = "potstill.preprocess";
 const READOUT: &str = "potstill.readout";
 
 /// A network as its file describes it.
@@ -31,6 +32,8 @@ pub struct Description {
     pub class_names: Vec<String>,
     /// What its inputs are normalised by.
     pub normalisation: Normalisation,
+    /// How an image of another size is brought to its inputs'.
+    pub preprocess: Preprocess,
     /// How its heads make one prediction; files that say nothing are read as DeiT's own, by both heads.
     pub readout: Readout,
 }
@@ -41,9 +44,6 @@ pub enum DescriptionError {
     /// The configuration is no JSON, or not that of a network known here.
     #[error("its entry {MODEL} cannot be read: {0}")]
     Json(#[from] serde_json::Error),
-    /// The configuration describes no network.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     /// Mean and deviation of more or fewer channels than the network has.
     #[error("it is normalised for {found} channels, and the network has {channels}")]
     Channels {
@@ -52,17 +52,9 @@ pub enum DescriptionError {
         /// The network's channels.
         channels: usize,
     },
-    /// A small file that describes a huge network.
-    #[error("it holds {held} values, the model needs {needed}")]
-    TooFew {
-        /// Values in the file.
-        held: u64,
-        /// Values of the network.
-        needed: u64,
-    },
     /// Tensors that do not fit.
     #[error(transparent)]
-    Assign(#[from] AssignError),
+    Fit(#[from] FitError),
 }
 
 impl Description {
@@ -70,12 +62,13 @@ impl Description {
     pub fn metadata(&self) -> Metadata {
         // Strings and numbers in maps with string keys: there is nothing that JSON could refuse.
         let json = |value: serde_json::Result<String>| value.expect("a description is plain JSON");
-        let Self { name, config, class_names, normalisation, readout } = self;
+        let Self { name, config, class_names, normalisation, preprocess, readout } = self;
         Metadata::from([
             (NAME.to_owned(), name.clone()),
             (MODEL.to_owned(), json(serde_json::to_string(config))),
             (CLASSES.to_owned(), json(serde_json::to_string(class_names))),
             (NORMALISATION.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))),
+            (PREPROCESS.to_owned(), json(serde_json::to_string(preprocess))),
             (READOUT.to_owned(), readout.name().to_owned()),
         ])
     }
@@ -86,13 +79,23 @@ impl Description {
     /// [`DescriptionError::Json`].
     pub fn read(metadata: &Metadata) -> Result<Option<Self>, DescriptionError> {
         let Some(json) = metadata.get(MODEL) else { return Ok(None) };
-        Ok(Some(Self::of(serde_json::from_str(json)?, metadata)))
+        Ok(Some(Self::of("unnamed", serde_json::from_str(json)?, metadata)))
     }
 
-    /// A network that is known to be `config`, with what `metadata` says beside that. Numbers are the names of classes that
-    /// have none, and images are normalised as MNIST's where nothing else is said.
-    pub fn of(config: NetworkConfig, metadata: &Metadata) -> Self {
+    /// The model `name`, known to be `config`, with what `metadata` says beside that. Numbers are the names of classes that
+    /// have none. What nothing is said of is as the weights published under the name have it, else images are normalised as
+    /// MNIST's or ImageNet's.
+    pub fn of(name: &str, config: NetworkConfig, metadata: &Metadata) -> Self {
         let said = |key: &str| metadata.get(key).map(String::as_str);
+        let published = Preprocess::of_model(name).filter(|(_, norm)| norm.mean.len() == config.channels());
+        let (published, normalisation) = published.unwrap_or_else(|| {
+            let normalisation = match config.channels() {
+                1 => Normalisation::mnist(),
+                3 => Normalisation::imagenet(),
+                channels => Normalisation::identity(channels),
+            };
+            (Preprocess::default(), normalisation)
+        });
         let classes = config.classes();
         let class_names = match said(CLASSES).and_then(|json| serde_json::from_str::<Vec<String>>(json).ok()) {
             Some(names) if names.len() == classes => names,
@@ -100,31 +103,40 @@ impl Description {
         };
         let normalisation = match said(NORMALISATION).and_then(|json| serde_json::from_str(json).ok()) {
             Some((mean, std)) => Normalisation { mean, std },
-            None => Normalisation::mnist(),
+            None => normalisation,
         };
+        let preprocess = said(PREPROCESS).and_then(|json| serde_json::from_str::<Preprocess>(json).ok());
+        let preprocess = preprocess.filter(|preprocess| preprocess.check().is_ok()).unwrap_or(published);
         let readout = said(READOUT).and_then(Readout::named).unwrap_or_default();
-        Self { name: said(NAME).unwrap_or("unnamed").to_owned(), config, class_names, normalisation, readout }
+        Self { name: said(NAME).unwrap_or(name).to_owned(), config, class_names, normalisation, preprocess, readout }
     }
 
     /// Builds the network on `device` with `tensors`, a training's state left out.
     ///
     /// # Errors
     /// [`DescriptionError`]; nothing of the network's size is allocated for a file that is far smaller.
-    pub fn network(&self, mut tensors: Vec<NamedTensor>, device: &Device) -> Result<Network, DescriptionError> {
+    pub fn network(&self, tensors: Vec<NamedTensor>, device: &Device) -> Result<Network, DescriptionError> {
+        Ok(self.fitted(tensors, &Fit::default(), device)?.network)
+    }
+
+    /// The same with what `how` allows to be changed of the tensors to make them fit.
+    ///
+    /// # Errors
+    /// As [`Description::network`].
+    pub fn fitted(
+        &self,
+        mut tensors: Vec<NamedTensor>,
+        how: &Fit,
+        device: &Device,
+    ) -> Result<Fitted, DescriptionError> {
         let channels = self.config.channels();
         for values in [&self.normalisation.mean, &self.normalisation.std] {
             if values.len() != channels {
                 return Err(DescriptionError::Channels { found: values.len(), channels });
             }
         }
-        self.config.validate()?;
         tensors.retain(|tensor| !tensor.name.starts_with(STATE_PREFIX));
-        let held: u64 = tensors.iter().map(|tensor| tensor.values.len() as u64).sum();
-        let needed = self.config.parameters();
-        if needed > held.saturating_mul(2).saturating_add(1_000_000) {
-            return Err(DescriptionError::TooFew { held, needed });
-        }
-        Ok(assign(self.config.init(0, device)?, tensors)?)
+        Ok(fit(tensors, &self.config, how, device)?)
     }
 }
 
@@ -142,8 +154,10 @@ mod tests {
         let config = zoo::named("digits_student").expect("known");
         let class_names = (0..10).map(|class| format!("number {class}")).collect();
         let normalisation = Normalisation { mean: vec![0.25], std: vec![0.5] };
+        let preprocess = Preprocess { crop_fraction: 0.875, ..Preprocess::default() };
         let readout = Readout::Distill;
-        let before = Description { name: "one".into(), config: config.clone(), class_names, normalisation, readout };
+        let before =
+            Description { name: "one".into(), config: config.clone(), class_names, normalisation, preprocess, readout };
         let metadata = before.metadata();
         let after = Description::read(&metadata).expect("readable").expect("described");
         assert_eq!(after, before);
@@ -165,6 +179,9 @@ mod tests {
         config["depth"] = 12.into();
         let metadata = Metadata::from([(MODEL.to_owned(), config.to_string())]);
         let description = Description::read(&metadata).expect("readable").expect("described");
-        assert!(matches!(description.network(Vec::new(), &device), Err(DescriptionError::TooFew { held: 0, .. })));
+        assert!(matches!(
+            description.network(Vec::new(), &device),
+            Err(DescriptionError::Fit(FitError::TooFew { held: 0, .. }))
+        ));
     }
 }

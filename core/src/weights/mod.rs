@@ -1,13 +1,20 @@
 //! Parameters by name: out of a network, into a network, and as safetensors bytes.
 //!
 //! Names and layouts are timm's (`blocks.0.attn.qkv.weight` as `[outputs, inputs]`), so a file written here loads in timm
-//! and the other way round. Burn keeps linear weights as `[inputs, outputs]` and calls LayerNorm's values gamma and beta:
+//! and the other way round. Files by the names of torchvision and transformers are translated when they are read. Burn keeps linear weights as `[inputs, outputs]` and calls LayerNorm's values gamma and beta:
 //! both are translated here and nowhere else.
 
 mod description;
+mod fit;
+mod layout;
+mod positions;
 mod safetensors;
 mod state;
 
 pub use self::safetensors::{Metadata, WeightsError, from_safetensors, to_safetensors};
 pub use description::{Description, DescriptionError, STATE_PREFIX};
+pub use fit::{Fit, FitError, Fitted, classes, fit};
+pub use layout::to_timm;
+pub use positions::{Resampling, resample};
+pub(crate) use state::Path;
 pub use state::{AssignError, NamedTensor, assign, read};

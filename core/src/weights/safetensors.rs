@@ -51,6 +51,8 @@ pub fn from_safetensors(bytes: &[u8]) -> Result<(Vec<NamedTensor>, Metadata), We
     let tensors = file
         .tensors()
         .into_iter()
+        // PyTorch counts the batches that its running statistics have seen; nothing here reads the count.
+        .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
         .map(|(name, view)| {
             let data = view.data();
             let values = match view.dtype() {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{ExecutionError, Tensor, TensorData};
 
+use super::fit::belongs;
+
 /// One parameter on the host, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedTensor {
@@ -49,8 +51,13 @@ pub async fn read<M: Module>(module: &M) -> Result<Vec<NamedTensor>, ExecutionEr
 /// # Errors
 /// [`AssignError`] with every missing, extra and misshapen tensor; the module is given up in that case.
 pub fn assign<M: Module>(module: M, tensors: Vec<NamedTensor>) -> Result<M, AssignError> {
+    assign_but(module, tensors, &[])
+}
+
+/// The same, but the layers called `kept` keep what they have where nothing replaces it.
+pub(super) fn assign_but<M: Module>(module: M, tensors: Vec<NamedTensor>, kept: &[&str]) -> Result<M, AssignError> {
     let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
-    let mut assigner = Assigner { path: Path::default(), tensors, problems: Vec::new() };
+    let mut assigner = Assigner { path: Path::default(), tensors, kept, problems: Vec::new() };
     let module = module.map(&mut assigner);
     let mut problems = assigner.problems;
     problems.extend(assigner.tensors.into_values().map(|t| format!("{} {:?} has no place in it", t.name, t.shape)));
@@ -59,24 +66,24 @@ pub fn assign<M: Module>(module: M, tensors: Vec<NamedTensor>) -> Result<M, Assi
 
 /// Where a walk over a module stands.
 #[derive(Default)]
-struct Path {
+pub(crate) struct Path {
     // (field or index, container type as Burn's derive names it)
     steps: Vec<(String, String)>,
 }
 
 impl Path {
-    fn enter(&mut self, name: &str, container: &str) {
+    pub(crate) fn enter(&mut self, name: &str, container: &str) {
         // Which architecture a `Network` is stands in no checkpoint's names.
         let name = if container == "Enum:Network" { "" } else { name };
         self.steps.push((name.to_owned(), container.to_owned()));
     }
 
-    fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.steps.pop();
     }
 
     /// The checkpoint's name of the parameter at this place.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let mut names: Vec<String> = Vec::new();
         for (name, container) in &self.steps {
             match names.last_mut() {
@@ -130,13 +137,14 @@ impl ModuleVisitor for Collector {
     }
 }
 
-struct Assigner {
+struct Assigner<'a> {
     path: Path,
     tensors: BTreeMap<String, NamedTensor>,
+    kept: &'a [&'a str],
     problems: Vec<String>,
 }
 
-impl ModuleMapper for Assigner {
+impl ModuleMapper for Assigner<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         self.path.enter(name, container_type);
     }
@@ -153,7 +161,9 @@ impl ModuleMapper for Assigner {
             expected.swap(D - 2, D - 1);
         }
         let Some(tensor) = self.tensors.remove(&name) else {
-            self.problems.push(format!("{name} {expected:?} is missing"));
+            if !self.kept.iter().any(|layer| belongs(&name, layer)) {
+                self.problems.push(format!("{name} {expected:?} is missing"));
+            }
             return param;
         };
         if tensor.shape != expected || tensor.values.len() != expected.iter().product::<usize>() {

@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use potstill_core::data::Dataset;
-
 use serde_json::json;
 
 use crate::cli::Eval;
@@ -21,14 +19,14 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
     }
     let chosen = device::choose(choice)?;
     let network = load_network(&options.network, &chosen.device)?;
-    let dataset = dataset::open(&options.dataset, options.data_dir.as_deref(), Split::Test)?;
+    let dataset = dataset::open(&options.dataset, options.data_dir.as_deref(), Split::HeldOut)?;
     fits(&network.config, dataset.as_ref())?;
     let start = Instant::now();
     let (evaluation, _) = evaluate(
         &|images| network.classify(images),
         &network.config,
         dataset.as_ref(),
-        &network.normalisation,
+        &network.transform(),
         options.limit,
         &chosen.device,
     )?;

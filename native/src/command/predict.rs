@@ -96,7 +96,7 @@ fn classify(
     let images = Images::new("pictures", shape, network.class_names.clone(), pixels, vec![0; count]);
     let images = images.map_err(Failure::work)?;
     let indices: Vec<u64> = (0..count as u64).collect();
-    let batch = assemble(&images, &indices, None, 0, 0, &network.normalisation).map_err(Failure::work)?;
+    let batch = assemble(&images, &indices, &network.transform()).map_err(Failure::work)?;
     let data = TensorData::new(batch.images, [count, shape.channels, shape.height, shape.width]);
     let logits = network.classify(Tensor::<4>::from_data(data, device));
     let logits: Vec<f32> = logits.try_into_data().context("the device failed")?.iter().collect();

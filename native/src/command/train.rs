@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::cubecl::future::block_on;
-use potstill_core::data::{Dataset, Images, Normalisation, Subset};
+use potstill_core::data::{Dataset, Normalisation, Subset, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{Objective, Readout};
-use potstill_core::weights::{self, Description};
+use potstill_core::train::Renormalise;
+use potstill_core::weights::{self, Description, Fit};
 
 use super::eval;
 use crate::cli::{self, Eval, Train, Which};
@@ -17,8 +19,8 @@ use crate::error::{Context, Failure, Result};
 use crate::evaluate::{evaluate, fits};
 use crate::progress::say;
 use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
-use crate::report::{DatasetReport, ModelReport, RunReport};
-use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, write_whole};
+use crate::report::{DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
+use crate::run::{LoadedNetwork, Model, Role, RunFolder, load_file, load_from_run, load_start, write_whole};
 use crate::train::{
     Checkpoint, Finished, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints,
     latest_checkpoint,
@@ -54,13 +56,19 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     say(format_args!("device   {} ({}): {}", chosen.info.name, chosen.info.api, chosen.reason));
     let data = open_data(&recipe)?;
     let given_teacher = match &recipe.teacher_weights {
-        Some(path) if recipe.objective == Goal::Distillation => Some(load_teacher(path, &chosen, &data)?),
+        Some(path) if recipe.objective == Goal::Distillation => Some(load_teacher(path, &recipe, &chosen, &data)?),
         Some(_) => return Err(Failure::usage("a given teacher (--teacher) needs --objective distillation")),
         None => None,
     };
     let networks = networks(&recipe)?;
     for (_, _, config) in &networks {
         fits(config, data.held_out.as_ref())?;
+    }
+    for (role, network, config) in networks.iter().filter(|_| resumed.is_none()) {
+        // Weights that do not fit are a fault of now, and not of the hour in which this network's turn comes.
+        if let (Some(path), true) = (&network.weights, *role != Role::Baseline) {
+            load_start(path, config, network.resampling, 0, &chosen.device)?;
+        }
     }
     let interrupt = Interrupt::listen()?;
 
@@ -111,6 +119,7 @@ struct Trained {
     model: Network,
     average: Option<Network>,
     readout: Readout,
+    normalisation: Normalisation,
     outcome: Option<Outcome>,
 }
 
@@ -125,16 +134,15 @@ impl Session<'_> {
         let mut log = MetricsLog::open(&self.folder.file("metrics.jsonl"), keep)?;
         let mut trained: Vec<Trained> = Vec::new();
         if let Some(teacher) = given {
-            let LoadedNetwork { model, config, name, path: weights, readout, .. } = teacher;
-            let role = Role::Teacher;
-            trained.push(Trained { role, name, weights, config, model, average: None, readout, outcome: None });
+            let LoadedNetwork { model, config, name, path: weights, readout, normalisation, .. } = teacher;
+            let (role, average, outcome) = (Role::Teacher, None, None);
+            trained.push(Trained { role, name, weights, config, model, average, readout, normalisation, outcome });
         }
         for (role, recipe, config) in networks {
             let teacher = trained.iter().find(|t| t.role == Role::Teacher);
             if let Some(teacher) = teacher.filter(|_| role == Role::Student && !state.done.contains_key(&role)) {
                 self.refuse_untrained(teacher)?;
             }
-            let teacher = teacher.map(|t| &t.model);
             let Finished { model, average, outcome } = match state.done.get(&role) {
                 Some(outcome) => {
                     let load = |path: &Path| Ok(load_file(path, None, &self.chosen.device)?.model);
@@ -163,8 +171,9 @@ impl Session<'_> {
                 }
             };
             let (name, weights) = (recipe.model.clone(), self.folder.weights(role));
-            let readout = self.readout(role, recipe);
-            trained.push(Trained { role, name, weights, config, model, average, readout, outcome: Some(outcome) });
+            let (readout, outcome) = (self.readout(role, recipe), Some(outcome));
+            let normalisation = self.data.source.transform.normalisation.clone();
+            trained.push(Trained { role, name, weights, config, model, average, readout, normalisation, outcome });
         }
         log.flush()?;
         let report = self.measure(&trained)?;
@@ -184,12 +193,17 @@ impl Session<'_> {
         Ok(())
     }
 
+    // How held-out samples become a network's inputs.
+    fn transform(&self, network: &Trained) -> Transform {
+        Transform { normalisation: network.normalisation.clone(), ..self.data.transform_for(&network.config) }
+    }
+
     // A teacher that guesses teaches guessing: distillation from an untrained head has been mistaken for a result.
     fn refuse_untrained(&self, teacher: &Trained) -> Result<()> {
-        let (held_out, normalisation) = (self.data.held_out.as_ref(), &self.data.source.normalisation);
+        let (held_out, transform) = (self.data.held_out.as_ref(), self.transform(teacher));
         let read = |images| teacher.readout.of(&teacher.model.forward(images, None));
         let limit = Some(self.recipe.data.test_samples.unwrap_or(CHANCE_SAMPLES).min(CHANCE_SAMPLES));
-        let (found, _) = evaluate(&read, &teacher.config, held_out, normalisation, limit, &self.chosen.device)?;
+        let (found, _) = evaluate(&read, &teacher.config, held_out, &transform, limit, &self.chosen.device)?;
         let chance = found.chance();
         let error = (chance * (1.0 - chance) / found.samples().max(1) as f64).sqrt();
         if self.recipe.allow_untrained_teacher || found.accuracy() > chance + 3.0 * error {
@@ -218,7 +232,7 @@ impl Session<'_> {
         role: Role,
         recipe: &NetworkRecipe,
         config: &NetworkConfig,
-        teacher: Option<&Network>,
+        teacher: Option<&Trained>,
         checkpoint: Option<&Checkpoint>,
         log: &mut MetricsLog,
     ) -> Result<Option<Finished>> {
@@ -227,7 +241,14 @@ impl Session<'_> {
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
         let (data, device, run) = (self.data, &self.chosen.device, self.folder);
-        Stage { role, recipe, config, objective, teacher, readout, data, seed, device, run }.train(
+        let cache = self.recipe.teacher_cache.as_deref().map(|root| (root, self.recipe.packing()));
+        // Both see the same pixels, each normalised as it was trained.
+        let own = &self.data.source.transform.normalisation;
+        let other = teacher.map(|teacher| &teacher.normalisation).filter(|other| *other != own);
+        let view = other.map(|other| own.to(other)).transpose().map_err(Failure::usage)?;
+        let view = view.map(|channels| Renormalise::new(&channels, device));
+        let teacher = teacher.map(|teacher| &teacher.model);
+        Stage { role, recipe, config, objective, teacher, view, readout, cache, data, seed, device, run }.train(
             checkpoint,
             log,
             self.interrupt,
@@ -254,7 +275,8 @@ impl Session<'_> {
             name: name.to_owned(),
             config: config.clone(),
             class_names: self.data.held_out.class_names().to_vec(),
-            normalisation: self.data.source.normalisation.clone(),
+            normalisation: self.data.source.transform.normalisation.clone(),
+            preprocess: self.data.source.transform.preprocess,
             readout,
         };
         let bytes = weights::to_safetensors(&tensors, description.metadata()).context("cannot serialise weights")?;
@@ -262,7 +284,7 @@ impl Session<'_> {
     }
 
     fn measure(&self, trained: &[Trained]) -> Result<RunReport> {
-        let (device, normalisation) = (&self.chosen.device, &self.data.source.normalisation);
+        let device = &self.chosen.device;
         let held_out = self.data.held_out.as_ref();
         let mut teacher_says: Option<Vec<u32>> = None;
         let mut models = Vec::new();
@@ -270,6 +292,7 @@ impl Session<'_> {
             if self.interrupt.is_set() {
                 return Err(self.stopped());
             }
+            let transform = self.transform(network);
             let read = |model: &Network| {
                 let (model, readout) = (model.clone(), network.readout);
                 move |images| readout.of(&model.forward(images, None))
@@ -278,7 +301,7 @@ impl Session<'_> {
                 &read(&network.model),
                 &network.config,
                 held_out,
-                normalisation,
+                &transform,
                 self.recipe.data.test_samples,
                 device,
             )?;
@@ -292,7 +315,7 @@ impl Session<'_> {
                         &read(average),
                         &network.config,
                         held_out,
-                        normalisation,
+                        &transform,
                         self.recipe.data.test_samples,
                         device,
                     )?;
@@ -313,11 +336,23 @@ impl Session<'_> {
                 agreement: agreement.or((network.role == Role::Teacher).then_some(1.0)),
                 seconds: network.outcome.as_ref().map(|o| o.seconds),
                 images_per_second: network.outcome.as_ref().map(|o| o.images_per_second),
+                loader_images_per_second: network.outcome.as_ref().and_then(|o| o.loader_images_per_second),
+                step_images_per_second: network.outcome.as_ref().and_then(|o| o.step_images_per_second),
             };
             models.push((network.role, report));
         }
+        let given = trained.iter().find(|network| network.outcome.is_none());
         Ok(RunReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("POTSTILL_COMMIT"),
+            command: std::env::args().skip(1).collect(),
+            finished: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            objective: ObjectiveReport {
+                goal: self.recipe.objective.name(),
+                distillation: (self.recipe.objective == Goal::Distillation).then(|| self.recipe.distillation.clone()),
+                row: self.recipe.about.as_ref().map(|about| about.row.clone()),
+            },
+            given_teacher: given.map(|teacher| FileReport::of(&teacher.weights)).transpose()?,
             device: self.chosen.info.clone(),
             dataset: DatasetReport {
                 name: self.recipe.data.dataset.clone(),
@@ -402,36 +437,57 @@ fn as_eval(options: &Train) -> Result<Eval> {
 fn open_data(recipe: &Recipe) -> Result<StageData> {
     let data = &recipe.data;
     let train = dataset::open_sized(&data.dataset, data.data_dir.as_deref(), Split::Train, data.train_samples)?;
-    let held_out: Arc<Images> = dataset::open(&data.dataset, data.data_dir.as_deref(), Split::Test)?;
+    let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), data.held_out())?;
+    if train.class_names() != held_out.class_names() {
+        return Err(Failure::work("the training and the held-out images have other classes"));
+    }
     let train: Arc<dyn Dataset> = match data.train_samples {
         Some(samples) if samples != train.len() => {
             Arc::new(Subset::balanced(train, samples, recipe.seed).map_err(Failure::usage)?)
         }
         _ => train,
     };
-    Ok(StageData {
-        source: train::Source {
-            dataset: train,
-            augment: data.augment.distortion(),
-            normalisation: Normalisation::mnist(),
-            // Each stage sets its own.
-            batch_size: 1,
-            seed: recipe.seed,
-        },
-        held_out,
-    })
+    // Teacher and student see the same pixels: the network that learns says how they are prepared.
+    let learns = if recipe.objective == Goal::Teacher { &recipe.teacher } else { &recipe.student };
+    let model = learns.as_ref().map_or("", |network| network.model.as_str());
+    let channels = match learns {
+        Some(network) => network.config("the network that learns")?.channels(),
+        None => 3,
+    };
+    let source = train::Source {
+        dataset: train,
+        transform: data.transform(model, channels),
+        mix: data.mix,
+        repeats: data.repeats,
+        workers: data.workers,
+        // Each stage sets its own, and the size of its images.
+        batch_size: 1,
+        seed: recipe.seed,
+    };
+    Ok(StageData { source, held_out })
 }
 
-fn load_teacher(path: &Path, chosen: &Chosen, data: &StageData) -> Result<LoadedNetwork> {
+fn load_teacher(path: &Path, recipe: &Recipe, chosen: &Chosen, data: &StageData) -> Result<LoadedNetwork> {
     let teacher = if path.is_dir() {
         load_from_run(path, Role::Teacher, &chosen.device)?
     } else {
-        load_file(path, None, &chosen.device)?
+        let named = |teacher: &NetworkRecipe| {
+            let fit = Fit { resampling: teacher.resampling, new_head: Some(recipe.seed) };
+            Ok(Model { name: teacher.model.clone(), config: teacher.config("teacher")?, fit, yields: true })
+        };
+        let model = recipe.teacher.as_ref().map(named).transpose()?;
+        load_file(path, model, &chosen.device)?
     };
-    fits(&teacher.config, data.held_out.as_ref())?;
-    if teacher.normalisation != data.source.normalisation {
-        return Err(Failure::usage(format!("{} was trained on differently normalised images", path.display())));
+    // What the file says of itself is known only now.
+    recipe.check_pair(&teacher.config, &recipe.student()?.config("student")?)?;
+    if teacher.readout == Readout::Class && teacher.config.shape().distillation_token {
+        return Err(Failure::usage(format!(
+            "nothing has taught the distillation head of {}, and a teacher with two heads speaks with both; distil from \
+             another, or train it with both",
+            path.display()
+        )));
     }
+    fits(&teacher.config, data.held_out.as_ref())?;
     Ok(teacher)
 }
 

@@ -55,6 +55,9 @@ pub enum Command {
     Data {
         /// Which.
         data: DataChoice,
+        /// The files' names, for messages.
+        #[serde(default)]
+        names: Vec<String>,
     },
     /// Makes teacher, student and twin ready at step 0 and forgets the ones before. Answer: [`Answer::Prepared`].
     /// Buffer: the shipped teacher's safetensors where the recipe takes it.
@@ -184,7 +187,7 @@ pub struct DistilRecipe {
     pub alpha: f32,
     /// Weight of the attention or class-token term.
     pub weight: f32,
-    /// Label smoothing ε; for the method of that name, else 0.
+    /// Label smoothing ε, for the method of that name alone.
     pub smoothing: f32,
     /// Blocks of the student.
     pub depth: u32,
@@ -211,7 +214,7 @@ impl Default for DistilRecipe {
             temperature: 2.0,
             alpha: 0.5,
             weight: 1.0,
-            smoothing: 0.0,
+            smoothing: 0.1,
             depth: 3,
             width: 64,
             batch: 64,
@@ -346,6 +349,12 @@ pub struct DeviceReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
+    /// Steps of a teacher that was trained live.
+    #[serde(default)]
+    pub teacher_steps: Vec<u32>,
+    /// Its loss at each.
+    #[serde(default)]
+    pub teacher_loss: Vec<f32>,
     /// Steps at which losses were recorded.
     pub steps: Vec<u32>,
     /// The student's total loss.

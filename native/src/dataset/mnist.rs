@@ -1,96 +1,29 @@
-//! Data sets by name: drawn digits, or MNIST's files on disk.
+//! MNIST's four files, plain or compressed.
 //!
-//! Files come from downloads and other people's disks, so nothing in them is believed: a file is read no further than
-//! its own header declares, and that declaration is bounded, so that neither a damaged header nor a small archive of
-//! endless zeros takes the machine's memory. Every message names the file.
-//!
-//! Invariant: what [`open`] returns is held in memory, so reading a sample costs a copy, and the same request gives the
-//! same samples in the same order.
+//! A file is read no further than its own header declares, and that declaration is bounded, so that neither a damaged
+//! header nor a small archive of endless zeros takes the machine's memory. Every message names the file.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
-use potstill_core::data::{Dataset, Digits, Error, Images, idx};
+use potstill_core::data::{Error, Images, idx};
 
-pub use potstill_core::data::Split;
-
+use super::Split;
 use crate::error::{Context, Failure, Result};
 
-/// Samples of the drawn digits, unless a number is asked for.
-const DIGITS_TRAIN: usize = 20_000;
-const DIGITS_TEST: usize = 10_000;
-/// Most digits that are drawn: 784 MB of them.
-const DIGITS_MOST: usize = 1_000_000;
-
-/// Where MNIST is looked for unless `--data-dir` says.
-const DEFAULT_DIR: &str = "data";
 /// Where torchvision keeps the files, below the folder it is given.
 const TORCHVISION: &str = "MNIST/raw";
 
-/// The failure of a name that is no data set's.
-pub fn unknown(name: &str) -> Failure {
-    Failure::usage(format!("there is no data set {name:?}; there are digits (built in) and MNIST"))
-}
-
-/// Opens a split of a data set by its name, in any case.
-///
-/// # Errors
-/// Exit code 2 for an unknown name; 1 for files that are missing or damaged.
-pub fn open(name: &str, data_dir: Option<&Path>, split: Split) -> Result<Arc<Images>> {
-    open_sized(name, data_dir, split, None)
-}
-
-/// The same with at least `samples` samples where the set has no end, as the drawn digits have none. A set of files has
-/// the samples that it has.
-///
-/// # Errors
-/// As [`open`], and exit code 2 for more samples than are drawn.
-pub fn open_sized(name: &str, data_dir: Option<&Path>, split: Split, samples: Option<usize>) -> Result<Arc<Images>> {
-    match name.to_ascii_lowercase().as_str() {
-        "digits" => {
-            let usual = match split {
-                Split::Train => DIGITS_TRAIN,
-                Split::Test => DIGITS_TEST,
-            };
-            let samples = samples.unwrap_or(usual).max(usual);
-            if samples > DIGITS_MOST {
-                let message = format!("{samples} samples of digits were asked for; ask for 1 to {DIGITS_MOST}");
-                return Err(Failure::usage(message));
-            }
-            in_memory(&Digits::new(split, samples)).map(Arc::new)
-        }
-        "mnist" => mnist(data_dir.unwrap_or(Path::new(DEFAULT_DIR)), split).map(Arc::new),
-        _ => Err(unknown(name)),
-    }
-}
-
-/// Copies a set into memory on every core: drawing a digit takes far longer than reading it.
-fn in_memory(set: &dyn Dataset) -> Result<Images> {
-    let (len, bytes) = (set.len(), set.shape().bytes());
-    let mut pixels = vec![0; len * bytes];
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = len.div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        for (part, pixels) in pixels.chunks_mut(share * bytes).enumerate() {
-            scope.spawn(move || {
-                for (offset, image) in pixels.chunks_mut(bytes).enumerate() {
-                    set.image(part * share + offset, image);
-                }
-            });
-        }
-    });
-    let labels = (0..len).map(|index| set.label(index)).collect();
-    Images::new(set.name(), set.shape(), set.class_names().to_vec(), pixels, labels).map_err(Failure::work)
-}
-
 /// The two files of a split.
-fn mnist(folder: &Path, split: Split) -> Result<Images> {
+///
+/// # Errors
+/// Exit code 1 for files that are missing or damaged.
+pub fn open(folder: &Path, split: Split) -> Result<Images> {
     let (set, stem) = match split {
         Split::Train => ("mnist-train", "train"),
-        Split::Test => ("mnist-test", "t10k"),
+        _ => ("mnist-test", "t10k"),
     };
     let images_path = find(folder, &format!("{stem}-images-idx3-ubyte"))?;
     let labels_path = find(folder, &format!("{stem}-labels-idx1-ubyte"))?;
@@ -178,6 +111,7 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use potstill_core::data::Dataset;
     use tempfile::TempDir;
 
     use super::*;
@@ -211,14 +145,14 @@ mod tests {
 
     fn failure(images: &[u8], labels: &[u8]) -> Failure {
         let folder = folder(images, labels);
-        open("MNIST", Some(folder.path()), Split::Test).expect_err("a failure")
+        open(folder.path(), Split::Test).expect_err("a failure")
     }
 
     #[test]
     fn reads_plain_compressed_and_nested_files() {
         let (images, labels) = pair();
         let plain = folder(&images, &labels);
-        let set = open("mnist", Some(plain.path()), Split::Test).expect("plain files");
+        let set = open(plain.path(), Split::Test).expect("plain files");
         assert_eq!((set.len(), set.label(13), set.name()), (20, 3, "mnist-test"));
 
         let nested = TempDir::new().expect("a folder");
@@ -226,11 +160,9 @@ mod tests {
         std::fs::create_dir_all(&raw).expect("makes");
         std::fs::write(raw.join("t10k-images-idx3-ubyte.gz"), gzip(&images)).expect("writes");
         std::fs::write(raw.join("t10k-labels-idx1-ubyte.gz"), gzip(&labels)).expect("writes");
-        let set = open("MNIST", Some(nested.path()), Split::Test).expect("nested files");
-        let mut image = [0; 784];
-        set.image(6, &mut image);
-        assert_eq!((set.len(), image), (20, [6; 784]));
-        assert_eq!(open("MNIST", Some(nested.path()), Split::Train).err().map(|f| f.code()), Some(1));
+        let set = open(nested.path(), Split::HeldOut).expect("nested files");
+        assert_eq!((set.len(), &*set.image(6).expect("in memory").pixels), (20, &[6; 784][..]));
+        assert_eq!(open(nested.path(), Split::Train).err().map(|f| f.code()), Some(1));
     }
 
     #[test]
@@ -269,25 +201,9 @@ mod tests {
 
     #[test]
     fn a_missing_folder_says_what_to_fetch() {
-        let failure = open("MNIST", Some(Path::new("no/such")), Split::Train).expect_err("a failure");
+        let failure = open(Path::new("no/such"), Split::Train).expect_err("a failure");
         let text = failure.to_string();
         assert_eq!(failure.code(), 1);
         assert!(text.contains("no/such/MNIST/raw") && text.contains("t10k-labels-idx1-ubyte.gz"), "{text}");
-    }
-
-    #[test]
-    fn digits_are_drawn_as_asked() {
-        let set = open("DIGITS", None, Split::Test).expect("digits");
-        assert_eq!((set.len(), set.classes(), set.name()), (10_000, 10, "digits-test"));
-        let (mut copied, mut drawn) = ([0; 784], [0; 784]);
-        for index in [0, 4_999, 5_000, 9_999] {
-            set.image(index, &mut copied);
-            Digits::new(Split::Test, 10_000).image(index, &mut drawn);
-            assert_eq!(copied, drawn);
-        }
-        let more = open_sized("digits", None, Split::Test, Some(10_003)).expect("digits");
-        assert_eq!((more.len(), more.label(10_002)), (10_003, 2));
-        assert_eq!(open_sized("digits", None, Split::Train, Some(1 << 40)).err().map(|f| f.code()), Some(2));
-        assert_eq!(open("cifar", None, Split::Train).err().map(|f| f.code()), Some(2));
     }
 }

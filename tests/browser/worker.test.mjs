@@ -1,0 +1,237 @@
+// The worker alone in Chromium, on WebAssembly's CPU path and on WebGPU, held against the native program.
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { assert, close, curves, program, root, scratch, skip, test, worker } from "./harness.mjs";
+
+const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
+const potstill = process.env.POTSTILL ?? join(target, "release", "potstill");
+const teacherPath = join(root, "web", "weights", "digits_teacher.safetensors");
+const teacher = readFileSync(teacherPath);
+
+// A small run whose steps are whole epochs, so that the native program can be told to take the same ones.
+const small = { trainSamples: 320, batch: 16, depth: 1, width: 16, steps: 20, seed: 3 };
+const smallest = { trainSamples: 80, batch: 4, depth: 1, width: 4, seed: 5 };
+
+const open = (w, device, fault = null) => w.ask({ do: "open", device, fault });
+const prepare = (w, recipe) => w.ask({ do: "prepare", recipe }, [teacher]);
+const run = (w, steps = null) => w.ask({ do: "run", steps });
+
+/** Runs to the end, and gives the curves of all news so far. */
+async function finish(w, seconds = 300) {
+  const stopped = await w.until("stopped", seconds);
+  assert(typeof stopped.reason === "string", `it failed: ${JSON.stringify(stopped.reason)}`);
+  return curves(await w.events());
+}
+
+async function trained(browser, site, device, recipe, seconds) {
+  const w = await worker(browser, site);
+  const { answer } = await open(w, device);
+  assert(answer.gpu === (device === "software"), `${device}: ${answer.reason}`);
+  await prepare(w, recipe);
+  await run(w);
+  const told = await finish(w, seconds);
+  return { w, told };
+}
+
+const folder = scratch();
+
+function needPotstill() {
+  if (!existsSync(potstill)) skip(`there is no ${potstill}; run: cargo build --release`);
+}
+
+// The losses of `potstill train` with the same recipe: [student, twin].
+let native;
+async function nativeLosses() {
+  needPotstill();
+  native ??= (async () => {
+    const vit = { depth: small.depth, width: small.width, class_token: true, pool: "class" };
+    const sets = Object.entries(vit).flatMap(([key, value]) => ["--set", `student.vit.${key}=${value}`]);
+    const line = ["train", "--device", "cpu", "--dataset", "digits", "--teacher", teacherPath, "--lr", "3e-3", "--epochs", "1"];
+    line.push("--train-samples", small.trainSamples, "--batch-size", small.batch, "--seed", small.seed);
+    await program(potstill, [...line.map(String), ...sets, "--logdir", folder, "--name", "native"]);
+    const lines = readFileSync(join(folder, "native", "metrics.jsonl"), "utf8").trim().split("\n").map((text) => JSON.parse(text));
+    const losses = (stage) => lines.filter((line) => line.stage === stage && "loss" in line).map((line) => line.loss);
+    return { student: losses("student"), twin: losses("baseline") };
+  })();
+  return native;
+}
+
+for (const [device, where] of [["cpu", "WebAssembly"], ["software", "WebGPU"]])
+  test(`twenty steps on ${where} are those of the native program`, async ({ browser, site }) => {
+    const expected = await nativeLosses();
+    assert(expected.student.length === 20, "the native program took 20 steps");
+    const { told } = await trained(browser, site, device, small, 400);
+    close(told.studentLoss, expected.student, 1e-3, "the student's losses");
+    close(told.twinLoss, expected.twin, 1e-3, "the twin's losses");
+  });
+
+test("the default run on WebAssembly reaches 90 % within two minutes", async ({ browser, site }) => {
+  const w = await worker(browser, site);
+  await open(w, "cpu");
+  await prepare(w, {});
+  const start = await w.page.evaluate(() => performance.now());
+  await run(w);
+  await w.page.waitForFunction(
+    () => window.events.some((e) => e.is === "stopped" || (e.is === "progress" && e.history.studentAccuracy.some((a) => a >= 0.9))),
+    null,
+    { timeout: 300_000 },
+  );
+  const events = await w.events();
+  const good = events.find((e) => e.is === "progress" && e.history.studentAccuracy.some((a) => a >= 0.9));
+  assert(good, `it never did: ${JSON.stringify(curves(events).studentAccuracy)}`);
+  const seconds = (good.at - start) / 1000;
+  const rates = events.filter((e) => e.is === "progress").map((e) => e.imagesPerSecond).sort((a, b) => a - b);
+  console.log(`  ${seconds.toFixed(0)} s to step ${good.step}, median ${rates[rates.length >> 1].toFixed(0)} images/s, student and twin together`);
+  const told = curves(events);
+  assert(told.teacherAccuracy[0] >= 0.98, `the teacher has ${told.teacherAccuracy[0]}`);
+  assert(seconds < 120, `it took ${seconds} s`);
+});
+
+test("a run saved by the page has the same accuracy in the native program, and the other way round", async ({ browser, site }) => {
+  needPotstill();
+  const { w } = await trained(browser, site, "cpu", small);
+  const { answer } = await w.ask({ do: "evaluate" });
+  const saved = (await w.ask({ do: "snapshot" })).buffers[0];
+  const path = join(folder, "saved.safetensors");
+  writeFileSync(path, saved);
+  const limit = String(answer.samples);
+  const evaluate = async (...network) =>
+    JSON.parse(await program(potstill, ["eval", ...network, "--device", "cpu", "--dataset", "digits", "--limit", limit, "--json"]));
+  const student = answer.models.find((m) => m.model === "student").accuracy;
+  const found = (await evaluate(path)).accuracy;
+  assert(Math.round(found * limit) === Math.round(student * limit), `native ${found}, page ${student}`);
+  // The native student of the other test, as a teacher here: any network for digits can be one.
+  await nativeLosses();
+  const other = join(folder, "native", "student.safetensors");
+  await w.ask({ do: "prepare", recipe: small }, [readFileSync(other)]);
+  const page = (await w.ask({ do: "evaluate" })).answer.models.find((m) => m.model === "teacher").accuracy;
+  const there = (await evaluate(other)).accuracy;
+  assert(Math.round(there * limit) === Math.round(page * limit), `native ${there}, page ${page}`);
+});
+
+test("a run that is paused, saved and loaded after a reload has the losses of one that never was", async ({ browser, site }) => {
+  const { w: whole, told: expected } = await trained(browser, site, "cpu", small);
+  await whole.close();
+  const w = await worker(browser, site);
+  await open(w, "cpu");
+  await prepare(w, small);
+  await run(w);
+  await w.until("progress");
+  await w.ask({ do: "pause" });
+  const saved = (await w.ask({ do: "snapshot" })).buffers[0];
+  const before = curves(await w.events());
+  assert(before.steps.length > 0 && before.steps.length < 20, `it paused after ${before.steps.length} steps`);
+  await w.close();
+  const later = await worker(browser, site);
+  await open(later, "cpu");
+  const { answer } = await later.ask({ do: "restore" }, [saved, teacher]);
+  assert(answer.step === before.steps.length, `it stands at step ${answer.step}`);
+  await run(later);
+  const after = await finish(later);
+  close([...before.studentLoss, ...after.studentLoss], expected.studentLoss, 0, "the student's losses");
+  close([...before.twinLoss, ...after.twinLoss], expected.twinLoss, 0, "the twin's losses");
+});
+
+test("a lost device is told, and a new worker goes on from the snapshot", async ({ browser, site }) => {
+  const w = await worker(browser, site);
+  const { answer } = await open(w, "software");
+  assert(answer.gpu, answer.reason);
+  await prepare(w, small);
+  await run(w, 2);
+  await w.until("stopped", 200);
+  await w.ask({ do: "snapshot" }, [], "saved");
+  await run(w);
+  await w.ask({ do: "lose-device" });
+  const lost = await w.until("device-lost", 60);
+  assert(typeof lost.message === "string", JSON.stringify(lost));
+  await w.restart();
+  assert((await open(w, "software")).answer.gpu, "a new worker opens the device anew");
+  const { answer: back } = await w.ask({ do: "restore" }, [{ kept: "saved" }, teacher]);
+  assert(back.step === 2, `it stands at step ${back.step}`);
+  await run(w, 1);
+  const told = await finish(w, 200);
+  assert(told.steps[0] === 3, `it took step ${told.steps[0]}`);
+});
+
+for (const [device, fault, words] of [
+  ["auto", null, "simulated"],
+  ["cpu", null, "asked for"],
+  ["software", "no-webgpu", "no WebGPU"],
+  ["software", "limits", "too small"],
+  ["software", "selftest", "did not pass"],
+])
+  test(`with ${device}${fault ? ` and the fault ${fault}` : ""} the worker says why it takes the processor`, async ({ browser, site }) => {
+    const w = await worker(browser, site);
+    const { answer } = await open(w, device, fault);
+    assert(!answer.gpu && answer.reason.includes(words), JSON.stringify(answer));
+    await prepare(w, small);
+    await run(w, 2);
+    const told = await finish(w);
+    assert(told.steps.length === 2, "it trains");
+    const news = await w.events();
+    assert(!news.some((event) => event.is === "device-lost" || event.is === "broken"), JSON.stringify(news));
+  });
+
+test("broken files and nonsense are one line each, and the worker goes on", async ({ browser, site }) => {
+  const w = await worker(browser, site);
+  const refused = async (command, buffers = []) => {
+    const line = await w.ask(command, buffers).then(() => "", (error) => error.message);
+    assert(line && !line.includes("\n"), `${JSON.stringify(command)}: ${JSON.stringify(line)}`);
+    return line;
+  };
+  assert((await refused({ do: "evaluate" })).includes("no device"), "nothing before the device");
+  await open(w, "cpu");
+  const lying = Buffer.from(teacher);
+  lying.writeBigUInt64LE(2n ** 63n);
+  await refused({ do: "prepare", recipe: {} }, [lying]);
+  await refused({ do: "prepare", recipe: {} }, [teacher.subarray(0, 9000)]);
+  await refused({ do: "prepare", recipe: { width: 65 } }, [teacher]);
+  await refused({ do: "restore" }, [Buffer.from("no file of ours")]);
+  await refused({ do: "data", data: "mnist", names: ["a.gz"] }, [Buffer.from([0x1f, 0x8b, 8, 0, 0])]);
+  const header = Buffer.from([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28]);
+  const labels = Buffer.from([0, 0, 8, 1, 0, 0, 0, 2, 1, 2]);
+  const more = Buffer.from([0, 0, 8, 1, 0, 0, 0, 1, 2]);
+  const one = Buffer.concat([Buffer.from([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28]), Buffer.alloc(784)]);
+  const names = ["cut", "labels", "more", "one"];
+  assert((await refused({ do: "data", data: "mnist", names }, [header, labels, more, one])).includes("cut"), "it names the file");
+  const large = await w.page.evaluate(async () => {
+    window.kept.large = new ArrayBuffer(600 << 20);
+    const { result } = await window.ask({ do: "restore" }, [{ kept: "large" }]);
+    return result.Err;
+  });
+  assert(large.includes("MiB"), large);
+  await prepare(w, small);
+  await run(w, 1);
+  await finish(w);
+});
+
+for (const [device, where] of [["cpu", "WebAssembly"], ["software", "WebGPU"]])
+  test(`memory stays flat over 2,000 steps of the smallest network on ${where}`, async ({ browser, site }) => {
+    const w = await worker(browser, site);
+    await open(w, device);
+    await prepare(w, { ...smallest, steps: 2000 });
+    const inUse = () => w.page.workers()[0].evaluate(() => [self.memory.buffer.byteLength, self.gpuBytes()]);
+    await run(w, 200);
+    await w.until("stopped", 300);
+    const [heap, gpu] = await inUse();
+    await w.page.evaluate(() => (window.events = []));
+    await run(w);
+    await finish(w, 600);
+    const [heapAfter, gpuAfter] = await inUse();
+    console.log(`  heap ${heap} to ${heapAfter}, GPU ${gpu} to ${gpuAfter} bytes`);
+    assert(heapAfter <= heap + (1 << 20), `WebAssembly's heap grew from ${heap} to ${heapAfter}`);
+    assert(gpuAfter <= gpu * 1.05 + (1 << 20), `the GPU's buffers grew from ${gpu} to ${gpuAfter}`);
+  });
+
+test("nothing was asked of another origin", async ({ browser, site }) => {
+  const foreign = [];
+  browser.context.on("request", (request) => {
+    if (!request.url().startsWith(site.origin) && !request.url().startsWith("blob:")) foreign.push(request.url());
+  });
+  const w = await worker(browser, site);
+  await open(w, "cpu");
+  await prepare(w, smallest);
+  await run(w, 3);
+  await finish(w);
+  assert(foreign.length === 0, foreign.join(" "));
+});

@@ -1,0 +1,40 @@
+// The last step of a build: puts uPlot beside the page and lists what a visit without a network needs.
+//
+//   node finish.mjs FOLDER
+//
+// trunk calls it as a hook, with the folder in TRUNK_STAGING_DIR.
+import { createHash } from "node:crypto";
+import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join, relative, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const folder = process.argv[2] ?? process.env.TRUNK_STAGING_DIR;
+if (!folder) {
+  console.error("finish.mjs: no folder given; run: node finish.mjs FOLDER");
+  process.exit(2);
+}
+
+const uplot = join(here, "node_modules", "uplot", "dist");
+try {
+  copyFileSync(join(uplot, "uPlot.iife.min.js"), join(folder, "uplot.js"));
+  copyFileSync(join(uplot, "uPlot.min.css"), join(folder, "uplot.css"));
+} catch (error) {
+  console.error(`finish.mjs: uPlot is not there (${error.code}); run first: npm ci --prefix ${here}`);
+  process.exit(1);
+}
+
+const files = readdirSync(folder, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile())
+  .map((entry) => relative(folder, join(entry.parentPath ?? entry.path, entry.name)).split(sep).join("/"))
+  .filter((name) => name !== "sw.js" && name !== "precache.js")
+  .sort();
+const digest = createHash("sha256");
+for (const name of files) digest.update(name).update("\0").update(readFileSync(join(folder, name)));
+
+// Networks and samples are megabytes that not every visit needs; their list and the default run's teacher are.
+const manifest = JSON.parse(readFileSync(join(folder, "weights", "manifest.json"), "utf8"));
+const always = (name) =>
+  !(name.startsWith("weights/") || name.startsWith("samples/")) || name === "weights/manifest.json" || name === manifest.teacher;
+const precache = { version: digest.digest("hex").slice(0, 16), files: ["./", ...files.filter(always)] };
+writeFileSync(join(folder, "precache.js"), `self.precache = ${JSON.stringify(precache, null, 1)};\n`);

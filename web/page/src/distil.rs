@@ -1,0 +1,508 @@
+//! The Distil view: what to try, start and pause, curves, and keeping runs.
+
+use std::cell::{Cell, RefCell};
+
+use potstill_protocol::{Answer, Command, DataChoice, DistilRecipe, Model, StopReason, TeacherChoice};
+use web_sys::Event;
+
+use crate::address::{self, NAMES, NUMBERS};
+use crate::chart::{Chart, Series};
+use crate::run::{name_of, run, size_text, spawn};
+use crate::{dom, files, notice, page, store, table, words};
+
+/// Rows of a table beside a chart; all numbers are in the CSV.
+const MOST_ROWS: usize = 40;
+/// The table is written anew at most so often, in milliseconds.
+const TABLE_PAUSE: f64 = 1000.0;
+/// A listener hears of the progress so often, in milliseconds.
+const SPEECH_PAUSE: f64 = 15_000.0;
+/// Colours of the loss terms.
+const TERM_COLOURS: [&str; 4] = ["--term-1", "--term-2", "--term-3", "--term-4"];
+
+struct Distil {
+    accuracy: Chart,
+    loss: Chart,
+    tables_at: Cell<f64>,
+    spoken_at: Cell<f64>,
+    /// The recipe that the form shows, as far as it makes sense.
+    shown: RefCell<DistilRecipe>,
+}
+
+thread_local! {
+    static VIEW: Distil = Distil {
+        accuracy: Chart::new("accuracy", "right answers, %", None),
+        loss: Chart::new("loss", "loss", None),
+        tables_at: Cell::new(0.0),
+        spoken_at: Cell::new(0.0),
+        shown: RefCell::default(),
+    };
+}
+
+/// Connects the view's controls.
+pub fn start() {
+    for number in &NUMBERS {
+        let field = dom::input(&field_id(number.key));
+        field.set_min(&number.least.to_string());
+        field.set_max(&number.most.to_string());
+        field.set_step(if number.whole { if number.step == 4.0 { "4" } else { "1" } } else { "any" });
+        dom::on(&field, "change", |_: Event| form_changed());
+    }
+    for key in NAMES {
+        dom::on(&dom::select(&field_id(key)), "change", |_: Event| form_changed());
+    }
+    // Enter in a field starts nothing and sends nothing.
+    dom::on(&dom::by_id("options"), "submit", |event: Event| event.prevent_default());
+    dom::on_press("options-default", || {
+        show_recipe(&DistilRecipe::default());
+        form_changed();
+    });
+    dom::on_press("copy-address", copy_address);
+    dom::on_press("start", || {
+        let running = run().state.borrow().running;
+        spawn(async move { if running { run().pause().await } else { go(None).await } });
+    });
+    dom::on_press("one-step", || spawn(go(Some(1))));
+    dom::on_press("reset", || {
+        spawn(async {
+            let recipe = wanted()?;
+            run()
+                .change(async || {
+                    if run().state.borrow().running {
+                        run().pause().await?;
+                    }
+                    run().prepare(&recipe).await
+                })
+                .await?;
+            notice::speak("Back at step 0");
+            Ok(())
+        });
+    });
+    dom::on_files("mnist-files", choose_mnist);
+    dom::on_drop("mnist-drop", choose_mnist);
+    dom::on_files("load-file", |files| {
+        let file = files[0].clone();
+        spawn(async move {
+            let snapshot = files::read(&file, files::LARGEST_DATA).await?;
+            load(&file.name(), &snapshot).await
+        });
+    });
+    dom::on_press("save-browser", || {
+        spawn(async {
+            let (step, snapshot) = run().snapshot().await?;
+            let name = name_of(&trained(), step);
+            store::put(&name, &snapshot).await?;
+            notice::speak("Saved in this browser");
+            list_saved().await
+        });
+    });
+    dom::on_press("save-file", || {
+        spawn(async {
+            let (step, snapshot) = run().snapshot().await?;
+            let name = format!("potstill-{}-step-{step}.safetensors", address::name_text(&trained(), "method"));
+            dom::download(&name, "application/octet-stream", &js_sys::Uint8Array::new(&snapshot));
+            notice::speak(&format!("Saved, {}", size_text(&snapshot)));
+            Ok(())
+        });
+    });
+    for model in [Model::Teacher, Model::Student, Model::Twin] {
+        dom::on_press(&format!("export-{}", words::model_class(model)), move || spawn(export(model)));
+    }
+    dom::on_press("accuracy-csv", || curves_csv(true));
+    dom::on_press("loss-csv", || curves_csv(false));
+    dom::on_press("accuracy-png", || curves_png(true));
+    dom::on_press("loss-png", || curves_png(false));
+    dom::on(&dom::document(), "visibilitychange", |_: Event| visibility_changed());
+    show_recipe(&DistilRecipe::default());
+    draw_curves(true);
+    spawn(list_saved());
+}
+
+fn field_id(key: &str) -> String {
+    format!("option-{key}")
+}
+
+// ---- The form
+
+/// Shows a recipe in the form.
+pub fn show_recipe(recipe: &DistilRecipe) {
+    for number in &NUMBERS {
+        dom::input(&field_id(number.key)).set_value(&number.text(recipe));
+    }
+    for key in NAMES {
+        dom::select(&field_id(key)).set_value(&address::name_text(recipe, key));
+    }
+    VIEW.with(|view| *view.shown.borrow_mut() = recipe.clone());
+    read_form().ok();
+    refresh();
+}
+
+/// The recipe in the form, or the first thing that is wrong with it. Marks the fields that are.
+fn read_form() -> Result<DistilRecipe, String> {
+    let mut recipe = DistilRecipe::default();
+    let mut problem = None;
+    for key in NAMES {
+        address::take_name(&mut recipe, key, &dom::select(&field_id(key)).value())?;
+    }
+    for number in &NUMBERS {
+        let field = dom::input(&field_id(number.key));
+        let taken = number.take(&mut recipe, &field.value());
+        dom::set(&field, "aria-invalid", if taken.is_err() { "true" } else { "false" });
+        problem = problem.or(taken.err());
+    }
+    match problem.map_or_else(|| address::check(&recipe), Err) {
+        Ok(()) => Ok(recipe),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// The recipe that the person wants.
+pub fn wanted() -> Result<DistilRecipe, String> {
+    read_form()
+}
+
+/// The recipe of the networks there are, else of the form as last understood.
+fn trained() -> DistilRecipe {
+    let state = run().state.borrow();
+    state.prepared.as_ref().map(|prepared| prepared.recipe.clone()).unwrap_or_else(shown)
+}
+
+/// The recipe that the form showed when it last made sense: for the address.
+pub fn shown() -> DistilRecipe {
+    VIEW.with(|view| view.shown.borrow().clone())
+}
+
+fn form_changed() {
+    match read_form() {
+        Ok(recipe) => VIEW.with(|view| *view.shown.borrow_mut() = recipe),
+        Err(problem) => notice::tell(&format!("Please check: {problem}.")),
+    }
+    page::write_address();
+    refresh();
+}
+
+fn copy_address() {
+    page::write_address();
+    spawn(async {
+        let address = dom::window().location().href().unwrap_or_default();
+        let copied = dom::window().navigator().clipboard().write_text(&address);
+        wasm_bindgen_futures::JsFuture::from(copied).await.map_err(|error| {
+            format!("the address cannot be copied ({}); take it from the address bar", dom::reason(&error))
+        })?;
+        notice::speak("Copied");
+        dom::text(&dom::by_id("copy-address"), "Copied");
+        dom::sleep(2000).await;
+        dom::text(&dom::by_id("copy-address"), "Copy the address");
+        Ok(())
+    });
+}
+
+fn choose_mnist(chosen: Vec<web_sys::File>) {
+    let names: Vec<_> = chosen.iter().map(web_sys::File::name).collect();
+    dom::text(&dom::by_id("mnist-note"), &format!("Chosen: {}", names.join(", ")));
+    run().choose_mnist(chosen);
+    // Reading them now tells at once what is wrong with them.
+    spawn(async {
+        let recipe = wanted()?;
+        run().change(async || run().prepare(&recipe).await).await?;
+        let state = run().state.borrow();
+        if let Some(data) = &state.data {
+            dom::text(&dom::by_id("mnist-note"), &format!("MNIST is ready: {} pictures to test on.", data.held_out));
+        }
+        Ok(())
+    });
+}
+
+/// Shows what is possible now.
+pub fn refresh() {
+    let recipe = shown();
+    let state = run().state.borrow();
+    let live = recipe.teacher == TeacherChoice::Live;
+    for element in ["temperature", "alpha", "weight", "smoothing", "teacher-steps"] {
+        let used = if element == "teacher-steps" { live } else { words::method_uses(recipe.method, element) };
+        if let Ok(Some(field)) = dom::document().query_selector(&format!("[data-option={element}]")) {
+            dom::show(&wasm_bindgen::JsCast::unchecked_into(field), used);
+        }
+    }
+    dom::text(&dom::by_id("method-hint"), words::method(recipe.method));
+    dom::show(&dom::by_id("mnist-drop"), recipe.data == DataChoice::Mnist);
+
+    let prepared = state.prepared.as_ref();
+    let same = prepared.is_some_and(|prepared| prepared.recipe == recipe);
+    let step = prepared.map_or(0, |prepared| prepared.step);
+    let finished = same && prepared.is_some_and(|prepared| prepared.step >= prepared.recipe.steps);
+    let start = dom::by_id("start");
+    dom::text(
+        &start,
+        match () {
+            () if state.running => "Pause",
+            () if finished => "Start again",
+            () if same && step > 0 => "Go on",
+            () => "Start",
+        },
+    );
+    dom::enable("start", !state.changing);
+    dom::enable("one-step", !state.changing && !state.running);
+    dom::enable("reset", !state.changing && prepared.is_some());
+    let kept = !state.changing && prepared.is_some();
+    for id in ["save-browser", "save-file", "export-student", "export-teacher", "export-twin"] {
+        dom::enable(id, kept);
+    }
+    let total = prepared.map_or(recipe.steps, |prepared| prepared.recipe.steps);
+    let words = match () {
+        () if state.changing => "Getting ready …".to_owned(),
+        () if state.running => format!("Training, step {step} of {total}."),
+        () if finished => format!("Finished after {step} steps."),
+        () if prepared.is_some() && !same => "The options changed. Start makes new networks.".to_owned(),
+        () if step > 0 => format!("Paused at step {step} of {total}."),
+        () => "Ready. Press Start.".to_owned(),
+    };
+    dom::text(&dom::by_id("run-state"), &words);
+    dom::set(&dom::by_id("run-bar"), "value", &format!("{:.4}", f64::from(step) / f64::from(total.max(1))));
+    dom::text(&dom::by_id("figure-steps"), &format!("step {step} of {total}"));
+}
+
+// ---- Training
+
+/// Trains; makes new networks first where the options changed or the run is at its end.
+async fn go(steps: Option<u32>) -> Result<(), String> {
+    let recipe = wanted()?;
+    let anew = {
+        let state = run().state.borrow();
+        !state.prepared.as_ref().is_some_and(|prepared| prepared.recipe == recipe && prepared.step < recipe.steps)
+    };
+    let mut ready = true;
+    if anew {
+        ready = false;
+        run()
+            .change(async || {
+                run().prepare(&recipe).await?;
+                ready = true;
+                Ok(())
+            })
+            .await?;
+    }
+    if ready { run().train(steps).await } else { Ok(()) }
+}
+
+/// The worker trained on.
+pub fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_second: f32) {
+    refresh();
+    dom::text(&dom::by_id("figure-speed"), &format!("{steps_per_second:.1} steps/s"));
+    dom::text(&dom::by_id("figure-images"), &format!("{images_per_second:.0} pictures/s"));
+    if phase == Model::Teacher {
+        let total = trained().teacher_steps;
+        dom::text(&dom::by_id("run-state"), &format!("Training the teacher first, step {step} of {total}."));
+        dom::set(&dom::by_id("run-bar"), "value", &format!("{:.4}", f64::from(step) / f64::from(total.max(1))));
+    }
+    draw_curves(false);
+    let now = js_sys::Date::now();
+    VIEW.with(|view| {
+        if now - view.spoken_at.get() > SPEECH_PAUSE {
+            view.spoken_at.set(now);
+            let state = run().state.borrow();
+            let right = state.prepared.as_ref().and_then(|prepared| prepared.history.student_accuracy.last().copied());
+            let right = right.map(|right| format!(", student right on {}", words::percent(right))).unwrap_or_default();
+            notice::speak(&format!("{} step {step}{right}", words::model(phase)));
+        }
+    });
+}
+
+/// Training stopped.
+pub fn stopped(reason: &StopReason) {
+    refresh();
+    draw_curves(true);
+    let words = dom::by_id("run-state").text_content().unwrap_or_default();
+    if *reason != StopReason::Paused || !words.is_empty() {
+        notice::speak(&words);
+    }
+}
+
+/// Other networks, other curves.
+pub fn networks_changed() {
+    let recipe = trained();
+    show_recipe(&recipe);
+    page::write_address();
+    draw_curves(true);
+}
+
+fn visibility_changed() {
+    let hidden = dom::document().hidden();
+    let wanted = dom::input("pause-hidden").checked();
+    let (running, paused) = {
+        let state = run().state.borrow();
+        (state.running, state.paused_by_hiding)
+    };
+    if hidden && wanted && running {
+        run().state.borrow_mut().paused_by_hiding = true;
+        spawn(run().pause());
+    } else if !hidden && paused {
+        run().state.borrow_mut().paused_by_hiding = false;
+        spawn(async {
+            while run().state.borrow().running {
+                dom::sleep(50).await;
+            }
+            run().train(None).await
+        });
+    }
+}
+
+// ---- Curves
+
+/// After the view was shown, or the window or theme changed.
+pub fn layout_changed() {
+    VIEW.with(|view| {
+        view.accuracy.draw_anew();
+        view.loss.draw_anew();
+    });
+}
+
+fn draw_curves(now: bool) {
+    let state = run().state.borrow();
+    let empty = potstill_protocol::History::default();
+    let history = state.prepared.as_ref().map_or(&empty, |prepared| &prepared.history);
+    let curve = |label: &str, colour, dash, values: Vec<f32>| Series { label: label.to_owned(), colour, dash, values };
+    let parts = |values: &[f32]| values.iter().map(|value| value * 100.0).collect::<Vec<_>>();
+    let accuracies = vec![
+        curve("Teacher", "--teacher", &[10, 5], parts(&history.teacher_accuracy)),
+        curve("Student", "--student", &[], parts(&history.student_accuracy)),
+        curve("Twin, without teacher", "--twin", &[3, 3], parts(&history.twin_accuracy)),
+        curve("Agreement of student and teacher", "--term-1", &[6, 3], parts(&history.agreement)),
+    ];
+    let mut losses = vec![
+        curve("Student, all terms", "--student", &[], history.student_loss.clone()),
+        curve("Twin", "--twin", &[3, 3], history.twin_loss.clone()),
+    ];
+    for (at, (name, values)) in history.term_names.iter().zip(&history.terms).enumerate() {
+        let label = format!("Student: {name}");
+        losses.push(curve(&label, TERM_COLOURS[at % TERM_COLOURS.len()], &[8, 4], values.clone()));
+    }
+    // A teacher that is trained here comes first, and alone.
+    let mut steps = &history.steps;
+    if steps.is_empty() && !history.teacher_steps.is_empty() {
+        steps = &history.teacher_steps;
+        losses = vec![curve("Teacher", "--teacher", &[10, 5], history.teacher_loss.clone())];
+    }
+    VIEW.with(|view| {
+        view.accuracy.set(history.checks.clone(), accuracies.clone());
+        view.loss.set(steps.clone(), losses.clone());
+        let clock = js_sys::Date::now();
+        if now || clock - view.tables_at.get() > TABLE_PAUSE {
+            view.tables_at.set(clock);
+            fill("accuracy-table", None, &history.checks, &accuracies, words::percent_of);
+            fill("loss-table", Some(&losses), steps, &losses, words::number);
+        }
+    });
+    let last = |values: &[f32]| values.last().map_or("–".to_owned(), |value| words::percent(*value));
+    dom::text(&dom::by_id("tile-teacher"), &last(&history.teacher_accuracy));
+    dom::text(&dom::by_id("tile-student"), &last(&history.student_accuracy));
+    dom::text(&dom::by_id("tile-twin"), &last(&history.twin_accuracy));
+    dom::text(&dom::by_id("tile-agreement"), &last(&history.agreement));
+}
+
+/// Writes a chart's table, the newest row on top.
+fn fill(id: &str, heads: Option<&[Series]>, steps: &[u32], series: &[Series], write: fn(f32) -> String) {
+    let table = dom::by_id(id);
+    let part = |name| table.query_selector(name).ok().flatten().expect("tables have a head and a body");
+    if let Some(heads) = heads {
+        let head = part("thead");
+        dom::clear(&head);
+        let row = dom::add(&head, dom::make("tr", "", ""));
+        for label in std::iter::once("Step").chain(heads.iter().map(|one| one.label.as_str())) {
+            dom::set(&dom::add(&row, dom::make("th", "", label)), "scope", "col");
+        }
+    }
+    let body = part("tbody");
+    dom::clear(&body);
+    for at in table::thin(steps.len(), MOST_ROWS).into_iter().rev() {
+        let row = dom::add(&body, dom::make("tr", "", ""));
+        dom::set(&dom::add(&row, dom::make("th", "", &steps[at].to_string())), "scope", "row");
+        for one in series {
+            let value = one.values.get(at).filter(|value| value.is_finite());
+            dom::add(&row, dom::make("td", "", &value.map_or("–".to_owned(), |value| write(*value))));
+        }
+    }
+    if steps.is_empty() {
+        let row = dom::add(&body, dom::make("tr", "", ""));
+        let cell = dom::add(&row, dom::make("td", "", "Nothing yet"));
+        dom::set(&cell, "colspan", &(series.len() + 1).to_string());
+    }
+}
+
+/// Hands the curves over as CSV: accuracies or losses.
+pub fn curves_csv(accuracy: bool) {
+    let state = run().state.borrow();
+    let Some(prepared) = &state.prepared else { return notice::tell("There are no curves yet: train first.") };
+    let (name, text) = if accuracy {
+        ("potstill-accuracy.csv", table::accuracies(&prepared.history))
+    } else {
+        ("potstill-loss.csv", table::losses(&prepared.history))
+    };
+    dom::download_text(name, "text/csv", &text);
+}
+
+/// Hands the curves over as a picture.
+pub fn curves_png(accuracy: bool) {
+    VIEW.with(|view| {
+        let (chart, title, name) = if accuracy {
+            (&view.accuracy, "Right answers on new pictures", "potstill-accuracy.png")
+        } else {
+            (&view.loss, "Loss", "potstill-loss.png")
+        };
+        match chart.picture(title) {
+            Some(canvas) => dom::download_png(name, &canvas),
+            None => notice::tell("There is no chart yet: train in the Distil view first."),
+        }
+    });
+}
+
+// ---- Keeping runs
+
+async fn export(model: Model) -> Result<(), String> {
+    let (answer, buffers) = run().client.ask(Command::Export { model }, Vec::new()).await?;
+    let (Answer::Done, Some(weights)) = (answer, buffers.first()) else {
+        return Err("the worker sent no weights".to_owned());
+    };
+    let name = format!("potstill-{}.safetensors", words::model_class(model));
+    dom::download(&name, "application/octet-stream", &js_sys::Uint8Array::new(weights));
+    Ok(())
+}
+
+async fn load(name: &str, snapshot: &js_sys::ArrayBuffer) -> Result<(), String> {
+    run()
+        .change(async || {
+            if run().state.borrow().running {
+                run().pause().await?;
+            }
+            run().restore(snapshot).await.map_err(|problem| format!("{name}: {problem}"))
+        })
+        .await?;
+    notice::speak("The run is loaded");
+    Ok(())
+}
+
+async fn list_saved() -> Result<(), String> {
+    let names = store::list().await?;
+    let list = dom::by_id("saved-runs");
+    dom::clear(&list);
+    for name in names {
+        let item = dom::add(&list, dom::make("li", "", ""));
+        dom::add(&item, dom::make("span", "", &name));
+        for (word, what) in [("Load", "load"), ("Delete", "delete")] {
+            let button = dom::add(&item, dom::make("button", "small", word));
+            dom::set(&button, "type", "button");
+            dom::set(&button, "aria-label", &format!("{word} {name}"));
+            let name = name.clone();
+            dom::on(&button, "click", move |_: Event| {
+                let name = name.clone();
+                spawn(async move {
+                    if what == "delete" {
+                        store::delete(&name).await?;
+                        return list_saved().await;
+                    }
+                    load(&name, &store::get(&name).await?).await
+                });
+            });
+        }
+    }
+    Ok(())
+}

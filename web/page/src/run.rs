@@ -1,0 +1,421 @@
+//! The run as the page knows it: device, data, networks, curves, the checkpoint to continue from.
+//!
+//! The worker holds the networks. This holds what is needed to show them and to start anew in another worker: the recipe,
+//! the files that were chosen, and the last checkpoint. At most one thing that changes the networks is under way
+//! (`State::changing`); what a person asks for meanwhile is refused by disabled buttons.
+
+use std::cell::{Cell, RefCell};
+
+use js_sys::ArrayBuffer;
+use potstill_protocol::{
+    Answer, Command, DataChoice, DevicePreference, DeviceReport, DistilRecipe, Evaluation, Event, Fault, History,
+    Model, StopReason, TeacherChoice,
+};
+
+use crate::worker::Client;
+use crate::{classify, compare, distil, dom, files, notice, shelf, table, words};
+
+/// After so many lost workers the page stops trying: something else is wrong.
+const MOST_RESTARTS: u32 = 4;
+/// After so many lost workers the CPU is asked for: a GPU that is lost again and again is of no use.
+const RESTARTS_ON_GPU: u32 = 2;
+
+/// The data set in use.
+#[derive(Clone)]
+pub struct Data {
+    /// Which.
+    pub choice: DataChoice,
+    /// Held-out samples.
+    pub held_out: u32,
+    /// One a class.
+    pub class_names: Vec<String>,
+}
+
+/// The networks in use.
+pub struct Prepared {
+    /// What is trained.
+    pub recipe: DistilRecipe,
+    /// Steps taken.
+    pub step: u32,
+    /// All curves.
+    pub history: History,
+}
+
+/// All that is known.
+#[derive(Default)]
+pub struct State {
+    /// Once it is chosen.
+    pub device: Option<DeviceReport>,
+    /// Once it is there.
+    pub data: Option<Data>,
+    /// Once they are there.
+    pub prepared: Option<Prepared>,
+    /// Of the networks as they were when it was asked for.
+    pub evaluation: Option<Evaluation>,
+    /// Whether the worker trains.
+    pub running: bool,
+    /// Whether networks or data are being made ready.
+    pub changing: bool,
+    /// Whether a hidden tab paused the run.
+    pub paused_by_hiding: bool,
+    /// Training samples of MNIST; read anew for each worker.
+    pub mnist: Vec<web_sys::File>,
+    checkpoint: Option<(u32, ArrayBuffer)>,
+    teacher: Option<ArrayBuffer>,
+    restarts: u32,
+}
+
+/// The page's one run and its worker.
+pub struct Run {
+    /// The worker.
+    pub client: Client,
+    /// What is known. Never borrowed across an `await`.
+    pub state: RefCell<State>,
+    preference: DevicePreference,
+    fault: Cell<Option<Fault>>,
+}
+
+thread_local! {
+    static RUN: Cell<Option<&'static Run>> = const { Cell::new(None) };
+}
+
+/// The page's run; it exists from the start on.
+pub fn run() -> &'static Run {
+    RUN.get().expect("made before anything uses it")
+}
+
+/// Makes the run and opens the worker.
+pub fn start(preference: DevicePreference, fault: Option<Fault>) {
+    let run = Box::new(Run {
+        client: Client::new(|event, buffers| run().hear(event, buffers)),
+        state: RefCell::default(),
+        preference,
+        fault: Cell::new(fault),
+    });
+    RUN.set(Some(Box::leak(run)));
+}
+
+/// Runs a task; what goes wrong is shown.
+pub fn spawn(task: impl Future<Output = Result<(), String>> + 'static) {
+    wasm_bindgen_futures::spawn_local(async move {
+        if let Err(problem) = task.await {
+            notice::idle();
+            notice::tell(&sentence(&problem));
+        }
+    });
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+fn unexpected(answer: &Answer) -> String {
+    format!("the worker gave another answer than was asked for: {answer:?}").chars().take(200).collect()
+}
+
+impl Run {
+    /// Starts a worker and lets it choose a device.
+    pub async fn open(&'static self) -> Result<(), String> {
+        self.client.start()?;
+        let device =
+            if self.state.borrow().restarts > RESTARTS_ON_GPU { DevicePreference::Cpu } else { self.preference };
+        // A fault made on purpose happens once.
+        let command = Command::Open { device, fault: self.fault.take() };
+        match self.client.ask(command, Vec::new()).await? {
+            (Answer::Device(report), _) => {
+                self.state.borrow_mut().device = Some(report);
+                self.show_device();
+                Ok(())
+            }
+            (answer, _) => Err(unexpected(&answer)),
+        }
+    }
+
+    fn show_device(&self) {
+        let state = self.state.borrow();
+        let text = match &state.device {
+            Some(device) => format!("{}. {}", device.name.trim_end_matches('.'), sentence(&device.reason)),
+            None => "starting …".to_owned(),
+        };
+        dom::text(&dom::by_id("device"), &text);
+    }
+
+    /// Makes the data set ready unless it is.
+    async fn need_data(&self, choice: DataChoice) -> Result<(), String> {
+        if self.state.borrow().data.as_ref().is_some_and(|data| data.choice == choice) {
+            return Ok(());
+        }
+        let (mut names, mut buffers) = (Vec::new(), Vec::new());
+        if choice == DataChoice::Mnist {
+            let chosen = self.state.borrow().mnist.clone();
+            if chosen.is_empty() {
+                return Err("choose MNIST's four files first, under “Teacher, data and training”".to_owned());
+            }
+            for file in &chosen {
+                names.push(file.name());
+                buffers.push(files::read(file, files::LARGEST_DATA).await?);
+            }
+        }
+        match self.client.ask(Command::Data { data: choice, names }, buffers).await? {
+            (Answer::Data { held_out, class_names, .. }, _) => {
+                self.state.borrow_mut().data = Some(Data { choice, held_out, class_names });
+                compare::data_changed();
+                Ok(())
+            }
+            (answer, _) => Err(unexpected(&answer)),
+        }
+    }
+
+    /// Forgets the data set, since other files were chosen.
+    pub fn choose_mnist(&self, chosen: Vec<web_sys::File>) {
+        let mut state = self.state.borrow_mut();
+        state.mnist = chosen;
+        if state.data.as_ref().is_some_and(|data| data.choice == DataChoice::Mnist) {
+            state.data = None;
+            state.prepared = None;
+        }
+    }
+
+    /// A copy of the shipped teacher where it is taken, to be sent.
+    async fn teacher(&self, choice: TeacherChoice) -> Result<Vec<ArrayBuffer>, String> {
+        if choice == TeacherChoice::Live {
+            return Ok(Vec::new());
+        }
+        let kept = self.state.borrow().teacher.clone();
+        let weights = match kept {
+            Some(weights) => weights,
+            None => {
+                let file = shelf::shelf().await?.teacher;
+                let weights = files::fetch(&file, "the teacher", files::LARGEST_WEIGHTS).await?;
+                self.state.borrow_mut().teacher = Some(weights.clone());
+                weights
+            }
+        };
+        Ok(vec![files::copy(&weights)])
+    }
+
+    /// Makes new networks for a recipe.
+    pub async fn prepare(&self, recipe: &DistilRecipe) -> Result<(), String> {
+        self.need_data(recipe.data).await?;
+        let buffers = self.teacher(recipe.teacher).await?;
+        let answered = self.client.ask(Command::Prepare { recipe: Box::new(recipe.clone()) }, buffers).await?;
+        self.state.borrow_mut().checkpoint = None;
+        self.take_prepared(answered.0)
+    }
+
+    /// Continues from a snapshot.
+    pub async fn restore(&self, snapshot: &ArrayBuffer) -> Result<(), String> {
+        let recipe = recipe_of(&files::bytes(snapshot))?;
+        self.need_data(recipe.data).await?;
+        let mut buffers = vec![files::copy(snapshot)];
+        buffers.extend(self.teacher(recipe.teacher).await?);
+        let answered = self.client.ask(Command::Restore, buffers).await?;
+        self.take_prepared(answered.0)?;
+        let mut state = self.state.borrow_mut();
+        let step = state.prepared.as_ref().map_or(0, |prepared| prepared.step);
+        state.checkpoint = Some((step, snapshot.clone()));
+        Ok(())
+    }
+
+    fn take_prepared(&self, answer: Answer) -> Result<(), String> {
+        let Answer::Prepared { recipe, step, history, .. } = answer else { return Err(unexpected(&answer)) };
+        {
+            let mut state = self.state.borrow_mut();
+            state.prepared = Some(Prepared { recipe: *recipe, step, history: *history });
+            state.evaluation = None;
+            state.running = false;
+        }
+        notice::idle();
+        distil::networks_changed();
+        compare::networks_changed();
+        Ok(())
+    }
+
+    /// Makes networks ready for looking at them, unless there are some.
+    pub async fn need_networks(&self) -> Result<(), String> {
+        // Whoever comes second waits for the first.
+        while self.state.borrow().changing {
+            dom::sleep(100).await;
+        }
+        if self.state.borrow().prepared.is_some() {
+            return Ok(());
+        }
+        let recipe = distil::wanted()?;
+        self.change(async || self.prepare(&recipe).await).await
+    }
+
+    /// Does something that changes the networks, with buttons disabled meanwhile.
+    pub async fn change(&self, task: impl AsyncFnOnce() -> Result<(), String>) -> Result<(), String> {
+        if std::mem::replace(&mut self.state.borrow_mut().changing, true) {
+            return Ok(());
+        }
+        distil::refresh();
+        let done = task().await;
+        self.state.borrow_mut().changing = false;
+        notice::idle();
+        distil::refresh();
+        done
+    }
+
+    /// Goes on training, `steps` or to the end.
+    pub async fn train(&self, steps: Option<u32>) -> Result<(), String> {
+        self.state.borrow_mut().running = true;
+        distil::refresh();
+        let asked = self.client.ask(Command::Run { steps }, Vec::new()).await;
+        if let Err(problem) = asked {
+            self.state.borrow_mut().running = false;
+            distil::refresh();
+            return Err(problem);
+        }
+        Ok(())
+    }
+
+    /// Stops after the step under way.
+    pub async fn pause(&self) -> Result<(), String> {
+        self.client.ask(Command::Pause, Vec::new()).await.map(drop)
+    }
+
+    /// The run as a file.
+    pub async fn snapshot(&self) -> Result<(u32, ArrayBuffer), String> {
+        match self.client.ask(Command::Snapshot, Vec::new()).await? {
+            (Answer::Snapshot { step }, buffers) => {
+                let buffer = buffers.into_iter().next().ok_or("the worker sent no file")?;
+                Ok((step, buffer))
+            }
+            (answer, _) => Err(unexpected(&answer)),
+        }
+    }
+
+    /// Measures all three networks.
+    pub async fn evaluate(&self) -> Result<(), String> {
+        match self.client.ask(Command::Evaluate, Vec::new()).await? {
+            (Answer::Evaluation(evaluation), _) => {
+                notice::idle();
+                self.state.borrow_mut().evaluation = Some(*evaluation);
+                Ok(())
+            }
+            (answer, _) => Err(unexpected(&answer)),
+        }
+    }
+
+    fn hear(&'static self, event: Event, buffers: Vec<ArrayBuffer>) {
+        match event {
+            Event::Ready => {}
+            Event::Busy { what, fraction } => notice::busy(&what, fraction.map(f64::from)),
+            Event::Progress { phase, step, steps_per_second, images_per_second, history } => {
+                notice::idle();
+                if let Some(prepared) = self.state.borrow_mut().prepared.as_mut() {
+                    if phase != Model::Teacher {
+                        prepared.step = step;
+                    }
+                    table::append(&mut prepared.history, *history);
+                }
+                distil::progress(phase, step, steps_per_second, images_per_second);
+                compare::trained();
+            }
+            Event::Stopped { step, reason } => {
+                notice::idle();
+                {
+                    let mut state = self.state.borrow_mut();
+                    state.running = false;
+                    if let Some(prepared) = state.prepared.as_mut() {
+                        prepared.step = prepared.step.max(step);
+                    }
+                }
+                if let StopReason::Failed(problem) = &reason {
+                    notice::tell(&sentence(problem));
+                }
+                distil::stopped(&reason);
+                compare::trained();
+            }
+            Event::Checkpoint { step } => {
+                if let Some(buffer) = buffers.into_iter().next() {
+                    self.state.borrow_mut().checkpoint = Some((step, buffer));
+                }
+            }
+            Event::DeviceLost { message } => {
+                let said = format!("The graphics device was lost ({message})");
+                spawn(self.recover(said, true));
+            }
+            Event::Broken { message } => {
+                let said = format!("The worker stopped: {message}");
+                spawn(self.recover(said, false));
+            }
+        }
+    }
+
+    /// Ends the worker and continues in another one from the last checkpoint.
+    async fn recover(&'static self, said: String, go_on: bool) -> Result<(), String> {
+        let (was_running, recipe, checkpoint) = {
+            let mut state = self.state.borrow_mut();
+            state.restarts += 1;
+            let was_running = std::mem::replace(&mut state.running, false);
+            state.device = None;
+            state.data = None;
+            (was_running, state.prepared.as_ref().map(|prepared| prepared.recipe.clone()), state.checkpoint.clone())
+        };
+        self.client.end("the device was lost; the run continues from its last checkpoint");
+        self.show_device();
+        distil::refresh();
+        if self.state.borrow().restarts > MOST_RESTARTS {
+            return Err(format!(
+                "{said}. This happened {MOST_RESTARTS} times; reload the page, or add ?device=cpu to its address"
+            ));
+        }
+        self.open().await?;
+        let mut from = "There was no run to continue".to_owned();
+        if let Some(recipe) = recipe {
+            self.change(async || match &checkpoint {
+                Some((_, snapshot)) => self.restore(snapshot).await,
+                None => self.prepare(&recipe).await,
+            })
+            .await?;
+            from = format!("A new one continues from step {}", checkpoint.as_ref().map_or(0, |(step, _)| *step));
+        }
+        let device = self.state.borrow().device.as_ref().map(|device| device.name.clone()).unwrap_or_default();
+        notice::tell(&format!("{said}. {from}, on {device}."));
+        classify::worker_changed();
+        if go_on && was_running {
+            self.train(None).await?;
+        }
+        Ok(())
+    }
+
+    /// For tests: destroys the device.
+    pub async fn lose_device(&self) -> Result<(), String> {
+        self.client.ask(Command::LoseDevice, Vec::new()).await.map(drop)
+    }
+
+    /// The name of a class of the data set.
+    pub fn class_name(&self, class: u32) -> String {
+        let state = self.state.borrow();
+        let name = state.data.as_ref().and_then(|data| data.class_names.get(class as usize).cloned());
+        name.unwrap_or_else(|| class.to_string())
+    }
+}
+
+/// The recipe in a snapshot's metadata. The worker checks the rest of the file; this only looks for what to make ready.
+fn recipe_of(snapshot: &[u8]) -> Result<DistilRecipe, String> {
+    let bad = || "the file is not a run that this page saved: it has no recipe".to_owned();
+    let length = snapshot.first_chunk().map(|length| u64::from_le_bytes(*length)).ok_or_else(bad)?;
+    let header = usize::try_from(length).ok().and_then(|length| snapshot.get(8..)?.get(..length)).ok_or_else(bad)?;
+    let header: serde_json::Value = serde_json::from_slice(header).map_err(|_| bad())?;
+    let run = header["__metadata__"]["potstill.run"].as_str().ok_or_else(bad)?;
+    let run: serde_json::Value = serde_json::from_str(run).map_err(|_| bad())?;
+    serde_json::from_value(run["recipe"].clone())
+        .map_err(|error| format!("the file's recipe is not understood: {error}"))
+}
+
+/// How a run is called in storage and as a file.
+pub fn name_of(recipe: &DistilRecipe, step: u32) -> String {
+    let method = crate::address::name_text(recipe, "method");
+    let now = js_sys::Date::new_0();
+    let time = now.to_locale_string("en-GB", &wasm_bindgen::JsValue::UNDEFINED);
+    format!("{method}, step {step}, {}", String::from(time))
+}
+
+/// A size for the person.
+pub fn size_text(buffer: &ArrayBuffer) -> String {
+    words::bytes(f64::from(buffer.byte_length()))
+}

@@ -1,0 +1,300 @@
+//! The session as the worker drives it, on the CPU.
+#![recursion_limit = "256"]
+
+use burn::cubecl::future::block_on;
+use burn::tensor::{Device, Tensor, TensorData};
+use potstill_core::data::{Digits, Normalisation, Split, Subset, assemble, epoch_order};
+use potstill_core::model::Training;
+use potstill_core::objective::{LogitDistillation, Objective};
+use potstill_core::train::{AdamW, Learner, StepBatch, training_step};
+use potstill_core::weights::{self, Description};
+use potstill_web::data::transform;
+use potstill_web::plan::{Plan, live_teacher, optimiser};
+use potstill_web::protocol::{
+    Answer, Command, DataChoice, DistilRecipe, Event, History, Method, Model, StopReason, TeacherChoice,
+};
+use potstill_web::session::{Buffers, Session};
+
+fn clock() -> f64 {
+    use std::time::Instant;
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_secs_f64() * 1000.0
+}
+
+fn session() -> Session {
+    Session::new(Device::flex(), clock)
+}
+
+fn recipe(method: Method) -> DistilRecipe {
+    DistilRecipe { method, train_samples: 96, batch: 32, depth: 1, width: 16, steps: 20, ..DistilRecipe::default() }
+}
+
+/// An untrained teacher as a file: what it says is wrong, and as good for a comparison as what is right.
+fn teacher_file() -> Vec<u8> {
+    let config = live_teacher();
+    let network = config.init(77, &Device::flex()).expect("valid");
+    let tensors = block_on(weights::read(&network)).expect("readable");
+    let mut description = Description::of("unnamed", config, &Default::default());
+    description.normalisation = Normalisation::mnist();
+    weights::to_safetensors(&tensors, description.metadata()).expect("a file")
+}
+
+fn ask(session: &mut Session, command: Command, buffers: Buffers) -> Result<(Answer, Buffers), String> {
+    block_on(session.handle(command, buffers, &mut |_, _| {}))
+}
+
+fn prepare(session: &mut Session, recipe: DistilRecipe) {
+    let files = if recipe.teacher == TeacherChoice::Shipped { vec![teacher_file()] } else { Vec::new() };
+    ask(session, Command::Prepare { recipe: Box::new(recipe) }, files).expect("prepared");
+}
+
+/// Runs, and returns the curves as the events gave them, and why it stopped.
+fn run(session: &mut Session, steps: Option<u32>) -> (History, StopReason) {
+    ask(session, Command::Run { steps }, Vec::new()).expect("started");
+    let (mut whole, mut stopped) = (History::default(), None);
+    while session.is_running() {
+        let mut news = |event, _| match event {
+            Event::Progress { history, .. } => join(&mut whole, *history),
+            Event::Stopped { reason, .. } => stopped = Some(reason),
+            _ => {}
+        };
+        block_on(session.advance(&mut news));
+    }
+    (whole, stopped.expect("it stopped"))
+}
+
+fn join(whole: &mut History, new: History) {
+    whole.teacher_steps.extend(new.teacher_steps);
+    whole.teacher_loss.extend(new.teacher_loss);
+    let before = whole.steps.len();
+    whole.steps.extend(new.steps);
+    whole.student_loss.extend(new.student_loss);
+    whole.twin_loss.extend(new.twin_loss);
+    for (index, (name, term)) in new.term_names.into_iter().zip(new.terms).enumerate() {
+        if index == whole.terms.len() {
+            whole.term_names.push(name);
+            whole.terms.push(vec![0.0; before]);
+        }
+        whole.terms[index].extend(term);
+    }
+    whole.checks.extend(new.checks);
+    whole.teacher_accuracy.extend(new.teacher_accuracy);
+    whole.student_accuracy.extend(new.student_accuracy);
+    whole.twin_accuracy.extend(new.twin_accuracy);
+    whole.agreement.extend(new.agreement);
+}
+
+/// The curves that a snapshot holds.
+fn history(session: &mut Session) -> History {
+    let (_, mut file) = ask(session, Command::Snapshot, Vec::new()).expect("a snapshot");
+    let mut other = self::session();
+    let files = vec![file.remove(0), teacher_file()];
+    match ask(&mut other, Command::Restore, files).expect("restored").0 {
+        Answer::Prepared { history, .. } => *history,
+        answer => panic!("{answer:?}"),
+    }
+}
+
+/// The loop of the native trainer, written out: one network, core's step, batches by (seed, step).
+fn native_losses(recipe: &DistilRecipe, objective: &Objective) -> Vec<f32> {
+    let (device, plan) = (Device::flex(), Plan::new(recipe.clone()).expect("valid"));
+    let (tensors, metadata) = weights::from_safetensors(&teacher_file()).expect("readable");
+    let description = Description::read(&metadata).expect("readable").expect("described");
+    let teacher = description.network(tensors, &device).expect("fits");
+    let student = plan.student.init(plan.seed(), &device.clone().autodiff()).expect("valid");
+    let (mut learner, mut adamw) = (Learner::from(student), AdamW::new(optimiser()));
+    let samples = recipe.train_samples as usize;
+    let data = Subset::balanced(Digits::new(Split::Train, 20_000), samples, plan.seed()).expect("enough");
+    let (batch, schedule) = (recipe.batch as usize, plan.schedule(recipe.steps));
+    let per_epoch = samples / batch;
+    (0..recipe.steps as usize)
+        .map(|step| {
+            let order = epoch_order(samples, plan.seed(), (step / per_epoch) as u64);
+            let indices = &order[step % per_epoch * batch..][..batch];
+            let read = assemble(&data, indices, &transform()).expect("readable");
+            let mut targets = vec![0.0_f32; batch * 10];
+            read.labels.iter().enumerate().for_each(|(row, label)| targets[row * 10 + *label as usize] = 1.0);
+            let images = Tensor::<4>::from_data(TensorData::new(read.images, [batch, 1, 28, 28]), &device);
+            let targets = Tensor::<2>::from_data(TensorData::new(targets, [batch, 10]), &device);
+            let inputs = StepBatch::new(images, targets);
+            let rate = schedule.at(step as u64);
+            let drawn = Training::default();
+            let (next, report) =
+                training_step(learner.clone(), Some(&teacher), &mut adamw, objective, inputs, &drawn, rate);
+            learner = next;
+            report.values.into_data().iter::<f32>().next().expect("a total")
+        })
+        .collect()
+}
+
+#[test]
+fn twenty_steps_are_those_of_the_native_trainer() {
+    let recipe = recipe(Method::Soft);
+    let mut session = session();
+    prepare(&mut session, recipe.clone());
+    let (told, reason) = run(&mut session, None);
+    assert_eq!((reason, told.steps.len()), (StopReason::Finished, 20));
+    let kd = LogitDistillation::default();
+    assert_eq!((kd.alpha, kd.temperature), (f64::from(recipe.alpha), f64::from(recipe.temperature)));
+    assert_eq!(told.student_loss, native_losses(&recipe, &Objective::Kd(kd)));
+    assert_eq!(told.twin_loss, native_losses(&recipe, &Objective::Labels { smoothing: 0.0 }));
+    assert_eq!(told, history(&mut session), "the events tell all that the run recorded");
+    assert_eq!(told.checks, [10, 20]);
+    assert_eq!(told.term_names, ["labels", "logits"]);
+}
+
+#[test]
+fn a_run_goes_on_from_its_snapshot_as_if_it_had_never_stopped() {
+    for (method, teacher) in [
+        (Method::Soft, TeacherChoice::Shipped),
+        (Method::Lwr, TeacherChoice::Shipped),
+        (Method::ClsKd, TeacherChoice::Live),
+    ] {
+        let recipe = DistilRecipe { teacher, teacher_steps: 5, steps: 10, ..recipe(method) };
+        let mut whole = session();
+        prepare(&mut whole, recipe.clone());
+        let (expected, _) = run(&mut whole, None);
+        // Stopped in the teacher's training, where there is any, and in the student's.
+        let mut now = session();
+        prepare(&mut now, recipe);
+        for steps in [3, 4] {
+            let (_, reason) = run(&mut now, Some(steps));
+            assert_eq!(reason, StopReason::Paused);
+            let (_, mut file) = ask(&mut now, Command::Snapshot, Vec::new()).expect("a snapshot");
+            now = session();
+            ask(&mut now, Command::Restore, vec![file.remove(0), teacher_file()]).expect("restored");
+        }
+        run(&mut now, None);
+        let found = history(&mut now);
+        assert_eq!(found, expected, "{method:?}");
+        assert_eq!(found.steps, (1..=10).collect::<Vec<_>>());
+        assert!(found.student_loss.iter().all(|loss| loss.is_finite()));
+    }
+}
+
+#[test]
+fn a_snapshot_is_a_file_of_its_student() {
+    let mut session = session();
+    prepare(&mut session, recipe(Method::None));
+    run(&mut session, Some(2));
+    let (_, files) = ask(&mut session, Command::Snapshot, Vec::new()).expect("a snapshot");
+    let (_, exported) = ask(&mut session, Command::Export { model: Model::Student }, Vec::new()).expect("a file");
+    let network = |bytes: &[u8]| {
+        let (tensors, metadata) = weights::from_safetensors(bytes).expect("readable");
+        let description = Description::read(&metadata).expect("readable").expect("described");
+        block_on(weights::read(&description.network(tensors, &Device::flex()).expect("fits"))).expect("readable")
+    };
+    assert_eq!(network(&files[0]), network(&exported[0]));
+}
+
+#[test]
+fn every_method_trains() {
+    let methods =
+        [Method::None, Method::Soft, Method::Hard, Method::Saf, Method::ClsKd, Method::Lwr, Method::LabelSmoothing];
+    for method in methods {
+        let mut session = session();
+        prepare(&mut session, DistilRecipe { steps: 6, ..recipe(method) });
+        let (told, reason) = run(&mut session, None);
+        assert_eq!(reason, StopReason::Finished, "{method:?}");
+        let numbers = told.student_loss.iter().chain(&told.twin_loss).chain(told.terms.iter().flatten());
+        assert!(numbers.into_iter().all(|number| number.is_finite()), "{method:?}: {told:?}");
+        let same = told.student_loss == told.twin_loss;
+        assert_eq!(same, method == Method::None, "{method:?}: the twin is not taught");
+    }
+}
+
+#[test]
+fn three_networks_are_shown_side_by_side() {
+    let mut session = session();
+    prepare(&mut session, recipe(Method::Soft));
+    run(&mut session, Some(3));
+    let Ok((Answer::Evaluation(evaluation), _)) = ask(&mut session, Command::Evaluate, Vec::new()) else {
+        panic!("an evaluation")
+    };
+    assert_eq!((evaluation.samples, evaluation.models.len()), (2_000, 3));
+    for model in &evaluation.models {
+        assert_eq!(model.confusion.iter().sum::<u32>(), 2_000);
+        let right: u32 = (0..10).map(|class| model.confusion[11 * class]).sum();
+        assert_eq!(model.accuracy, right as f32 / 2_000.0);
+    }
+    let cell = Command::Cell { model: Model::Teacher, label: 3, predicted: 3 };
+    let Ok((Answer::Samples { samples }, pixels)) = ask(&mut session, cell, Vec::new()) else { panic!("samples") };
+    assert_eq!(samples.len() as u32, evaluation.models[0].confusion[33].min(500));
+    assert_eq!(pixels[0].len(), 784 * samples.len());
+    assert!(samples.iter().all(|note| (note.label, note.teacher) == (3, 3)));
+    let Ok((Answer::Samples { samples }, _)) = ask(&mut session, Command::Disagreements { count: 5 }, Vec::new())
+    else {
+        panic!("samples")
+    };
+    assert_eq!(samples.len(), 5);
+    let browse = Command::Browse { first: 1_990, count: 50 };
+    let Ok((Answer::Samples { samples }, _)) = ask(&mut session, browse, Vec::new()) else { panic!("samples") };
+    assert_eq!(samples.iter().map(|note| note.index).collect::<Vec<_>>(), (1_990..2_000).collect::<Vec<_>>());
+    let look = Command::Look { sample: Some(4), temperature: 5.0 };
+    let Ok((Answer::Opinions { opinions }, maps)) = ask(&mut session, look, Vec::new()) else { panic!("opinions") };
+    assert_eq!(opinions.iter().map(|o| o.model).collect::<Vec<_>>(), [Model::Teacher, Model::Student, Model::Twin]);
+    for (opinion, maps) in opinions.iter().zip(&maps) {
+        assert_eq!(maps.len(), 4 * 784 * opinion.layers as usize);
+        assert!((opinion.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        let highest = |p: &[f32]| p.iter().copied().fold(0.0, f32::max);
+        assert!(highest(&opinion.softened) < highest(&opinion.probabilities), "a temperature softens");
+    }
+}
+
+#[test]
+fn what_is_broken_is_one_line_and_the_session_goes_on() {
+    let mut session = session();
+    let mut refused = |command: Command, files: Buffers| {
+        let line = ask(&mut session, command, files).expect_err("refused");
+        assert!(!line.is_empty() && !line.contains('\n'), "{line:?}");
+        line
+    };
+    let prepare = |recipe| Command::Prepare { recipe: Box::new(recipe) };
+    for early in
+        [Command::Run { steps: None }, Command::Snapshot, Command::Evaluate, Command::Disagreements { count: 1 }]
+    {
+        assert!(refused(early, Vec::new()).contains("first"));
+    }
+    refused(prepare(recipe(Method::Soft)), Vec::new());
+    assert!(refused(prepare(recipe(Method::Soft)), vec![vec![1; 99]]).contains("teacher's file"));
+    let mut cut = teacher_file();
+    cut.truncate(cut.len() / 2);
+    assert!(refused(prepare(recipe(Method::Soft)), vec![cut]).contains("safetensors"));
+    let mut lying = teacher_file();
+    // The header's length in the first bytes promises more than there is.
+    lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    refused(prepare(recipe(Method::Soft)), vec![lying.clone()]);
+    refused(prepare(DistilRecipe { width: 63, ..recipe(Method::Soft) }), vec![teacher_file()]);
+    let mnist = DistilRecipe { data: DataChoice::Mnist, ..recipe(Method::Soft) };
+    assert!(refused(prepare(mnist), vec![teacher_file()]).contains("MNIST"));
+    refused(Command::Restore, vec![lying]);
+    assert!(refused(Command::Restore, vec![teacher_file()]).contains("no saved run"));
+    let names = vec!["odd.gz".to_owned()];
+    let data = Command::Data { data: DataChoice::Mnist, names };
+    assert!(refused(data, vec![vec![0x1f, 0x8b, 8, 0]]).contains("odd.gz"));
+    refused(Command::Classifier { name: "x".into() }, vec![vec![0; 10]]);
+    self::prepare(&mut session, recipe(Method::None));
+    for late in [
+        Command::Look { sample: Some(9_999), temperature: 1.0 },
+        Command::Look { sample: Some(1), temperature: 0.0 },
+        Command::Look { sample: None, temperature: 1.0 },
+    ] {
+        ask(&mut session, late, Vec::new()).expect_err("refused");
+    }
+    assert_eq!(run(&mut session, Some(1)).1, StopReason::Paused);
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_run_with_advice() {
+    let mut session = session();
+    prepare(&mut session, recipe(Method::Soft));
+    let (_, files) = ask(&mut session, Command::Snapshot, Vec::new()).expect("a snapshot");
+    let (mut tensors, metadata) = weights::from_safetensors(&files[0]).expect("readable");
+    let bias = tensors.iter_mut().find(|tensor| tensor.name == "head.bias").expect("the student's head");
+    bias.values[0] = f32::NAN;
+    let file = weights::to_safetensors(&tensors, metadata).expect("a file");
+    ask(&mut session, Command::Restore, vec![file, teacher_file()]).expect("restored");
+    let (_, reason) = run(&mut session, None);
+    let StopReason::Failed(line) = reason else { panic!("{reason:?}") };
+    assert!(line.contains("no longer a number") && line.contains("lower the learning rate"), "{line}");
+}
