@@ -4,10 +4,9 @@ use std::cell::RefCell;
 
 use burn::optim::{AdamWConfig as StockAdamW, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use potstill_core::model::init::WeightInit;
-use potstill_core::model::{Network, NetworkConfig, Pool, VitConfig};
+use potstill_core::model::{NetworkConfig, Pool, VitConfig};
 use potstill_core::objective::Objective;
-use potstill_core::train::{AdamW, AdamWConfig, StepBatch, training_step};
+use potstill_core::train::{AdamW, AdamWConfig, Learner, StepBatch, training_step};
 use serde_json::{Value, json};
 
 use super::stock::{StockVit, map_loss, rows_of_losses};
@@ -45,13 +44,9 @@ impl Transformer {
             width: self.width,
             depth: self.depth,
             heads: self.heads,
-            mlp_ratio: 4.0,
             pool: if self.mean_pool { Pool::Mean } else { Pool::Class },
             class_token: !self.mean_pool,
-            distillation_token: false,
-            drop_path: 0.0,
-            layer_norm_eps: 1e-6,
-            init: WeightInit::TruncatedNormal,
+            ..VitConfig::default()
         };
         config.validate().map_err(Failure::usage)?;
         Ok(config)
@@ -110,22 +105,23 @@ pub fn step(
 
     let build =
         |config: &VitConfig, device| NetworkConfig::from(config.clone()).init(0, device).map_err(Failure::usage);
-    let ours = RefCell::new((Some(build(&config, device)?), AdamW::new(AdamWConfig::default())));
+    let learner = Learner::from(build(&config, device)?);
+    let ours = RefCell::new((Some(learner), AdamW::new(AdamWConfig::default())));
     let our_teacher = taught.then(|| build(&teacher_config, plain)).transpose()?;
     let tracked = Tensor::<4>::from_inner(images.clone());
-    let our_batch = || StepBatch { images: tracked.clone(), targets: targets.clone(), teacher_logits: None };
+    let our_batch = || StepBatch::new(tracked.clone(), targets.clone());
     let run_ours = || -> Box<dyn std::any::Any> {
-        let (network, optimiser) = &mut *ours.borrow_mut();
-        let student = network.take().expect("put back after every step");
-        let training = student.draw_training(0, optimiser.steps(), batch, plain);
+        let (learner, optimiser) = &mut *ours.borrow_mut();
+        let student = learner.take().expect("put back after every step");
+        let training = student.student.draw_training(0, optimiser.steps(), batch, plain);
         let teacher = our_teacher.as_ref();
         let (updated, report) = training_step(student, teacher, optimiser, &objective, our_batch(), &training, 1e-3);
-        *network = Some(updated);
+        *learner = Some(updated);
         Box::new(report)
     };
     let hold_ours = || -> Box<dyn std::any::Any> {
-        let (network, _) = &*ours.borrow();
-        let student: &Network = network.as_ref().expect("put back after every step");
+        let (learner, _) = &*ours.borrow();
+        let student = &learner.as_ref().expect("put back after every step").student;
         let (taps, teacher_taps) = objective.taps(config.depth, teacher_config.depth);
         let teacher = our_teacher.as_ref().map(|teacher| teacher.forward_with(tracked.clone(), None, &teacher_taps));
         let trace = student.forward_with(tracked.clone(), None, &taps);
