@@ -95,7 +95,7 @@ test("the views are walked through by keyboard alone", async ({ browser, site })
       const at = await page.evaluate((selector) => {
         const now = document.activeElement;
         if (!now?.matches(selector)) return "elsewhere";
-        const seen = now.matches("input.unseen") ? now.previousElementSibling ?? now : now;
+        const seen = now.matches("input.unseen") ? now.nextElementSibling : now;
         return getComputedStyle(seen).outlineStyle === "none" ? "unseen" : "there";
       }, selector);
       assert(at !== "unseen", `${selector} has the focus and does not show it`);
