@@ -337,6 +337,7 @@ test("the page keeps its policy, asks no other origin, and works without a netwo
     await own.close();
     await page.reload();
     await usable(page);
+    await go(page, "distil");
     await train(page);
     for (const view of views) await go(page, view);
     const others = asked.filter((url) => !url.startsWith(own.origin) && !/^(data|blob):/.test(url));
