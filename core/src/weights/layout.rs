@@ -21,7 +21,7 @@ enum Layout {
 }
 
 /// `tensors` by timm's names, without what no network needs.
-pub(super) fn to_timm(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
+pub fn to_timm(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
     let tensors = unwrapped(tensors);
     let layout = recognise(&tensors);
     let rename: fn(&str) -> Option<String> = match layout {

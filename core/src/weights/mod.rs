@@ -14,5 +14,6 @@ mod state;
 pub use self::safetensors::{Metadata, WeightsError, from_safetensors, to_safetensors};
 pub use description::{Description, DescriptionError, STATE_PREFIX};
 pub use fit::{Fit, FitError, Fitted, fit};
+pub use layout::to_timm;
 pub use positions::Resampling;
 pub use state::{AssignError, NamedTensor, assign, read};
