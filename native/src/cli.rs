@@ -1,7 +1,9 @@
 //! The command line. Scripts call it, so its options are a contract; every flag's underscored spelling is accepted too.
 
+mod images;
 mod training;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,6 +12,7 @@ use potstill_core::objective::Readout;
 
 use crate::device::DeviceChoice;
 use crate::recipe::Goal;
+pub use images::Images;
 pub use training::{Accepted, DistillationType, Method, Numbers};
 
 /// Distils vision transformers on any GPU, or without one.
@@ -21,6 +24,18 @@ pub struct Cli {
     pub device: DeviceChoice,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The process's arguments. A reference's own line for measuring, which says `--eval`, is read as `train` reads it,
+/// whichever of the two it stands after.
+pub fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.iter().any(|argument| argument == "--eval")
+        && let Some(command) = arguments.iter_mut().find(|argument| *argument == "eval")
+    {
+        *command = "train".into();
+    }
+    arguments
 }
 
 /// What to do.
@@ -94,6 +109,12 @@ pub struct Train {
     /// Take a teacher that does no better than chance.
     #[arg(long, visible_alias = "allow_untrained_teacher")]
     pub allow_untrained_teacher: bool,
+    /// Keep the teacher's logits in this folder, and take those that another run left there.
+    #[arg(long, visible_alias = "teacher_cache", value_name = "DIR")]
+    pub teacher_cache: Option<PathBuf>,
+    /// Keep the logits of the K highest classes in half precision, instead of all in float32.
+    #[arg(long, visible_alias = "teacher_cache_top", value_name = "K", requires = "teacher_cache")]
+    pub teacher_cache_top: Option<usize>,
     /// Run the recipe small: shallow and narrow networks, small pictures, 64 samples, one epoch.
     #[arg(long)]
     pub smoke: bool,
@@ -105,6 +126,8 @@ pub struct Train {
     pub set: Vec<String>,
     #[command(flatten)]
     pub numbers: Numbers,
+    #[command(flatten)]
+    pub images: Images,
     #[command(flatten)]
     pub method: Method,
     #[command(flatten)]

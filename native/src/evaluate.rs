@@ -29,41 +29,43 @@ pub fn evaluate(
     let samples = limit.unwrap_or(usize::MAX).min(dataset.len());
     let mut evaluation = Evaluation::new(config.classes());
     let mut predicted = Vec::with_capacity(samples);
-    for_each_batch(model, config, dataset, transform, samples, device, |logits, labels| {
+    // Evenly spaced: many sets stand class by class.
+    let indices = (0..samples).map(|place| (place * dataset.len() / samples) as u64).collect();
+    for_each_batch(model, config, dataset, transform, indices, device, |logits, labels| {
         predicted.extend(evaluation.add(logits, labels));
     })?;
     Ok((evaluation, predicted))
 }
 
-/// The logits of every sample as it is, row-major: what a teacher says of images that are never varied.
-pub fn all_logits(
-    model: Classify<'_>,
-    config: &NetworkConfig,
-    dataset: &dyn Dataset,
-    transform: &Transform,
-    device: &Device,
-) -> Result<Vec<f32>> {
-    let mut all = Vec::with_capacity(dataset.len() * config.classes());
-    for_each_batch(model, config, dataset, transform, dataset.len(), device, |logits, _| {
-        all.extend_from_slice(logits);
-    })?;
-    Ok(all)
-}
-
-// Runs `model` on `samples` samples, evenly spaced since many sets stand class by class, and hands over each batch's logits and labels.
-fn for_each_batch(
+/// The logits of the first `samples` samples as they are, row-major: what a teacher says of images that are never varied.
+pub fn first_logits(
     model: Classify<'_>,
     config: &NetworkConfig,
     dataset: &dyn Dataset,
     transform: &Transform,
     samples: usize,
     device: &Device,
+) -> Result<Vec<f32>> {
+    let mut all = Vec::with_capacity(samples * config.classes());
+    let indices = (0..samples as u64).collect();
+    for_each_batch(model, config, dataset, transform, indices, device, |logits, _| {
+        all.extend_from_slice(logits);
+    })?;
+    Ok(all)
+}
+
+// Runs `model` on the samples `indices` and hands over each batch's logits and labels.
+fn for_each_batch(
+    model: Classify<'_>,
+    config: &NetworkConfig,
+    dataset: &dyn Dataset,
+    transform: &Transform,
+    indices: Vec<u64>,
+    device: &Device,
     mut take: impl FnMut(&[f32], &[u32]),
 ) -> Result<()> {
-    for start in (0..samples).step_by(BATCH) {
-        let indices: Vec<u64> =
-            (start..(start + BATCH).min(samples)).map(|place| (place * dataset.len() / samples) as u64).collect();
-        let batch = assemble(dataset, &indices, transform).map_err(Failure::work)?;
+    for indices in indices.chunks(BATCH) {
+        let batch = assemble(dataset, indices, transform).map_err(Failure::work)?;
         let shape = [indices.len(), config.channels(), config.image_size(), config.image_size()];
         let images = Tensor::<4>::from_data(TensorData::new(batch.images, shape), device);
         let logits: Vec<f32> = model(images).try_into_data().context("the device failed")?.iter().collect();

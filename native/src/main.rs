@@ -25,7 +25,7 @@ use cli::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(cli::arguments());
     let result = match &cli.command {
         Command::Train(options) => command::train::run(options, &cli.device),
         Command::Recipes(options) => command::recipes::run(options),

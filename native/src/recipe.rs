@@ -4,21 +4,22 @@
 //! are [`library`]'s. Unknown keys are refused, so a misspelt key is an error wherever it stands, and so is a combination
 //! that makes no sense. What results is written into the run folder.
 
+mod data;
 mod flags;
 mod layers;
 pub mod library;
 mod smoke;
 
+pub use data::DataRecipe;
 use layers::merge;
 pub use layers::{Resolved, resolve};
 
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use potstill_core::data::Distortion;
 use potstill_core::model::{NetworkConfig, zoo};
 use potstill_core::objective::{Objective, Readout, Retrospection};
-use potstill_core::train::{AdamWConfig, Schedule};
+use potstill_core::train::{AdamWConfig, Packing, Schedule};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -40,6 +41,12 @@ pub struct Recipe {
     /// Distil from these weights instead of training a teacher: a run's folder or a weights file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_weights: Option<PathBuf>,
+    /// Keep the teacher's logits in this folder, and take those that are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_cache: Option<PathBuf>,
+    /// Keep the logits of this many highest classes, in half precision, and not of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_cache_top: Option<usize>,
     /// Whether a teacher that does no better than chance is taken all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_untrained_teacher: bool,
@@ -98,54 +105,6 @@ impl Goal {
             Self::Teacher => "teacher",
             Self::Student => "student",
             Self::Distillation => "distillation",
-        }
-    }
-}
-
-/// The data of an experiment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataRecipe {
-    /// One of [`crate::dataset::NAMES`].
-    pub dataset: String,
-    /// Where its files are, if it has any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_dir: Option<PathBuf>,
-    /// How many training samples are used; all if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub train_samples: Option<usize>,
-    /// How many held-out samples are measured on, evenly spaced; all if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test_samples: Option<usize>,
-    /// How training images are varied.
-    pub augment: Augmentation,
-}
-
-/// Named augmentations of small grey images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Augmentation {
-    /// The images as they are.
-    None,
-    /// Small shifts, turns and scalings.
-    Light,
-    /// Elastic distortion and larger turns, for few training images.
-    Strong,
-}
-
-impl Augmentation {
-    /// The distortion behind the name.
-    pub fn distortion(self) -> Option<Distortion> {
-        match self {
-            Self::None => None,
-            Self::Light => Some(Distortion {
-                rotate_degrees: 8.0,
-                scale: (0.9, 1.1),
-                shear_degrees: 6.0,
-                translate_pixels: 1.5,
-                ..Distortion::none()
-            }),
-            Self::Strong => Some(Distortion::handwriting()),
         }
     }
 }
@@ -360,6 +319,7 @@ impl Recipe {
     }
 
     fn validate(&self) -> Result<()> {
+        self.data.validate()?;
         for (key, samples) in [("train_samples", self.data.train_samples), ("test_samples", self.data.test_samples)] {
             if samples == Some(0) {
                 return Err(Failure::usage(format!("data.{key} is 0; it must be at least 1")));
@@ -393,6 +353,20 @@ impl Recipe {
                  KD, or student.trainable = \"all\"",
             ));
         }
+        if self.teacher_cache.is_some() {
+            if features {
+                return Err(Failure::usage(
+                    "--teacher-cache keeps a teacher's logits, and this distillation compares what lies below them; leave \
+                     it out, or take KD or one of DeiT's",
+                ));
+            }
+            if !self.packing().fits(config.classes()) {
+                let (top, classes) = (self.teacher_cache_top.unwrap_or(0), config.classes());
+                return Err(Failure::usage(format!(
+                    "teacher_cache_top is {top}; it must be at least 1 and below the {classes} classes"
+                )));
+            }
+        }
         fits_readout(student, &self.distillation, "student")?;
         // A given teacher's sizes are known once its file is read, and are checked then.
         if self.teacher_weights.is_some() {
@@ -401,6 +375,11 @@ impl Recipe {
         let teacher = self.teacher()?.config("teacher")?;
         one_head(&teacher)?;
         self.check_pair(&teacher, &config)
+    }
+
+    /// How a cache keeps logits.
+    pub fn packing(&self) -> Packing {
+        self.teacher_cache_top.map_or(Packing::All, |k| Packing::Top { k })
     }
 
     /// Checks that a teacher can teach a student by the recipe's distillation; sizes alone are looked at.

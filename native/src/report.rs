@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs::File;
+use std::path::Path;
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use potstill_core::objective::Objective;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::device::DeviceInfo;
-use crate::error::{Failure, Result};
+use crate::error::{Context, Failure, Result};
 use crate::run::Role;
 use crate::train::LogLine;
 
@@ -17,6 +21,17 @@ use crate::train::LogLine;
 pub struct RunReport {
     /// Potstill's version.
     pub version: String,
+    /// The commit it was built from, where that is known.
+    pub commit: Option<&'static str>,
+    /// The command's arguments: those of the resuming command in a run that was resumed.
+    pub command: Vec<String>,
+    /// When it finished, in seconds since 1970.
+    pub finished: u64,
+    /// What was trained: the goal, and what the student was taught.
+    pub objective: ObjectiveReport,
+    /// The file of a teacher that was not trained here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given_teacher: Option<FileReport>,
     /// What the run computed on.
     pub device: DeviceInfo,
     /// What it learnt from.
@@ -25,6 +40,45 @@ pub struct RunReport {
     pub seed: u64,
     /// Its networks.
     pub models: BTreeMap<Role, ModelReport>,
+}
+
+/// What a run was to learn.
+#[derive(Clone, Debug, Serialize)]
+pub struct ObjectiveReport {
+    /// teacher, student or distillation.
+    pub goal: &'static str,
+    /// The student's terms with their weights, as the recipe has them; absent without a distillation.
+    pub distillation: Option<Objective>,
+    /// The row of a published table that the recipe stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
+}
+
+/// A file that a result depends on.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileReport {
+    /// Where it was.
+    pub path: String,
+    /// SHA-256 of its bytes.
+    pub sha256: String,
+}
+
+impl FileReport {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn of(path: &Path) -> Result<Self> {
+        let mut hash = Sha256::new();
+        let file = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hash));
+        file.context(format_args!("cannot read {}", path.display()))?;
+        Ok(Self { path: path.display().to_string(), sha256: hex(&hash.finalize()) })
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A data set's name and sizes.
@@ -58,6 +112,10 @@ pub struct ModelReport {
     pub seconds: Option<f64>,
     /// Images a second in training; likewise.
     pub images_per_second: Option<f64>,
+    /// Images a second that the loader read by itself; likewise.
+    pub loader_images_per_second: Option<f64>,
+    /// Images a second of the steps without what they waited for the loader; likewise.
+    pub step_images_per_second: Option<f64>,
 }
 
 impl RunReport {

@@ -265,6 +265,7 @@ pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNet
         (Some(file), _, _) if file.is_file() => load_file(file, None, device),
         (Some(run), _, _) => load_from_run(run, network.which.into(), device),
         (None, Some(model), Some(path)) => load_file(path, Some(model_named(model)?), device),
+        (None, None, Some(path)) => load_file(path, None, device),
         _ => Err(Failure::usage("name a run's folder, or --model and --weights")),
     }?;
     let readout = network.readout.unwrap_or(loaded.readout);

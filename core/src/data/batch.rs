@@ -124,9 +124,9 @@ impl Transform {
         let picture = with_channels(dataset.image(visit.index as usize)?, channels)?;
         let mut pixels = vec![0.0; self.shape.bytes()];
         let mut rng = draw.map(|draw| draw.rng(visit));
-        match rng.as_mut().filter(|_| !self.augment.is_none()) {
-            Some(rng) => self.augment.apply(picture, self, rng, &mut pixels),
-            None => {
+        match &mut rng {
+            Some(rng) if !self.augment.is_none() => self.augment.apply(picture, self, rng, &mut pixels),
+            _ => {
                 let picture = self.preprocess.apply(picture, height, width);
                 pixels.iter_mut().zip(picture.pixels.iter()).for_each(|(out, &pixel)| *out = f32::from(pixel) / 255.0);
             }
@@ -135,6 +135,9 @@ impl Transform {
         for ((channel, (mean, std)), plane) in means.enumerate().zip(out.chunks_exact_mut(height * width)) {
             let values = pixels.iter().skip(channel).step_by(channels);
             plane.iter_mut().zip(values).for_each(|(out, value)| *out = (value - mean) / std);
+        }
+        if let (Some(rng), Some(erase)) = (&mut rng, &self.augment.erase) {
+            erase.apply(out, self.shape, rng);
         }
         Ok(())
     }
@@ -175,6 +178,11 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// `(B)`: each sample's index in the data set.
     pub indices: Vec<u64>,
+    /// `(B, classes)`: a distribution over the classes for each sample, 1 at its label until samples are mixed. Never
+    /// smoothed: smoothing is the objective's.
+    pub targets: Vec<f32>,
+    /// How many classes there are.
+    pub classes: usize,
 }
 
 impl Batch {
@@ -189,11 +197,19 @@ impl Batch {
         if let Some(visit) = visits.iter().find(|visit| visit.index >= len) {
             return Err(Error::Index { name: dataset.name().to_string(), index: visit.index, len });
         }
+        let classes = dataset.classes();
+        let labels: Vec<u32> = visits.iter().map(|visit| dataset.label(visit.index as usize)).collect();
+        let mut targets = vec![0.0; labels.len() * classes];
+        for (target, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
+            target[label as usize] = 1.0;
+        }
         Ok(Self {
             images: vec![0.0; visits.len() * transform.shape.bytes()],
             shape: transform.shape,
-            labels: visits.iter().map(|visit| dataset.label(visit.index as usize)).collect(),
+            labels,
             indices: visits.iter().map(|visit| visit.index).collect(),
+            targets,
+            classes,
         })
     }
 }

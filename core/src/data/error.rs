@@ -156,6 +156,14 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A name that is no policy's.
+    #[error("{name:?} is no augmentation policy: {reason}")]
+    Policy {
+        /// The name.
+        name: String,
+        /// What is wrong, and what there is.
+        reason: String,
+    },
     /// A number of channels that is not converted.
     #[error("images of {found} channels cannot be given {wanted}: only 1 and 3 are read and converted")]
     Colours {

@@ -101,6 +101,35 @@ impl Rng {
         radius * libm::cos(angle)
     }
 
+    /// Gamma of the given shape, above 0, and scale 1, by Marsaglia and Tsang (2000).
+    pub fn gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            // A larger shape's, times u^(1 / shape). The uniform is in (0, 1].
+            let uniform = 1.0 - self.uniform();
+            return self.gamma(shape + 1.0) * libm::pow(uniform, 1.0 / shape);
+        }
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / libm::sqrt(9.0 * d);
+        loop {
+            let x = self.normal();
+            let v = 1.0 + c * x;
+            if v <= 0.0 {
+                continue;
+            }
+            let v = v * v * v;
+            if libm::log(1.0 - self.uniform()) < 0.5 * x * x + d - d * v + d * libm::log(v) {
+                return d * v;
+            }
+        }
+    }
+
+    /// Beta of the given shapes, above 0: from 0 to 1.
+    pub fn beta(&mut self, a: f64, b: f64) -> f64 {
+        let (x, y) = (self.gamma(a), self.gamma(b));
+        // Of tiny shapes both may round to 0.
+        if x + y > 0.0 { x / (x + y) } else { f64::from(u8::from(self.chance(a / (a + b)))) }
+    }
+
     /// Uniform among `0..n` without bias, by Lemire's multiplication with rejection; 0 where `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         if n == 0 {

@@ -2,12 +2,14 @@
 
 pub mod adamw;
 pub mod metrics;
+pub mod packing;
 pub mod probe;
 pub mod schedule;
 pub mod step;
 
 pub use adamw::{AdamW, AdamWConfig, Decay};
 pub use metrics::Evaluation;
+pub use packing::Packing;
 pub use probe::heads_alone;
 pub use schedule::{Schedule, WarmupCosine};
 pub use step::{Learner, StepBatch, StepReport, training_step};

@@ -76,6 +76,8 @@ pub struct StepReport {
     pub values: Tensor<1>,
     /// The logits of the student's class head `[B, classes]`, as the step found them.
     pub logits: Tensor<2>,
+    /// The teacher's logits `[B, classes]`, where the step asked it.
+    pub teacher_logits: Option<Tensor<2>>,
 }
 
 /// Takes one step of `learner` towards `objective` and returns it updated.
@@ -115,6 +117,11 @@ pub fn training_step(
             values: Tensor::stack::<2>(reports.iter().map(|report| report.values.clone()).collect(), 0)
                 .sum_dim(0)
                 .squeeze_dim(0),
+            teacher_logits: reports
+                .iter()
+                .map(|report| report.teacher_logits.clone())
+                .collect::<Option<Vec<_>>>()
+                .map(|parts| Tensor::cat(parts, 0)),
             logits: Tensor::cat(reports.into_iter().map(|report| report.logits).collect(), 0),
         }
     };
@@ -136,6 +143,7 @@ fn teach(
     let (student_taps, teacher_taps) = objective.taps(student.shape().depth, teacher_depth);
     // Logits computed before are enough where nothing else is asked for.
     let known = batch.teacher_logits.filter(|_| teacher_taps.is_empty()).map(Trace::of_logits);
+    let asked = known.is_none();
     let teacher_trace = known.or_else(|| {
         let teacher = teacher.filter(|_| objective.needs_teacher())?;
         let trace = teacher.forward_with(batch.images.clone(), None, &teacher_taps);
@@ -158,6 +166,8 @@ fn teach(
         values.push(term.value.inner());
     }
     optimiser.gather(&learner, loss.total.backward(), share);
-    let report = StepReport { names, values: Tensor::cat(values, 0), logits: student_trace.logits.inner() };
+    let teacher_logits = teacher_trace.filter(|_| asked).map(|trace| trace.logits);
+    let logits = student_trace.logits.inner();
+    let report = StepReport { names, values: Tensor::cat(values, 0), logits, teacher_logits };
     (Learner { student: learner.student.with_statistics(statistics), ..learner }, report)
 }

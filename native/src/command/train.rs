@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::cubecl::future::block_on;
-use potstill_core::data::{Augment, Dataset, ImageShape, Normalisation, Subset, Transform};
+use potstill_core::data::{Dataset, Subset};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{Objective, Readout};
 use potstill_core::weights::{self, Description};
@@ -17,7 +18,7 @@ use crate::error::{Context, Failure, Result};
 use crate::evaluate::{evaluate, fits};
 use crate::progress::say;
 use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
-use crate::report::{DatasetReport, ModelReport, RunReport};
+use crate::report::{DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
 use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_from_run, write_whole};
 use crate::train::{
     Checkpoint, Finished, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints,
@@ -227,7 +228,8 @@ impl Session<'_> {
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
         let (data, device, run) = (self.data, &self.chosen.device, self.folder);
-        Stage { role, recipe, config, objective, teacher, readout, data, seed, device, run }.train(
+        let cache = self.recipe.teacher_cache.as_deref().map(|root| (root, self.recipe.packing()));
+        Stage { role, recipe, config, objective, teacher, readout, cache, data, seed, device, run }.train(
             checkpoint,
             log,
             self.interrupt,
@@ -315,11 +317,23 @@ impl Session<'_> {
                 agreement: agreement.or((network.role == Role::Teacher).then_some(1.0)),
                 seconds: network.outcome.as_ref().map(|o| o.seconds),
                 images_per_second: network.outcome.as_ref().map(|o| o.images_per_second),
+                loader_images_per_second: network.outcome.as_ref().and_then(|o| o.loader_images_per_second),
+                step_images_per_second: network.outcome.as_ref().and_then(|o| o.step_images_per_second),
             };
             models.push((network.role, report));
         }
+        let given = trained.iter().find(|network| network.outcome.is_none());
         Ok(RunReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("POTSTILL_COMMIT"),
+            command: std::env::args().skip(1).collect(),
+            finished: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            objective: ObjectiveReport {
+                goal: self.recipe.objective.name(),
+                distillation: (self.recipe.objective == Goal::Distillation).then(|| self.recipe.distillation.clone()),
+                row: self.recipe.about.as_ref().map(|about| about.row.clone()),
+            },
+            given_teacher: given.map(|teacher| FileReport::of(&teacher.weights)).transpose()?,
             device: self.chosen.info.clone(),
             dataset: DatasetReport {
                 name: self.recipe.data.dataset.clone(),
@@ -404,7 +418,7 @@ fn as_eval(options: &Train) -> Result<Eval> {
 fn open_data(recipe: &Recipe) -> Result<StageData> {
     let data = &recipe.data;
     let train = dataset::open_sized(&data.dataset, data.data_dir.as_deref(), Split::Train, data.train_samples)?;
-    let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), Split::HeldOut)?;
+    let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), data.held_out())?;
     if train.class_names() != held_out.class_names() {
         return Err(Failure::work("the training and the held-out images have other classes"));
     }
@@ -414,19 +428,24 @@ fn open_data(recipe: &Recipe) -> Result<StageData> {
         }
         _ => train,
     };
-    let grey = train.shape().is_some_and(|shape| shape.channels == 1);
-    let transform = Transform {
-        augment: Augment { distortion: data.augment.distortion(), ..Augment::none() },
-        ..Transform::plain(
-            ImageShape { channels: 1, height: 1, width: 1 },
-            if grey { Normalisation::mnist() } else { Normalisation::imagenet() },
-        )
+    // Teacher and student see the same pixels: the network that learns says how they are prepared.
+    let learns = if recipe.objective == Goal::Teacher { &recipe.teacher } else { &recipe.student };
+    let model = learns.as_ref().map_or("", |network| network.model.as_str());
+    let channels = match learns {
+        Some(network) => network.config("the network that learns")?.channels(),
+        None => 3,
     };
-    Ok(StageData {
-        // Each stage sets its own shape and batch size.
-        source: train::Source { dataset: train, transform, batch_size: 1, seed: recipe.seed },
-        held_out,
-    })
+    let source = train::Source {
+        dataset: train,
+        transform: data.transform(model, channels),
+        mix: data.mix,
+        repeats: data.repeats,
+        workers: data.workers,
+        // Each stage sets its own, and the size of its images.
+        batch_size: 1,
+        seed: recipe.seed,
+    };
+    Ok(StageData { source, held_out })
 }
 
 fn load_teacher(path: &Path, chosen: &Chosen, data: &StageData) -> Result<LoadedNetwork> {

@@ -3,14 +3,15 @@
 //! A flag sets the recipe's own numbers and nothing beside them, so that the recipe in the run folder is the whole
 //! experiment. Flags that have no meaning here are named in a notice, so that nobody waits for what they would do.
 
+use potstill_core::data::{ColorJitter, Crop, RandAugment};
 use potstill_core::objective::{
     self, ClassToken, Deit, Head, Manifold, Matching, Mode, Normalisation, Objective, Part, Retrospection,
 };
 use potstill_core::train::Schedule;
 use toml::Value;
 
-use super::{Goal, NetworkRecipe, Recipe, Trainable};
-use crate::cli::{DistillationType, Method, Numbers, Train};
+use super::{DataRecipe, Goal, NetworkRecipe, Recipe, Trainable};
+use crate::cli::{DistillationType, Images, Method, Numbers, Train};
 use crate::error::{Failure, Result};
 
 /// Applies every flag and returns the notices.
@@ -37,6 +38,11 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
     if let Some(seed) = options.seed {
         recipe.seed = seed;
     }
+    images(&mut recipe.data, &options.images)?;
+    if let Some(folder) = &options.teacher_cache {
+        recipe.teacher_cache = Some(std::path::absolute(folder).unwrap_or_else(|_| folder.clone()));
+    }
+    recipe.teacher_cache_top = options.teacher_cache_top.or(recipe.teacher_cache_top);
     recipe.allow_untrained_teacher |= options.allow_untrained_teacher;
     let method = &options.method;
     models(recipe, method)?;
@@ -55,6 +61,55 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
     }
     retrospection(recipe, method)?;
     Ok(options.accepted.notices())
+}
+
+// What happens to the images.
+fn images(data: &mut DataRecipe, images: &Images) -> Result<()> {
+    let transform = &mut data.transform;
+    if let Some(name) = &images.aa {
+        let policy = RandAugment::named(name);
+        transform.auto_augment = match name.as_str() {
+            "" | "none" => None,
+            _ => Some(policy.map_err(|error| Failure::usage(format!("--aa: {error}")))?),
+        };
+    }
+    if let Some(amount) = images.color_jitter {
+        transform.color_jitter = (amount > 0.0).then(|| ColorJitter::all(amount));
+    }
+    // As timm has it: a policy takes the place of the jitter.
+    if transform.auto_augment.is_some() && (images.aa.is_some() || images.color_jitter.is_some()) {
+        transform.color_jitter = None;
+    }
+    if let Some(filter) = images.train_interpolation {
+        transform.interpolation = filter.into();
+        if let Crop::RandomResized { interpolation, .. } = &mut transform.crop {
+            *interpolation = filter.into();
+        }
+    }
+    if images.reprob.is_some() || images.remode.is_some() || images.recount.is_some() {
+        let erase = transform.erase.get_or_insert_default();
+        erase.probability = images.reprob.unwrap_or(erase.probability);
+        erase.mode = images.remode.map_or(erase.mode, Into::into);
+        erase.count = images.recount.unwrap_or(erase.count);
+        if erase.probability == 0.0 {
+            transform.erase = None;
+        }
+    }
+    let mix = &mut data.mix;
+    mix.mixup = images.mixup.unwrap_or(mix.mixup);
+    mix.cutmix = images.cutmix.unwrap_or(mix.cutmix);
+    mix.probability = images.mixup_prob.unwrap_or(mix.probability);
+    mix.switch = images.mixup_switch_prob.unwrap_or(mix.switch);
+    match (images.repeated_aug, images.no_repeated_aug) {
+        (true, _) => data.repeats = 3,
+        (_, true) => data.repeats = 1,
+        _ => {}
+    }
+    if let Some(share) = images.eval_crop_ratio {
+        data.preprocess.get_or_insert_default().crop_fraction = share;
+    }
+    data.workers = images.workers.unwrap_or(data.workers);
+    Ok(())
 }
 
 // Which networks.

@@ -73,6 +73,9 @@ fn reduce_network(network: &mut NetworkRecipe, config: &NetworkConfig, depth: us
             set("depth", integer(vit.depth.min(depth)));
             set("heads", integer(heads));
             set("width", integer(heads * HEAD));
+            if vit.head_size.is_some() {
+                set("head_size", integer(HEAD));
+            }
         }
         NetworkConfig::DistillVit(vit) => {
             set("depth", integer(vit.depth.min(depth)));

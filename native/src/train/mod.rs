@@ -8,6 +8,7 @@ mod checkpoint;
 mod loader;
 mod metrics_log;
 mod stage;
+mod teacher_cache;
 
 pub use checkpoint::{Checkpoint, RunState, clear as clear_checkpoints, latest as latest_checkpoint};
 pub use loader::Source;

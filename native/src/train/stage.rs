@@ -1,5 +1,6 @@
 //! One network's training, from its first step or a checkpoint to its last.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Batch, Dataset, ImageShape, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{LogitTable, Objective, Readout, Retrospection};
-use potstill_core::train::{AdamW, Learner, StepBatch, StepReport, heads_alone, training_step};
+use potstill_core::train::{AdamW, Learner, Packing, StepBatch, StepReport, heads_alone, training_step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
@@ -16,8 +17,9 @@ use super::Interrupt;
 use super::checkpoint::Checkpoint;
 use super::loader::{Loader, Source};
 use super::metrics_log::{Check, Line, MetricsLog, Step};
+use super::teacher_cache::{TeacherCache, origin};
 use crate::error::{Context, Failure, Result};
-use crate::evaluate::{all_logits, evaluate};
+use crate::evaluate::{evaluate, first_logits};
 use crate::progress::Progress;
 use crate::recipe::{NetworkRecipe, Trainable};
 use crate::run::{Role, RunFolder};
@@ -26,6 +28,9 @@ use crate::run::{Role, RunFolder};
 const READ_EVERY: usize = 10;
 // A check after an epoch looks at this many held-out samples; the final figure is taken on all of them.
 const CHECK_SAMPLES: usize = 2_000;
+
+// Rows of a cache that are held against the teacher before it is believed.
+const CHECKED_ROWS: usize = 16;
 
 /// What a stage reads.
 #[derive(Clone)]
@@ -63,6 +68,8 @@ pub struct Stage<'a> {
     pub teacher: Option<&'a Network>,
     /// How its heads make one prediction.
     pub readout: Readout,
+    /// Where the teacher's logits are kept, and how.
+    pub cache: Option<(&'a Path, Packing)>,
     /// From what.
     pub data: &'a StageData,
     /// The seed of its initial values.
@@ -80,6 +87,12 @@ pub struct Outcome {
     pub seconds: f64,
     /// Training images a second over that time.
     pub images_per_second: f64,
+    /// Images a second that the loader read by itself, of the process that finished the training.
+    #[serde(default)]
+    pub loader_images_per_second: Option<f64>,
+    /// Images a second of the steps, without the time in which they waited for the loader; likewise.
+    #[serde(default)]
+    pub step_images_per_second: Option<f64>,
 }
 
 /// A network at the end of its training, without gradients.
@@ -95,9 +108,50 @@ pub struct Finished {
 // A step whose report waits on the device, and the samples it was taken on.
 struct Unread {
     step: u64,
+    // The place of its first sample in its epoch.
+    first: u64,
     learning_rate: f64,
     report: StepReport,
     indices: Vec<u64>,
+}
+
+// What is known of a teacher's logits without asking it.
+#[derive(Default)]
+struct Memory {
+    // By the sample's index, where images are never varied.
+    table: Option<Vec<f32>>,
+    // By epoch and place in it.
+    cache: Option<TeacherCache>,
+    // Whether what is kept was held against the teacher in this run.
+    checked: bool,
+}
+
+impl Memory {
+    // The teacher's logits of a batch, if they are known.
+    fn recall(
+        &mut self,
+        stage: &Stage<'_>,
+        epoch: u64,
+        first: u64,
+        indices: &[u64],
+        images: &Tensor<4>,
+    ) -> Result<Option<Tensor<2>>> {
+        if let Some(table) = &self.table {
+            let classes = stage.config.classes();
+            let row = |index: &u64| &table[*index as usize * classes..][..classes];
+            return Ok(Some(stage.rows(indices.iter().flat_map(row).copied().collect())));
+        }
+        let Some(cache) = self.cache.as_mut() else { return Ok(None) };
+        let Some(kept) = cache.rows(epoch, first, indices.len())? else { return Ok(None) };
+        if let (false, Some(teacher)) = (self.checked, stage.teacher) {
+            let rows = indices.len().min(CHECKED_ROWS);
+            let said = Readout::MeanLogits.of(&teacher.forward(images.clone().narrow(0, 0, rows), None));
+            let said: Vec<f32> = said.try_into_data().context("the device failed")?.iter().collect();
+            cache.check(&kept[..said.len()], &said)?;
+            self.checked = true;
+        }
+        Ok(Some(stage.rows(kept)))
+    }
 }
 
 impl Stage<'_> {
@@ -123,18 +177,20 @@ impl Stage<'_> {
         let rule = self.retrospection();
         let mut past = rule.map(|_| LogitTable::new(samples, classes));
         let (mut step, mut seconds) = (0, 0.0);
+        let (mut first_step, mut seconds_before) = (0, 0.0);
         if let Some(checkpoint) = checkpoint {
             learner = checkpoint.load_model(learner)?;
             optimiser = checkpoint.load_optimiser(self.recipe.optimiser.clone(), &learner)?;
             past = past.map(|_| checkpoint.load_past(samples, classes)).transpose()?;
             (step, seconds) = (checkpoint.step, checkpoint.seconds);
+            (first_step, seconds_before) = (step, seconds);
         }
         if self.recipe.trainable == Trainable::Head {
             learner = heads_alone(learner);
         }
         let progress = Progress::start(self.role.name(), total_steps, step);
         let mut since = Instant::now();
-        let teacher_logits = self.teacher_logits(&source)?;
+        let mut memory = self.memory(&source)?;
         let mut loader = Loader::start(source.clone(), step, total_steps)?;
         let mut unread: Vec<Unread> = Vec::with_capacity(READ_EVERY);
         let mut last_loss = f32::NAN;
@@ -143,7 +199,9 @@ impl Stage<'_> {
             let indices = batch.indices.clone();
             let learning_rate = self.recipe.schedule.at(self.recipe.peak(), step, per_epoch, self.recipe.epochs);
             let training = learner.student.draw_training(self.seed, step, indices.len(), self.device);
-            let mut inputs = self.upload(batch, teacher_logits.as_deref());
+            let first = step % per_epoch * source.batch_size as u64;
+            let mut inputs = self.upload(batch);
+            inputs.teacher_logits = memory.recall(self, step / per_epoch, first, &indices, &inputs.images)?;
             // Epochs count from 1 in the rule.
             let epoch = step / per_epoch + 1;
             let objective = rule.map(|rule| rule.applied(self.objective, epoch));
@@ -161,14 +219,15 @@ impl Stage<'_> {
                 learning_rate,
             );
             step += 1;
-            unread.push(Unread { step, learning_rate, report, indices });
+            unread.push(Unread { step, first, learning_rate, report, indices });
             let (epoch_ends, stopping) = (step % per_epoch == 0, interrupt.is_set());
             if unread.len() == READ_EVERY || epoch_ends || stopping {
-                last_loss = self.read_steps(&mut unread, per_epoch, log, past.as_mut())?;
+                last_loss = self.read_steps(&mut unread, per_epoch, log, past.as_mut(), &mut memory)?;
                 seconds += since.elapsed().as_secs_f64();
                 since = Instant::now();
                 let rate = (step * source.batch_size as u64) as f64 / seconds;
-                progress.at(step, || format!("loss {last_loss:.3}, {rate:.0} images/s"));
+                let loaded = loader.rate().unwrap_or_default();
+                progress.at(step, || format!("loss {last_loss:.3}, {rate:.0} images/s (loader {loaded:.0})"));
             }
             if epoch_ends {
                 if let (Some(rule), Some(table)) = (rule, past.as_mut())
@@ -198,7 +257,14 @@ impl Stage<'_> {
             }
         }
         let images = total_steps * source.batch_size as u64;
-        let outcome = Outcome { seconds, images_per_second: images as f64 / seconds };
+        let here = (step - first_step) * source.batch_size as u64;
+        let stepping = seconds - seconds_before - loader.waited().as_secs_f64();
+        let outcome = Outcome {
+            seconds,
+            images_per_second: images as f64 / seconds,
+            loader_images_per_second: loader.rate(),
+            step_images_per_second: (stepping > 0.0 && here > 0).then(|| here as f64 / stepping),
+        };
         let learner = learner.valid();
         let average = optimiser.averaged(learner.clone()).map(|learner| learner.student);
         Ok(Some(Finished { model: learner.student, average, outcome }))
@@ -216,37 +282,56 @@ impl Stage<'_> {
         Tensor::from_data(TensorData::new(values, [samples, classes]), self.device)
     }
 
-    // A teacher that is asked for its logits alone says the same of an image that is never varied: it is asked once.
-    fn teacher_logits(&self, source: &Source) -> Result<Option<Vec<f32>>> {
-        let Some(teacher) =
-            self.teacher.filter(|_| self.objective.needs_teacher() && source.transform.augment.is_none())
-        else {
-            return Ok(None);
+    // What is known of the teacher's logits before the first step. A teacher that is asked for its logits alone says the
+    // same of an image that is never varied: it is asked once.
+    fn memory(&self, source: &Source) -> Result<Memory> {
+        let Some(teacher) = self.teacher.filter(|_| self.objective.needs_teacher()) else {
+            return Ok(Memory::default());
         };
         let (_, taps) = self.objective.taps(self.config.shape().depth, teacher.shape().depth);
         if !taps.is_empty() {
-            return Ok(None);
+            return Ok(Memory::default());
         }
+        let varied = !source.is_still();
+        let cache = self.cache.map(|(root, packing)| {
+            let steps = source.batches_per_epoch() * source.batch_size as u64;
+            let rows = if varied { steps } else { source.dataset.len() as u64 };
+            TeacherCache::open(root, origin(teacher, source, rows, self.config.classes(), packing)?)
+        });
+        let mut memory = Memory { cache: cache.transpose()?, ..Memory::default() };
+        if varied {
+            return Ok(memory);
+        }
+        let samples = source.dataset.len();
         // As the training step reads a teacher with two heads.
         let read = |images| Readout::MeanLogits.of(&teacher.forward(images, None));
-        all_logits(&read, self.config, source.dataset.as_ref(), &source.transform, self.device).map(Some)
+        let ask = |samples| {
+            first_logits(&read, self.config, source.dataset.as_ref(), &source.transform, samples, self.device)
+        };
+        let kept = memory.cache.as_mut().map(|cache| cache.rows(0, 0, samples)).transpose()?.flatten();
+        memory.table = Some(match (kept, memory.cache.as_mut()) {
+            (Some(kept), Some(cache)) => {
+                let sample = ask(samples.min(CHECKED_ROWS))?;
+                cache.check(&kept[..sample.len()], &sample)?;
+                kept
+            }
+            (_, cache) => {
+                let all = ask(samples)?;
+                cache.map(|cache| cache.record(0, 0, &all)).transpose()?;
+                all
+            }
+        });
+        // Rows by index are no rows by (epoch, position).
+        memory.cache = None;
+        Ok(memory)
     }
 
-    fn upload(&self, batch: Batch, teacher_logits: Option<&[f32]>) -> StepBatch {
-        let (samples, classes) = (batch.labels.len(), self.config.classes());
-        let mut targets = vec![0.0_f32; samples * classes];
-        for (row, label) in batch.labels.iter().enumerate() {
-            targets[row * classes + *label as usize] = 1.0;
-        }
-        let rows = |table: &[f32]| -> Vec<f32> {
-            let row = |index: &u64| &table[*index as usize * classes..][..classes];
-            batch.indices.iter().flat_map(row).copied().collect()
-        };
-        let teacher_logits = teacher_logits.map(|table| self.rows(rows(table)));
+    fn upload(&self, batch: Batch) -> StepBatch {
+        let samples = batch.labels.len();
         let (channels, size) = (self.config.channels(), self.config.image_size());
         let images = Tensor::from_data(TensorData::new(batch.images, [samples, channels, size, size]), self.device);
         let parts = self.recipe.accumulate;
-        StepBatch { teacher_logits, parts, ..StepBatch::new(images, self.rows(targets)) }
+        StepBatch { parts, ..StepBatch::new(images, self.rows(batch.targets)) }
     }
 
     // Reads the waiting reports in one transfer, logs them and returns the last loss. Logits are read for `past` alone.
@@ -256,6 +341,7 @@ impl Stage<'_> {
         per_epoch: u64,
         log: &mut MetricsLog,
         past: Option<&mut LogitTable>,
+        memory: &mut Memory,
     ) -> Result<f32> {
         let read = |all: Tensor<1>| -> Result<Vec<f32>> {
             Ok(all.try_into_data().context("the device failed during training")?.iter().collect())
@@ -269,6 +355,13 @@ impl Stage<'_> {
                 let (own, tail) = rest.split_at(indices.len() * classes);
                 rest = tail;
                 table.record(indices, own).map_err(Failure::work)?;
+            }
+        }
+        if let Some(cache) = memory.cache.as_mut() {
+            for Unread { step, first, report, .. } in unread.iter() {
+                if let Some(logits) = &report.teacher_logits {
+                    cache.record((step - 1) / per_epoch, *first, &read(logits.clone().flatten(0, 1))?)?;
+                }
             }
         }
         let values = read(Tensor::cat(unread.iter().map(|step| step.report.values.clone()).collect(), 0))?;

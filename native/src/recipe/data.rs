@@ -1,0 +1,270 @@
+//! `[data]`: which samples, and what happens to them on their way to the networks.
+
+use std::path::PathBuf;
+
+use potstill_core::data::{Augment, Distortion, ImageShape, Mix, Normalisation, Preprocess, Transform};
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::Split;
+use crate::error::{Failure, Result};
+
+/// The data of an experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRecipe {
+    /// One of [`crate::dataset::NAMES`].
+    pub dataset: String,
+    /// Where its files are, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// How many training samples are used; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_samples: Option<usize>,
+    /// How many held-out samples are measured on, evenly spaced; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_samples: Option<usize>,
+    /// What is held out: `val` or `test`; absent, the validation split where the set has one, else the test split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<Split>,
+    /// How small drawn signs are drawn anew in training.
+    #[serde(default)]
+    pub augment: Augmentation,
+    /// What else happens to training images.
+    #[serde(default, skip_serializing_if = "Augment::is_none")]
+    pub transform: Augment,
+    /// How samples of a batch are mixed.
+    #[serde(default, skip_serializing_if = "Mix::is_none")]
+    pub mix: Mix,
+    /// How often an epoch visits a sample that it visits (repeated augmentation; DeiT's 3).
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub repeats: u32,
+    /// How an image of another size is brought to the network's; absent, as the student's published weights expect, else
+    /// the whole centred square.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<Preprocess>,
+    /// What pixels are normalised by; absent, as the student's published weights expect, else by the data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalisation: Option<Statistics>,
+    /// Threads that read images; 0 takes as many as there are cores.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub workers: usize,
+}
+
+fn once() -> u32 {
+    1
+}
+
+fn is_once(repeats: &u32) -> bool {
+    *repeats == 1
+}
+
+fn is_zero(workers: &usize) -> bool {
+    *workers == 0
+}
+
+/// Mean and deviation of pixels: published ones by name, or one of each a channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Statistics {
+    /// A name.
+    Named(Published),
+    /// Numbers.
+    Own {
+        /// Of pixels from 0 to 1.
+        mean: Vec<f32>,
+        /// Above 0.
+        std: Vec<f32>,
+    },
+}
+
+/// Published statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Published {
+    /// ImageNet's.
+    Imagenet,
+    /// 0.5 and 0.5.
+    Half,
+    /// CIFAR-10's.
+    Cifar10,
+    /// MNIST's, of one channel.
+    Mnist,
+    /// 0 and 1: pixels as they are.
+    None,
+}
+
+impl Statistics {
+    fn of(&self, channels: usize) -> Normalisation {
+        let spread = |found: Normalisation| match found.mean.len() {
+            // The mean of the three stands for grey, and grey for each of the three.
+            3 if channels == 1 => {
+                let mean = |values: &[f32]| vec![values.iter().sum::<f32>() / 3.0];
+                Normalisation { mean: mean(&found.mean), std: mean(&found.std) }
+            }
+            1 => Normalisation { mean: vec![found.mean[0]; channels], std: vec![found.std[0]; channels] },
+            _ => found,
+        };
+        spread(match self {
+            Self::Own { mean, std } if mean.len() == std.len() && !mean.is_empty() => {
+                Normalisation { mean: mean.clone(), std: std.clone() }
+            }
+            Self::Own { mean, std } => return Normalisation { mean: mean.clone(), std: std.clone() },
+            Self::Named(Published::Imagenet) => Normalisation::imagenet(),
+            Self::Named(Published::Half) => Normalisation::half(),
+            Self::Named(Published::Cifar10) => Normalisation::cifar10(),
+            Self::Named(Published::Mnist) => Normalisation::mnist(),
+            Self::Named(Published::None) => Normalisation::identity(channels),
+        })
+    }
+}
+
+impl DataRecipe {
+    /// What is held out.
+    pub fn held_out(&self) -> Split {
+        self.held_out.unwrap_or(Split::HeldOut)
+    }
+
+    /// How samples become the inputs of a network by the name of `model`, of the given channels; its size is filled in by
+    /// whoever knows it.
+    pub fn transform(&self, model: &str, channels: usize) -> Transform {
+        let published = Preprocess::of_model(model).filter(|_| channels == 3);
+        let grey = matches!(&*self.dataset.to_ascii_lowercase(), "digits" | "mnist");
+        let usual = Statistics::Named(if grey { Published::Mnist } else { Published::Imagenet });
+        let normalisation = match (&self.normalisation, &published) {
+            (Some(statistics), _) => statistics.of(channels),
+            (None, Some((_, normalisation))) => normalisation.clone(),
+            (None, None) => usual.of(channels),
+        };
+        let preprocess = self.preprocess.or(published.map(|(preprocess, _)| preprocess)).unwrap_or_default();
+        let augment = Augment { distortion: self.augment.distortion(), ..self.transform.clone() };
+        Transform { shape: ImageShape { channels, height: 1, width: 1 }, preprocess, augment, normalisation }
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// Exit code 2 with the key that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |error| Failure::usage(format!("data: {error}"));
+        self.transform.check().map_err(fail)?;
+        self.mix.check().map_err(fail)?;
+        if let Some(preprocess) = &self.preprocess {
+            preprocess.check().map_err(fail)?;
+        }
+        match self {
+            Self { repeats, .. } if !(1..=64).contains(repeats) => {
+                Err(Failure::usage(format!("data.repeats is {repeats}; it must be between 1 and 64")))
+            }
+            Self { workers, .. } if *workers > 1024 => {
+                Err(Failure::usage(format!("data.workers is {workers}; it must be at most 1024")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Named augmentations of small grey images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Augmentation {
+    /// The images as they are.
+    #[default]
+    None,
+    /// Small shifts, turns and scalings.
+    Light,
+    /// Elastic distortion and larger turns, for few training images.
+    Strong,
+}
+
+impl Augmentation {
+    /// The distortion behind the name.
+    pub fn distortion(self) -> Option<Distortion> {
+        match self {
+            Self::None => None,
+            Self::Light => Some(Distortion {
+                rotate_degrees: 8.0,
+                scale: (0.9, 1.1),
+                shear_degrees: 6.0,
+                translate_pixels: 1.5,
+                ..Distortion::none()
+            }),
+            Self::Strong => Some(Distortion::handwriting()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use potstill_core::data::{ColorJitter, Crop, Interpolation, RandomErasing, Resize};
+
+    use super::*;
+
+    #[test]
+    fn a_full_table_survives_the_run_folder() {
+        let text = r#"
+            dataset = "CIFAR-10"
+            held_out = "test"
+            repeats = 3
+            normalisation = "imagenet"
+            [transform]
+            flip = 0.5
+            auto_augment = "rand-m9-mstd0.5-inc1"
+            crop = { kind = "random-resized", scale = [0.8, 1.0], interpolation = "bilinear" }
+            color_jitter = { brightness = 0.1, contrast = 0.1 }
+            erase = { probability = 0.25, mode = "constant" }
+            [mix]
+            mixup = 0.8
+            cutmix = 1.0
+            [preprocess]
+            resize = "squash"
+            interpolation = "bilinear"
+        "#;
+        let recipe: DataRecipe = toml::from_str(text).expect("valid");
+        recipe.validate().expect("in range");
+        assert_eq!(
+            toml::from_str::<DataRecipe>(&toml::to_string(&recipe).expect("serialises")).expect("reads"),
+            recipe
+        );
+        let transform = recipe.transform("deit_tiny_patch16_224", 3);
+        assert_eq!(transform.normalisation, Normalisation::imagenet());
+        assert_eq!((transform.preprocess.resize, transform.preprocess.crop_fraction), (Resize::Squash, 1.0));
+        let augment = transform.augment;
+        let ratio = (3.0 / 4.0, 4.0 / 3.0);
+        let crop = Crop::RandomResized { scale: (0.8, 1.0), ratio, interpolation: Interpolation::Bilinear };
+        assert_eq!((augment.crop, augment.flip), (crop, 0.5));
+        assert_eq!(augment.color_jitter, Some(ColorJitter { brightness: 0.1, contrast: 0.1, saturation: 0.0 }));
+        assert_eq!(augment.erase.map(|erase| erase.area), Some(RandomErasing::default().area));
+    }
+
+    #[test]
+    fn preprocessing_is_the_checkpoints_unless_the_recipe_says() {
+        let recipe: DataRecipe = toml::from_str("dataset = 'ImageNet'").expect("valid");
+        let half = recipe.transform("vit_tiny_patch16_224", 3);
+        assert_eq!((half.normalisation, half.preprocess.crop_fraction), (Normalisation::half(), 0.9));
+        let deit = recipe.transform("deit_tiny_distilled_patch16_224", 3);
+        assert_eq!((deit.normalisation, deit.preprocess.crop_fraction), (Normalisation::imagenet(), 0.875));
+        assert_eq!(recipe.transform("own", 3).normalisation, Normalisation::imagenet());
+        assert_eq!(recipe.transform("own", 1).normalisation.mean.len(), 1);
+        let own: DataRecipe =
+            toml::from_str("dataset = 'folder'\nnormalisation = { mean = [0.1], std = [0.2] }").expect("valid");
+        assert_eq!(own.transform("vit_tiny_patch16_224", 3).normalisation.mean, [0.1; 3]);
+    }
+
+    #[test]
+    fn odd_settings_are_refused() {
+        for (text, word) in [
+            ("repeats = 0", "repeats"),
+            ("workers = 2000", "workers"),
+            ("transform = { flip = 2.0 }", "flip"),
+            ("mix = { mixup = -1.0 }", "mixup"),
+            ("preprocess = { crop_fraction = 0.0 }", "crop_fraction"),
+        ] {
+            let recipe: DataRecipe = toml::from_str(&format!("dataset = 'digits'\n{text}")).expect("well formed");
+            let failure = recipe.validate().expect_err(text);
+            assert!(failure.to_string().contains(word) && failure.code() == 2, "{failure}");
+        }
+        for text in ["transform = { flp = 0.5 }", "transform = { auto_augment = 'nonesuch' }", "held_out = 'x'"] {
+            assert!(toml::from_str::<DataRecipe>(&format!("dataset = 'digits'\n{text}")).is_err(), "{text}");
+        }
+    }
+}
