@@ -3,11 +3,13 @@
 #![recursion_limit = "256"]
 
 mod common;
+#[path = "common/digits.rs"]
+mod digits;
 
 use burn::backend::read_sync;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
-use potstill_core::data::{Dataset, Digits, Normalisation, Split, Transform, assemble, epoch_order};
+use digits::{batch, values};
 use potstill_core::kernel;
 use potstill_core::model::init::WeightInit;
 use potstill_core::model::{Network, Pool, Taps, Trace, Training, VitConfig};
@@ -17,7 +19,7 @@ use potstill_core::objective::{
     AttentionForcing, ClassToken, Deit, Head, Lesson, LogitDistillation, LogitTable, Manifold, Matching, Mode,
     Objective, Part, Readout, Retrospection, Sum, TeacherTemperature, end_pairs, manifold,
 };
-use potstill_core::train::{AdamW, AdamWConfig, Learner, StepBatch, training_step};
+use potstill_core::train::{AdamW, AdamWConfig, Learner, training_step};
 use potstill_core::weights;
 
 // ---- Plain f64
@@ -96,10 +98,6 @@ fn tensor<const D: usize>(values: &[f64], shape: [usize; D], device: &Device) ->
 
 fn plain<const D: usize>(values: &[f64], shape: [usize; D]) -> Tensor<D> {
     tensor(values, shape, &Device::flex())
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter().collect()
 }
 
 fn close_within(name: &str, found: Tensor<1>, expected: f64, tolerance: f64) {
@@ -738,23 +736,6 @@ fn what_makes_no_sense_is_refused_with_what_does() {
 }
 
 // ---- Training
-
-fn batch(step: u64, samples: usize, device: &Device) -> StepBatch {
-    let digits = Digits::new(Split::Train, 512);
-    let order = epoch_order(digits.len(), 0, 0);
-    let start = step as usize * samples % (digits.len() - samples);
-    let transform = Transform::plain(digits.shape().expect("one shape"), Normalisation::mnist());
-    let batch = assemble(&digits, &order[start..start + samples], &transform);
-    let batch = batch.expect("valid indices");
-    let mut targets = vec![0.0_f32; samples * 10];
-    for (row, label) in batch.labels.iter().enumerate() {
-        targets[row * 10 + *label as usize] = 1.0;
-    }
-    StepBatch::new(
-        Tensor::from_data(TensorData::new(batch.images, [samples, 1, 28, 28]), device),
-        Tensor::from_data(TensorData::new(targets, [samples, 10]), device),
-    )
-}
 
 #[test]
 fn a_student_learns_by_every_objective() {

@@ -2,6 +2,8 @@
 #![recursion_limit = "256"]
 
 mod common;
+#[path = "common/digits.rs"]
+mod digits;
 
 use burn::backend::read_sync;
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
@@ -9,7 +11,7 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig as BurnAdamConfig, AdamWConfig as BurnAdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
-use potstill_core::data::{Dataset, Digits, Normalisation, Split, Transform, assemble, epoch_order};
+use digits::{batch, values};
 use potstill_core::model::init::WeightInit;
 use potstill_core::model::{Network, NetworkConfig, Pool, Training, VisionTransformer, VitConfig, zoo};
 use potstill_core::objective::{LogitDistillation, Normalisation as KlNormalisation, Objective};
@@ -47,30 +49,9 @@ fn deit_like() -> VitConfig {
     }
 }
 
-fn batch(step: u64, samples: usize, device: &Device) -> StepBatch {
-    let digits = Digits::new(Split::Train, 512);
-    let order = epoch_order(digits.len(), 0, 0);
-    let start = step as usize * samples % (digits.len() - samples);
-    let indices = &order[start..start + samples];
-    let transform = Transform::plain(digits.shape().expect("one shape"), Normalisation::mnist());
-    let batch = assemble(&digits, indices, &transform).expect("valid indices");
-    let mut targets = vec![0.0_f32; samples * 10];
-    for (row, label) in batch.labels.iter().enumerate() {
-        targets[row * 10 + *label as usize] = 1.0;
-    }
-    StepBatch::new(
-        Tensor::from_data(TensorData::new(batch.images, [samples, 1, 28, 28]), device),
-        Tensor::from_data(TensorData::new(targets, [samples, 10]), device),
-    )
-}
-
 /// A student that is to learn.
 fn learner(seed: u64, device: &Device) -> Learner {
     Network::from(tiny().init(seed, &device.clone().autodiff()).expect("a valid model")).into()
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter().collect()
 }
 
 /// A teacher and a student with gradients.

@@ -525,7 +525,7 @@ mod tests {
         for text in ["auto", "cpu", "gpu", "gpu:0", "gpu:12", "software"] {
             assert_eq!(text.parse::<DeviceChoice>().map(|choice| choice.to_string()).as_deref(), Ok(text));
         }
-        for text in ["", "gpu:", "gpu:-1", "gpu:x", "gpu0", "cuda", "gpu:99999999999999999999"] {
+        for text in ["", "gpu:", "gpu:-1", "gpu:x", "gpu0", "rocm", "gpu:99999999999999999999"] {
             let error = text.parse::<DeviceChoice>().unwrap_err();
             assert!(error.contains("gpu:N") && error.contains("software"), "{text}: {error}");
         }

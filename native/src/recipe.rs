@@ -20,6 +20,7 @@ use clap::ValueEnum;
 use potstill_core::model::{NetworkConfig, zoo};
 use potstill_core::objective::{Objective, Readout, Retrospection};
 use potstill_core::train::{AdamWConfig, Packing, Schedule};
+use potstill_core::weights::Resampling;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -137,6 +138,9 @@ pub struct NetworkRecipe {
     /// Weights to start from: a file, or a run's folder. A head for other classes is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
+    /// How the position embedding of given weights is resampled for images of another size.
+    #[serde(default)]
+    pub resampling: Resampling,
     /// Passes over the training samples.
     pub epochs: u64,
     /// Samples a step.
@@ -321,14 +325,21 @@ impl Recipe {
     fn validate(&self) -> Result<()> {
         self.data.validate()?;
         for (key, samples) in [("train_samples", self.data.train_samples), ("test_samples", self.data.test_samples)] {
-            if samples == Some(0) {
-                return Err(Failure::usage(format!("data.{key} is 0; it must be at least 1")));
+            if let Some(samples) = samples.filter(|samples| !(1..=1_000_000_000).contains(samples)) {
+                return Err(Failure::usage(format!("data.{key} is {samples}; it must be between 1 and 1000000000")));
             }
         }
         for (role, network) in [("teacher", &self.teacher), ("student", &self.student)] {
             if let Some(network) = network {
                 network.validate(role)?;
             }
+        }
+        let past = [&self.teacher, &self.student].into_iter().flatten().any(|network| network.retrospection.is_some());
+        if past && !self.data.mix.is_none() {
+            return Err(Failure::usage(
+                "retrospection keeps what a network says of each sample, and mixed images are of two; leave out data.mix \
+                 (--mixup 0 --cutmix 0), or --retrospect",
+            ));
         }
         self.distillation.validate().map_err(|error| Failure::usage(format!("distillation.{error}")))?;
         match self.objective {

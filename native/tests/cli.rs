@@ -254,6 +254,158 @@ fn the_figures_can_be_had_as_json_and_the_recipes_as_a_list() {
 }
 
 #[test]
+fn a_teachers_logits_are_kept_and_teach_the_same() {
+    let place = Place::new();
+    place.train("--name first --objective teacher");
+    let teacher = place.text("runs/first/teacher.safetensors");
+    let line = |more: &str| format!("--teacher {teacher} --set baseline=false --distillation KD --seed 5 {more}");
+    let losses = |run: &str| -> Vec<Value> {
+        let log = fs::read_to_string(place.path(&format!("runs/{run}/metrics.jsonl"))).expect("reads");
+        lines(&log).into_iter().filter(|line| line["terms"].is_object()).collect()
+    };
+    place.train(&line("--name plain"));
+    place.train(&line("--name writes --teacher-cache @/cache"));
+    let kept = || -> Vec<PathBuf> {
+        let all = place.contents().into_keys();
+        all.filter(|path| path.extension().is_some_and(|extension| extension == "logits")).collect()
+    };
+    assert_eq!(kept().len(), 2, "an epoch is a file");
+    place.train(&line("--name reads --teacher-cache @/cache"));
+    assert_eq!(kept().len(), 2);
+    let plain = losses("plain");
+    assert!(!plain.is_empty());
+    assert_eq!(losses("writes"), plain, "keeping changes nothing");
+    assert_eq!(losses("reads"), plain, "what was kept teaches the same, to the last bit");
+    // The highest three of ten classes are another teacher, but not by much.
+    place.train(&line("--name few --teacher-cache @/few --teacher-cache-top 3"));
+    place.train(&line("--name few-again --teacher-cache @/few --teacher-cache-top 3"));
+    let first = |run: &str| losses(run)[0]["terms"]["logits"].as_f64().expect("a number");
+    assert!(first("few-again") != first("few") && (first("few-again") - first("few")).abs() < 0.1);
+    // Another seed varies the images otherwise: nothing that is there is taken.
+    let files = kept().len();
+    place.train(&line("--name other --teacher-cache @/cache --seed 6").replace("--seed 5", ""));
+    assert_eq!(kept().len(), files + 2);
+    // What is damaged is named and not believed.
+    let path = kept().into_iter().find(|path| path.starts_with(place.path("cache"))).expect("a file");
+    kept().iter().filter(|path| path.starts_with(place.path("cache"))).for_each(|path| {
+        let mut bytes = fs::read(path).expect("reads");
+        bytes[11] ^= 4;
+        fs::write(path, bytes).expect("writes");
+    });
+    let base =
+        "--device cpu train --dataset MNIST --data-dir @/data --logdir @/runs --epochs 2 --allow-untrained-teacher";
+    let output = place.run(&format!("{base} {}", line("--name damaged --teacher-cache @/cache")), TINY);
+    let (_, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(err.contains(&name[..5]) && err.contains("remove it"), "{err}");
+}
+
+/// CIFAR's official binary files, of noise.
+fn cifar(place: &Place) {
+    let mut noise = 1_u32;
+    let mut byte = || {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (noise >> 24) as u8
+    };
+    let mut records = |count: usize, labels: &dyn Fn(usize) -> Vec<u8>| -> Vec<u8> {
+        (0..count).flat_map(|i| labels(i).into_iter().chain((0..3072).map(|_| byte())).collect::<Vec<_>>()).collect()
+    };
+    let ten = |i: usize| vec![(i % 10) as u8];
+    let hundred = |i: usize| vec![(i % 20) as u8, (i % 100) as u8];
+    for file in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"] {
+        place.write(&format!("cifar-10/cifar-10-batches-bin/{file}.bin"), &records(20, &ten));
+    }
+    let names = |count: usize| (0..count).map(|class| format!("class {class}\n")).collect::<String>();
+    place.write("cifar-10/cifar-10-batches-bin/batches.meta.txt", names(10).as_bytes());
+    for file in ["train", "test"] {
+        place.write(&format!("cifar-100/cifar-100-binary/{file}.bin"), &records(100, &hundred));
+    }
+    place.write("cifar-100/cifar-100-binary/fine_label_names.txt", names(100).as_bytes());
+    place.write("cifar-100/cifar-100-binary/coarse_label_names.txt", names(20).as_bytes());
+}
+
+/// A folder of small pictures, one of each class in each split.
+fn pictures(place: &Place, name: &str, classes: usize, each: usize) {
+    for split in ["train", "val"] {
+        for class in 0..classes {
+            for index in 0..each {
+                let value = |x: u32, y: u32| ((class + index) as u32 * 37 + x * 5 + y * 11) as u8;
+                let picture =
+                    image::RgbImage::from_fn(10, 8, |x, y| image::Rgb([value(x, y), value(y, x), class as u8]));
+                let path = place.path(&format!("{name}/{split}/c{class:04}/{index}.png"));
+                fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
+                picture.save(path).expect("writes");
+            }
+        }
+    }
+}
+
+/// Every recipe of a data set, small: each term of each step is a number, and each network is measured.
+fn runs_small(dataset: &str, folder: &str, place: &Place) {
+    let list = lines(&place.good("recipes --json", &[]));
+    let recipes = list[0].as_array().expect("a list").iter().filter(|recipe| recipe["dataset"] == dataset);
+    for recipe in recipes {
+        let name = recipe["name"].as_str().expect("a name");
+        let line = format!(
+            "--device cpu train {name} --smoke --allow-untrained-teacher --data-dir @/{folder} --logdir @/runs --name {name}"
+        );
+        place.good(&line, &[]);
+        let log = fs::read_to_string(place.path(&format!("runs/{name}/metrics.jsonl"))).expect("reads");
+        let steps: Vec<Value> = lines(&log).into_iter().filter(|line| line["terms"].is_object()).collect();
+        let mut terms = BTreeMap::new();
+        for step in &steps {
+            assert!(step["loss"].as_f64().is_some_and(f64::is_finite), "{name}: {step}");
+            for (term, value) in step["terms"].as_object().expect("terms") {
+                assert!(value.as_f64().is_some_and(f64::is_finite), "{name}: {step}");
+                terms.entry(term.clone()).or_insert(0);
+            }
+        }
+        let expected: &[&str] = match name {
+            _ if name.starts_with("cls-kd") => {
+                &["class-map", "class-token", "labels", "logits", "patches", "rows", "samples"]
+            }
+            _ if name.ends_with("-saf-kd") => &["attention", "labels", "logits"],
+            _ if name.ends_with("-saf") => &["attention", "labels"],
+            _ if name.ends_with("-kd") || name.ends_with("soft") || name == "cifar10-small-both" => {
+                &["labels", "logits"]
+            }
+            "deit-cifar-10-distill" => &["teacher-labels"],
+            _ if name.ends_with("hard") || name == "deit-ti-distilled-imagenet" => &["labels", "teacher-labels"],
+            "distillvit-student" => &["labels", "softened-teacher"],
+            "distillable-vit-lwr" => &["labels", "retrospection"],
+            "mnist" | "mnist-1000" => &["labels", "logits"],
+            _ => &["labels"],
+        };
+        let found: Vec<&str> = terms.keys().map(String::as_str).collect();
+        assert_eq!(found, expected, "{name}");
+        let models = place.json(&format!("runs/{name}/result.json"))["models"].clone();
+        let goal = recipe["objective"].as_str().expect("an objective");
+        let trained = if goal == "teacher" { "teacher" } else { "student" };
+        assert!(models[trained]["accuracy"].is_number(), "{name}: {models}");
+        assert_eq!(models["teacher"].is_object(), goal != "student", "{name}");
+    }
+}
+
+#[test]
+fn the_recipes_of_small_pictures_run_small() {
+    let place = Place::new();
+    cifar(&place);
+    runs_small("MNIST", "data", &place);
+    runs_small("CIFAR-10", "cifar-10", &place);
+    runs_small("CIFAR-100", "cifar-100", &place);
+}
+
+#[test]
+fn the_recipes_of_folders_run_small() {
+    let place = Place::new();
+    pictures(&place, "imagenet", 1000, 1);
+    pictures(&place, "dogs", 2, 40);
+    runs_small("ImageNet", "imagenet", &place);
+    runs_small("folder", "dogs", &place);
+}
+
+#[test]
 fn a_run_without_a_name_gets_a_fresh_folder() {
     let place = Place::new();
     for _ in 0..2 {
@@ -522,7 +674,7 @@ fn every_bad_input_is_refused_in_one_line() {
     add(format!("{train} --objective sleep"), 2, Parser, "distillation");
     add("eval --dataset digits".into(), 2, Parser, "RUN");
     add("eval @/runs/taken".into(), 2, Parser, "--dataset");
-    add("eval --dataset digits --weights @/other.safetensors".into(), 2, Parser, "--model");
+    add("eval --dataset digits --weights @/other.safetensors".into(), 2, Command, "--model");
     add("predict @/runs/taken".into(), 2, Parser, "--image");
     add("predict @/runs/taken --top 0 --image @/noise.png".into(), 2, Parser, "--top");
 

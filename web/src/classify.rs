@@ -166,18 +166,13 @@ fn guess(
         "The file does not say how many heads attention has; {heads} of width {} is usual.",
         width / heads
     ));
-    let mut description = Description::of(config, metadata);
-    if description.normalisation.mean.len() != channels {
-        let stem = name.to_lowercase().replace('-', "_");
-        let family = if distillation_token { "deit_" } else { "vit_" };
-        let published = Preprocess::of_model(&stem).or_else(|| Preprocess::of_model(family));
-        let (preprocess, normalisation) = published.ok_or("nothing is known about its pictures")?;
-        let what = if stem.starts_with("deit_") || family == "deit_" { "DeiT" } else { "ViT" };
-        notes.push(format!(
-            "The file does not say how pictures are prepared; they are as for published {what} networks."
-        ));
-        (description.preprocess, description.normalisation) = (preprocess, normalisation);
-    }
+    let stem = name.to_lowercase().replace('-', "_");
+    let family = if distillation_token { "deit_" } else { "vit_" };
+    let like = if Preprocess::of_model(&stem).is_some() { stem.as_str() } else { family };
+    notes.push(format!(
+        "The file does not say how pictures are prepared; they are as for networks published as {like}*."
+    ));
+    let mut description = Description::of(like, config, metadata);
     description.name = name.to_owned();
     Ok(description)
 }

@@ -24,6 +24,7 @@ use burn::tensor::{Device, ExecutionError, Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{self, AdamWNumbers};
+use crate::weights::Path;
 
 /// How weight decay enters an update.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,14 +87,14 @@ pub struct AdamW {
 pub struct AdamWRecord {
     /// Steps taken.
     pub steps: u64,
-    /// The parameters that take part, by path, in the order of the network's fields.
+    /// The parameters that take part, by name, in the order of the network's fields.
     pub moments: Vec<Moments>,
 }
 
 /// The moments of one parameter, row-major in Burn's layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
-    /// The parameter's path in the network.
+    /// The checkpoint's name of the parameter.
     pub path: String,
     /// First moments.
     pub first: Vec<f32>,
@@ -343,7 +344,7 @@ struct Join {
     // Resuming: their paths.
     recorded: Option<HashSet<String>>,
     decay_all: bool,
-    path: Vec<String>,
+    path: Path,
     slots: Vec<Slot>,
     parameters: Vec<Tensor<1>>,
     decayed: Vec<bool>,
@@ -351,12 +352,12 @@ struct Join {
 }
 
 impl ModuleVisitor for Join {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+        self.path.leave();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -369,7 +370,7 @@ impl ModuleVisitor for Join {
             }
             return;
         }
-        let path = self.path.join(".");
+        let path = self.path.name();
         let takes_part = match &self.recorded {
             Some(recorded) => recorded.contains(&path),
             None => gradient.is_some(),
@@ -378,11 +379,11 @@ impl ModuleVisitor for Join {
             return;
         }
         self.flat_gradients.extend(gradient);
-        self.slots.push(Slot { id: param.id, path, length });
-        self.parameters.push(param.val().inner().flatten(0, D - 1));
-        let last = self.path.last().map(String::as_str);
+        let last = path.rsplit('.').next();
         let plain = D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed"));
         self.decayed.push(plain || self.decay_all);
+        self.slots.push(Slot { id: param.id, path, length });
+        self.parameters.push(param.val().inner().flatten(0, D - 1));
     }
 }
 

@@ -6,6 +6,8 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
+use crate::weights::Path;
+
 /// The names under which timm's and torchvision's networks keep their last linear layers.
 const HEADS: [&str; 3] = ["head", "head_dist", "fc"];
 
@@ -16,20 +18,20 @@ pub fn heads_alone<M: Module>(module: M) -> M {
 
 #[derive(Default)]
 struct Freeze {
-    path: Vec<String>,
+    path: Path,
 }
 
 impl ModuleMapper for Freeze {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+        self.path.leave();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let learns = self.path.iter().any(|name| HEADS.contains(&name.as_str()));
+        let learns = self.path.name().split('.').any(|name| HEADS.contains(&name));
         if learns { param } else { param.set_require_grad(false) }
     }
 }

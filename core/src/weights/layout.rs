@@ -20,7 +20,7 @@ enum Layout {
     Transformers,
 }
 
-/// `tensors` by timm's names, without what no network needs.
+/// `tensors` by timm's names, whosever names they have, without what no network needs.
 pub fn to_timm(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
     let tensors = unwrapped(tensors);
     let layout = recognise(&tensors);

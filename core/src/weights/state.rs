@@ -66,24 +66,24 @@ pub(super) fn assign_but<M: Module>(module: M, tensors: Vec<NamedTensor>, kept: 
 
 /// Where a walk over a module stands.
 #[derive(Default)]
-struct Path {
+pub(crate) struct Path {
     // (field or index, container type as Burn's derive names it)
     steps: Vec<(String, String)>,
 }
 
 impl Path {
-    fn enter(&mut self, name: &str, container: &str) {
+    pub(crate) fn enter(&mut self, name: &str, container: &str) {
         // Which architecture a `Network` is stands in no checkpoint's names.
         let name = if container == "Enum:Network" { "" } else { name };
         self.steps.push((name.to_owned(), container.to_owned()));
     }
 
-    fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.steps.pop();
     }
 
     /// The checkpoint's name of the parameter at this place.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let mut names: Vec<String> = Vec::new();
         for (name, container) in &self.steps {
             match names.last_mut() {

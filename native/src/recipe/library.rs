@@ -37,7 +37,48 @@ macro_rules! shipped {
 }
 
 /// Every recipe, the built-in starts first.
-pub const RECIPES: &[Shipped] = shipped!["digits", "mnist", "mnist-1000",];
+pub const RECIPES: &[Shipped] = shipped![
+    "digits",
+    "mnist",
+    "mnist-1000",
+    "cifar10-small-both",
+    "cifar10-small-hard",
+    "cifar10-small-none",
+    "cifar10-small-soft",
+    "cifar10-small-teacher",
+    "cls-kd-deit-s",
+    "cls-kd-deit-ti",
+    "deit-cifar-10-both-hard",
+    "deit-cifar-10-both-soft",
+    "deit-cifar-10-class",
+    "deit-cifar-10-distill",
+    "deit-cifar-10-hard",
+    "deit-cifar-10-none",
+    "deit-cifar-10-resnet18",
+    "deit-cifar-10-soft",
+    "deit-ti-distilled-imagenet",
+    "deit-ti-imagenet",
+    "distillable-vit-lsr",
+    "distillable-vit-lwr",
+    "distillable-vit-plain",
+    "distillvit-student",
+    "distillvit-teacher",
+    "dvitsaf-cifar-10-kd",
+    "dvitsaf-cifar-10-saf",
+    "dvitsaf-cifar-10-saf-kd",
+    "dvitsaf-cifar-10-student",
+    "dvitsaf-cifar-10-teacher",
+    "dvitsaf-cifar-100-kd",
+    "dvitsaf-cifar-100-saf",
+    "dvitsaf-cifar-100-saf-kd",
+    "dvitsaf-cifar-100-student",
+    "dvitsaf-cifar-100-teacher",
+    "dvitsaf-flowers-102-kd",
+    "dvitsaf-flowers-102-saf",
+    "dvitsaf-flowers-102-saf-kd",
+    "dvitsaf-flowers-102-student",
+    "dvitsaf-flowers-102-teacher",
+];
 
 /// The number of samples up to which MNIST has a start of its own.
 const FEW_SAMPLES: i64 = 5_000;
