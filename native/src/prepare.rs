@@ -2,7 +2,7 @@
 //!
 //! A model of 28 x 28 grey digits knows white ink on black, scaled into 20 x 20 and centred by its mass, because MNIST
 //! was made so; a photograph of a number on paper is nothing of the kind, and is brought into that form first. A picture
-//! that has the form already is left as it is. Any other model gets the picture's centred square, resized.
+//! that has the form already is left as it is. Any other model gets what its own preprocessing makes of the picture.
 //!
 //! Invariants: pixels are 8-bit and channel-last, as a data set's are; a picture's declared size is checked before
 //! anything of that size is allocated; transparency shows white, as paper would; rotation in a JPEG's EXIF is undone.
@@ -14,7 +14,8 @@ use std::path::Path;
 use image::imageops::{FilterType, crop_imm, resize};
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, RgbImage};
-use potstill_core::data::ImageShape;
+use potstill_core::data::preprocess::with_channels;
+use potstill_core::data::{ImageShape, Picture, Preprocess};
 
 use crate::error::{Failure, Result};
 
@@ -32,13 +33,13 @@ const BRIGHT: u32 = 127;
 /// Least difference between ground and ink; less is an empty page.
 const CONTRAST: u32 = 16;
 
-/// Reads a PNG or JPEG as `shape` demands: `(H, W, C)` bytes.
+/// Reads a PNG or JPEG as a network of this input and preprocessing takes it: `(H, W, C)` bytes.
 ///
 /// # Errors
 /// Exit code 1 with the file's name and the reason.
-pub fn read(path: &Path, shape: ImageShape) -> Result<Vec<u8>> {
+pub fn read(path: &Path, shape: ImageShape, preprocess: &Preprocess) -> Result<Vec<u8>> {
     let fail = |reason: String| Failure::work(format!("cannot read the image {}: {reason}", path.display()));
-    prepare(&load(path, true).map_err(fail)?, shape).map_err(fail)
+    prepare(&load(path, true).map_err(fail)?, shape, preprocess).map_err(fail)
 }
 
 /// Reads and decodes a PNG or JPEG, turned upright where `turn` says so.
@@ -83,22 +84,18 @@ fn decode(bytes: &[u8], turn: bool) -> Result<DynamicImage, String> {
 }
 
 /// Brings a decoded picture into a model's form.
-fn prepare(image: &DynamicImage, shape: ImageShape) -> Result<Vec<u8>, String> {
+fn prepare(image: &DynamicImage, shape: ImageShape, preprocess: &Preprocess) -> Result<Vec<u8>, String> {
     if image.width() == 0 || image.height() == 0 {
         return Err("it has no pixels".to_owned());
     }
-    match shape {
-        ImageShape { channels: 1, height: 28, width: 28 } => Ok(digit(&grey(image)).into_raw()),
-        ImageShape { channels, height, width } if height == width && (channels == 1 || channels == 3) => {
-            let side = u32::try_from(height).map_err(|_| "the model's input is too large".to_owned())?;
-            let square = centre(&flat(image), side);
-            match channels {
-                1 => Ok(DynamicImage::ImageRgb8(square).into_luma8().into_raw()),
-                _ => Ok(square.into_raw()),
-            }
-        }
-        _ => Err(format!("the model takes {shape}; pictures are prepared for squares of 1 or 3 channels")),
+    if shape == (ImageShape { channels: 1, height: DIGIT as usize, width: DIGIT as usize }) {
+        return Ok(digit(&grey(image)).into_raw());
     }
+    let image = flat(image);
+    let own = ImageShape { channels: 3, height: image.height() as usize, width: image.width() as usize };
+    let picture = Picture { shape: own, pixels: image.into_raw().into() };
+    let picture = with_channels(picture, shape.channels).map_err(|error| error.to_string())?;
+    Ok(preprocess.apply(picture, shape.height, shape.width).pixels.into_owned())
 }
 
 /// Colours on white.
@@ -121,17 +118,6 @@ fn grey(image: &DynamicImage) -> GrayImage {
     match image.color().has_alpha() {
         true => DynamicImage::ImageRgb8(flat(image)).into_luma8(),
         false => image.to_luma8(),
-    }
-}
-
-/// The centred square, resized. Cropped first: a long thin strip would grow without bound the other way round.
-fn centre(image: &RgbImage, side: u32) -> RgbImage {
-    let (width, height) = image.dimensions();
-    let least = width.min(height);
-    let square = crop_imm(image, (width - least) / 2, (height - least) / 2, least, least).to_image();
-    match least == side {
-        true => square,
-        false => resize(&square, side, side, FilterType::CatmullRom),
     }
 }
 
@@ -287,7 +273,7 @@ mod tests {
     }
 
     fn prepared(bytes: &[u8], shape: ImageShape) -> Vec<u8> {
-        prepare(&decode(bytes, true).expect("decodes"), shape).expect("prepares")
+        prepare(&decode(bytes, true).expect("decodes"), shape, &Preprocess::default()).expect("prepares")
     }
 
     /// An L of ink on a ground, off the centre of a page of 200 x 120.
@@ -367,13 +353,15 @@ mod tests {
             RgbImage::from_fn(300, 100, |x, _| if (100..200).contains(&x) { Rgb([10, 200, 30]) } else { Rgb([0; 3]) });
         let pixels = prepared(&png(image), shape);
         assert_eq!(pixels.len(), 32 * 32 * 3);
-        assert!(pixels.chunks(3).all(|pixel| pixel == [10, 200, 30]));
+        // The filter reads a little beyond the square's own sides.
+        let inner = pixels.chunks(3).enumerate().filter(|(at, _)| (2..30).contains(&(at % 32)));
+        assert!(inner.map(|(_, pixel)| pixel).all(|pixel| pixel == [10, 200, 30]));
         let strip = RgbImage::from_pixel(20_000, 1, Rgb([1, 2, 3]));
         assert_eq!(prepared(&png(strip), shape).len(), 32 * 32 * 3);
         let grey = ImageShape { channels: 1, height: 64, width: 64 };
         assert_eq!(prepared(&png(page(0, 255)), grey).len(), 64 * 64);
-        let odd = ImageShape { channels: 3, height: 32, width: 30 };
-        assert!(prepare(&DynamicImage::new_rgb8(8, 8), odd).is_err());
+        let four = ImageShape { channels: 4, height: 32, width: 32 };
+        assert!(prepare(&DynamicImage::new_rgb8(8, 8), four, &Preprocess::default()).is_err());
     }
 
     #[test]
