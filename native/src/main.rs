@@ -10,6 +10,7 @@ mod evaluate;
 mod fetch;
 mod prepare;
 mod progress;
+mod pytorch;
 mod recipe;
 mod report;
 mod run;
