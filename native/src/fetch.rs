@@ -181,7 +181,7 @@ fn download(url: &str, path: &Path, checksum: &Checksum) -> Result<()> {
     .context(&writing)?;
     let what = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let progress = Progress::start(&what, most, have);
-    let mut reader = response.body_mut().as_reader().take(MAX_DOWNLOAD - have + 1);
+    let mut reader = response.body_mut().as_reader().take(MAX_DOWNLOAD.saturating_sub(have) + 1);
     let mut buffer = vec![0; 64 << 10];
     loop {
         let read = match reader.read(&mut buffer) {
