@@ -311,7 +311,7 @@ fn json<T: serde::de::DeserializeOwned>(metadata: &Metadata, key: &str) -> T {
 
 /// The numbers of the script's function of this name, from its `start` on: multiples of 1/64 from -2 to 2.
 fn pixels<const D: usize>(shape: [usize; D], start: u64, device: &Device) -> Tensor<D> {
-    let value = |i: u64| ((i * 1_103_515_245 + 12_345) % (1 << 31) >> 16) % 256;
+    let value = |i: u64| (((i * 1_103_515_245 + 12_345) % (1 << 31)) >> 16) % 256;
     let count = shape.iter().product::<usize>() as u64;
     let values: Vec<f32> = (start..start + count).map(|i| value(i) as f32 / 64.0 - 2.0).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
@@ -476,9 +476,9 @@ fn every_objective_has_pytorchs_value_and_gradients() {
             collected.found.into_iter().map(|(path, values)| (format!("projector.{path}"), Some(values))).collect();
         found.insert("logits".into(), logits.grad(&gradients).map(values));
         found.insert("distillation".into(), head.grad(&gradients).map(values));
-        for i in 0..2 {
-            found.insert(format!("tokens.{i}"), tokens[i].grad(&gradients).map(values));
-            found.insert(format!("qkv.{i}"), qkv[i].grad(&gradients).map(values));
+        for (i, (tokens, qkv)) in tokens.iter().zip(&qkv).enumerate() {
+            found.insert(format!("tokens.{i}"), tokens.grad(&gradients).map(values));
+            found.insert(format!("qkv.{i}"), qkv.grad(&gradients).map(values));
         }
         for (key, wanted) in &wanted {
             let Some(Some(found)) = found.get(key) else {

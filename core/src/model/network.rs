@@ -209,6 +209,8 @@ impl NetworkConfig {
 }
 
 /// A network. Its parameters go by timm's names whatever the architecture.
+// A process holds a handful of networks; a box around each would only cost a name in every path of a parameter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Network {
     /// A vision transformer (ViT, DeiT).
