@@ -181,7 +181,7 @@ fn download(url: &str, path: &Path, checksum: &Checksum) -> Result<()> {
     .context(&writing)?;
     let what = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let progress = Progress::start(&what, most, have);
-    let mut reader = response.body_mut().as_reader().take(MAX_DOWNLOAD - have + 1);
+    let mut reader = response.body_mut().as_reader().take(MAX_DOWNLOAD.saturating_sub(have) + 1);
     let mut buffer = vec![0; 64 << 10];
     loop {
         let read = match reader.read(&mut buffer) {
@@ -317,6 +317,9 @@ mod tests {
     const CONTENT: &[u8] = b"0123456789";
     const MD5: Checksum = Checksum::Md5("781e5e245d69b566979b86e28d23f2c7");
 
+    /// Names and contents.
+    type Files = Vec<(String, Vec<u8>)>;
+
     /// Answers each connection in turn, and returns the address and what `Range` each asked for.
     fn server(answers: Vec<Vec<u8>>) -> (String, std::thread::JoinHandle<Vec<Option<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -349,7 +352,7 @@ mod tests {
 
     /// Downloads from a server of these answers over what is there of the file, and returns the outcome, what lies in the
     /// folder, and the ranges.
-    fn downloaded(part: &[u8], answers: Vec<Vec<u8>>) -> (Result<()>, Vec<(String, Vec<u8>)>, Vec<Option<String>>) {
+    fn downloaded(part: &[u8], answers: Vec<Vec<u8>>) -> (Result<()>, Files, Vec<Option<String>>) {
         let folder = TempDir::new().expect("a folder");
         if !part.is_empty() {
             fs::write(folder.path().join("file.part"), part).expect("writes");
@@ -364,7 +367,7 @@ mod tests {
         (outcome, left, thread.join().expect("served"))
     }
 
-    fn whole() -> Vec<(String, Vec<u8>)> {
+    fn whole() -> Files {
         vec![("file".to_owned(), CONTENT.to_vec())]
     }
 

@@ -162,14 +162,14 @@ impl ColorJitter {
     }
 
     fn apply<'a>(&self, mut picture: Picture<'a>, rng: &mut Rng) -> Picture<'a> {
-        let kinds: [(f64, fn(f32) -> Op); 3] =
-            [(self.brightness, Op::Brightness), (self.contrast, Op::Contrast), (self.saturation, Op::Color)];
         let mut order = [0, 1, 2];
         rng.shuffle(&mut order);
-        for (amount, op) in order.map(|place| kinds[place]) {
+        for kind in order {
+            let amount = [self.brightness, self.contrast, self.saturation][kind];
             if amount > 0.0 {
                 let factor = rng.range((1.0 - amount).max(0.0), 1.0 + amount) as f32;
-                picture = op(factor).apply(picture, Sampling::Nearest, [0; 3]);
+                let op = [Op::Brightness(factor), Op::Contrast(factor), Op::Color(factor)][kind];
+                picture = op.apply(picture, Sampling::Nearest, [0; 3]);
             }
         }
         picture
@@ -316,7 +316,7 @@ impl Augment {
         if let Some(jitter) = &self.color_jitter {
             picture = jitter.apply(picture, rng);
         }
-        self.distortion.unwrap_or(Distortion::none()).apply(&picture.pixels, picture.shape, rng, out);
+        self.distortion.unwrap_or_default().apply(&picture.pixels, picture.shape, rng, out);
     }
 }
 

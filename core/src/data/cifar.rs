@@ -82,10 +82,10 @@ impl Reader {
     pub fn add(&mut self, file: &str, bytes: &[u8]) -> Result<(), Error> {
         let fail = |reason| Err(Error::File { file: file.to_owned(), reason });
         let record = self.kind.record();
-        if bytes.starts_with(&[0x1f, 0x8b]) && bytes.len() % record != 0 {
+        if bytes.starts_with(&[0x1f, 0x8b]) && !bytes.len().is_multiple_of(record) {
             return fail("it is still compressed (it begins with 1f 8b): decompress it".to_owned());
         }
-        if bytes.is_empty() || bytes.len() % record != 0 {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
             let found = bytes.len();
             return fail(format!(
                 "it has {found} bytes, which is no whole number of records of {record} bytes; it is truncated or of \
@@ -129,6 +129,8 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::Dataset;
     use super::*;
 
@@ -170,6 +172,26 @@ mod tests {
         ] {
             let error = Reader::new(kind).add("data_batch_1.bin", bytes).unwrap_err().to_string();
             assert!(error.starts_with("data_batch_1.bin: ") && error.contains(word), "{error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Any bytes are refused, or read as whole records with labels that are classes.
+        #[test]
+        fn no_bytes_panic(labels in proptest::collection::vec(any::<u8>(), 0..5), extra in 0..3usize, coarse in any::<bool>()) {
+            let kind = if coarse { Kind::HundredCoarse } else { Kind::Ten };
+            let mut bytes: Vec<u8> = labels.iter().flat_map(|&label| vec![label; kind.record()]).collect();
+            bytes.resize(bytes.len() + extra, 0);
+            let mut reader = Reader::new(kind);
+            let allowed = extra == 0 && !labels.is_empty() && labels.iter().all(|&label| usize::from(label) < kind.classes());
+            let added = reader.add("file", &bytes);
+            prop_assert_eq!(added.is_ok(), allowed);
+            if added.is_ok() {
+                let set = reader.finish("set", kind.class_names()).unwrap();
+                prop_assert_eq!(set.len(), labels.len());
+            }
         }
     }
 }

@@ -82,8 +82,8 @@ impl Preprocess {
     /// If the crop keeps nothing, or more than there is.
     pub fn check(&self) -> Result<(), Error> {
         let value = self.crop_fraction;
-        // Written so that NaN is refused. Below a hundredth a resized picture could outgrow memory.
-        match value >= 0.01 && value <= 1.0 {
+        // NaN is in no range.
+        match (0.01..=1.0).contains(&value) {
             true => Ok(()),
             false => Err(Error::Augment { setting: "crop_fraction", value: value as f32, range: "from 0.01 to 1" }),
         }

@@ -74,10 +74,8 @@ impl Source {
         std::thread::scope(|scope| {
             let parts = visits.chunks(share).zip(batch.images.chunks_mut(share * bytes));
             let workers: Vec<_> = parts.map(|(visits, images)| scope.spawn(move || read(visits, images))).collect();
-            let joined = workers.into_iter().map(|worker| worker.join());
-            joined
-                .map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect::<Result<(), _>>()
+            let mut joined = workers.into_iter().map(|worker| worker.join());
+            joined.try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })?;
         self.mix.apply(&mut batch, self.seed, epoch, position);
         Ok(batch)
