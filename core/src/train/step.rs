@@ -42,6 +42,8 @@ pub struct StepBatch {
     pub targets: Tensor<2>,
     /// The teacher's logits `[B, classes]`, where they were computed before: the teacher is then not run.
     pub teacher_logits: Option<Tensor<2>>,
+    /// What the teacher sees `[B, C, S, S]`, where its images are normalised otherwise than the student's.
+    pub teacher_images: Option<Tensor<4>>,
     /// The student's own logits `[B, classes]` of some epochs ago, for a retrospection.
     pub past_logits: Option<Tensor<2>>,
     /// In how many parts, one after the other, the batch is run. Their gradients are gathered for one update, so that a
@@ -52,7 +54,7 @@ pub struct StepBatch {
 impl StepBatch {
     /// A batch without logits from before, run as a whole.
     pub fn new(images: Tensor<4>, targets: Tensor<2>) -> Self {
-        Self { images, targets, teacher_logits: None, past_logits: None, parts: 1 }
+        Self { images, targets, teacher_logits: None, teacher_images: None, past_logits: None, parts: 1 }
     }
 
     fn narrow(&self, start: usize, length: usize) -> Self {
@@ -61,6 +63,7 @@ impl StepBatch {
             images: self.images.clone().narrow(0, start, length),
             targets: rows(&self.targets),
             teacher_logits: self.teacher_logits.as_ref().map(rows),
+            teacher_images: self.teacher_images.as_ref().map(|images| images.clone().narrow(0, start, length)),
             past_logits: self.past_logits.as_ref().map(rows),
             parts: 1,
         }
@@ -82,7 +85,7 @@ pub struct StepReport {
 
 /// Takes one step of `learner` towards `objective` and returns it updated.
 ///
-/// The teacher sees the same images on the device without gradients. Nothing is read back.
+/// The teacher sees the same images, normalised as it wants them, without gradients. Nothing is read back.
 ///
 /// # Panics
 /// If the batch has no samples, or the objective needs a teacher, past logits or a projector that are not there.
@@ -146,7 +149,8 @@ fn teach(
     let asked = known.is_none();
     let teacher_trace = known.or_else(|| {
         let teacher = teacher.filter(|_| objective.needs_teacher())?;
-        let trace = teacher.forward_with(batch.images.clone(), None, &teacher_taps);
+        let images = batch.teacher_images.unwrap_or_else(|| batch.images.clone());
+        let trace = teacher.forward_with(images, None, &teacher_taps);
         // A teacher with two heads speaks as DeiT is evaluated, with one voice.
         Some(Trace { logits: Readout::MeanLogits.of(&trace), ..trace })
     });

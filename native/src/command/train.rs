@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::cubecl::future::block_on;
-use potstill_core::data::{Dataset, Subset};
+use potstill_core::data::{Dataset, Normalisation, Subset, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{Objective, Readout};
 use potstill_core::weights::{self, Description};
@@ -112,7 +112,15 @@ struct Trained {
     model: Network,
     average: Option<Network>,
     readout: Readout,
+    normalisation: Normalisation,
     outcome: Option<Outcome>,
+}
+
+impl Trained {
+    // How held-out samples become its inputs.
+    fn transform(&self, data: &StageData) -> Transform {
+        Transform { normalisation: self.normalisation.clone(), ..data.transform_for(&self.config) }
+    }
 }
 
 impl Session<'_> {
@@ -126,16 +134,15 @@ impl Session<'_> {
         let mut log = MetricsLog::open(&self.folder.file("metrics.jsonl"), keep)?;
         let mut trained: Vec<Trained> = Vec::new();
         if let Some(teacher) = given {
-            let LoadedNetwork { model, config, name, path: weights, readout, .. } = teacher;
-            let role = Role::Teacher;
-            trained.push(Trained { role, name, weights, config, model, average: None, readout, outcome: None });
+            let LoadedNetwork { model, config, name, path: weights, readout, normalisation, .. } = teacher;
+            let (role, average, outcome) = (Role::Teacher, None, None);
+            trained.push(Trained { role, name, weights, config, model, average, readout, normalisation, outcome });
         }
         for (role, recipe, config) in networks {
             let teacher = trained.iter().find(|t| t.role == Role::Teacher);
             if let Some(teacher) = teacher.filter(|_| role == Role::Student && !state.done.contains_key(&role)) {
                 self.refuse_untrained(teacher)?;
             }
-            let teacher = teacher.map(|t| &t.model);
             let Finished { model, average, outcome } = match state.done.get(&role) {
                 Some(outcome) => {
                     let load = |path: &Path| Ok(load_file(path, None, &self.chosen.device)?.model);
@@ -165,7 +172,8 @@ impl Session<'_> {
             };
             let (name, weights) = (recipe.model.clone(), self.folder.weights(role));
             let readout = self.readout(role, recipe);
-            trained.push(Trained { role, name, weights, config, model, average, readout, outcome: Some(outcome) });
+            let (normalisation, outcome) = (self.data.source.transform.normalisation.clone(), Some(outcome));
+            trained.push(Trained { role, name, weights, config, model, average, readout, normalisation, outcome });
         }
         log.flush()?;
         let report = self.measure(&trained)?;
@@ -187,7 +195,7 @@ impl Session<'_> {
 
     // A teacher that guesses teaches guessing: distillation from an untrained head has been mistaken for a result.
     fn refuse_untrained(&self, teacher: &Trained) -> Result<()> {
-        let (held_out, transform) = (self.data.held_out.as_ref(), self.data.transform_for(&teacher.config));
+        let (held_out, transform) = (self.data.held_out.as_ref(), teacher.transform(self.data));
         let read = |images| teacher.readout.of(&teacher.model.forward(images, None));
         let limit = Some(self.recipe.data.test_samples.unwrap_or(CHANCE_SAMPLES).min(CHANCE_SAMPLES));
         let (found, _) = evaluate(&read, &teacher.config, held_out, &transform, limit, &self.chosen.device)?;
@@ -219,7 +227,7 @@ impl Session<'_> {
         role: Role,
         recipe: &NetworkRecipe,
         config: &NetworkConfig,
-        teacher: Option<&Network>,
+        teacher: Option<&Trained>,
         checkpoint: Option<&Checkpoint>,
         log: &mut MetricsLog,
     ) -> Result<Option<Finished>> {
@@ -229,11 +237,24 @@ impl Session<'_> {
         let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
         let (data, device, run) = (self.data, &self.chosen.device, self.folder);
         let cache = self.recipe.teacher_cache.as_deref().map(|root| (root, self.recipe.packing()));
-        Stage { role, recipe, config, objective, teacher, readout, cache, data, seed, device, run }.train(
-            checkpoint,
-            log,
-            self.interrupt,
-        )
+        let own = &self.data.source.transform.normalisation;
+        let teacher_normalisation = teacher.map(|teacher| &teacher.normalisation).filter(|other| *other != own);
+        let teacher = teacher.map(|teacher| &teacher.model);
+        Stage {
+            role,
+            recipe,
+            config,
+            objective,
+            teacher,
+            teacher_normalisation,
+            readout,
+            cache,
+            data,
+            seed,
+            device,
+            run,
+        }
+        .train(checkpoint, log, self.interrupt)
     }
 
     // What a network is taught.
@@ -273,7 +294,7 @@ impl Session<'_> {
             if self.interrupt.is_set() {
                 return Err(self.stopped());
             }
-            let transform = self.data.transform_for(&network.config);
+            let transform = network.transform(self.data);
             let read = |model: &Network| {
                 let (model, readout) = (model.clone(), network.readout);
                 move |images| readout.of(&model.forward(images, None))
@@ -464,9 +485,6 @@ fn load_teacher(path: &Path, recipe: &Recipe, chosen: &Chosen, data: &StageData)
         )));
     }
     fits(&teacher.config, data.held_out.as_ref())?;
-    if teacher.normalisation != data.source.transform.normalisation {
-        return Err(Failure::usage(format!("{} was trained on differently normalised images", path.display())));
-    }
     Ok(teacher)
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Batch, Dataset, ImageShape, Transform};
+use potstill_core::data::{Batch, Dataset, ImageShape, Normalisation, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{LogitTable, Objective, Readout, Retrospection};
 use potstill_core::train::{AdamW, Learner, Packing, StepBatch, StepReport, heads_alone, training_step};
@@ -67,6 +67,8 @@ pub struct Stage<'a> {
     pub objective: &'a Objective,
     /// By whom.
     pub teacher: Option<&'a Network>,
+    /// What the teacher's images are normalised by, where that is not what the student's are.
+    pub teacher_normalisation: Option<&'a Normalisation>,
     /// How its heads make one prediction.
     pub readout: Readout,
     /// Where the teacher's logits are kept, and how.
@@ -114,6 +116,29 @@ struct Unread {
     learning_rate: f64,
     report: StepReport,
     indices: Vec<u64>,
+}
+
+// What makes images that are normalised for the student images that are normalised for the teacher.
+struct Renormalise {
+    // [1, C, 1, 1] each
+    factor: Tensor<4>,
+    summand: Tensor<4>,
+}
+
+impl Renormalise {
+    fn new(student: &Normalisation, teacher: &Normalisation, device: &Device) -> Result<Self> {
+        let (factors, summands): (Vec<f32>, Vec<f32>) =
+            student.to(teacher).map_err(Failure::usage)?.into_iter().unzip();
+        let tensor = |values: Vec<f32>| {
+            let shape = [1, values.len(), 1, 1];
+            Tensor::from_data(TensorData::new(values, shape), device)
+        };
+        Ok(Self { factor: tensor(factors), summand: tensor(summands) })
+    }
+
+    fn apply(&self, images: &Tensor<4>) -> Tensor<4> {
+        images.clone() * self.factor.clone() + self.summand.clone()
+    }
 }
 
 // What is known of a teacher's logits without asking it.
@@ -194,6 +219,10 @@ impl Stage<'_> {
         }
         let progress = Progress::start(self.role.name(), total_steps, step);
         let mut since = Instant::now();
+        let renormalise = self
+            .teacher_normalisation
+            .map(|own| Renormalise::new(&source.transform.normalisation, own, self.device))
+            .transpose()?;
         let mut memory = self.memory(&source)?;
         let mut loader = Loader::start(source.clone(), step, total_steps)?;
         let mut unread: Vec<Unread> = Vec::with_capacity(READ_EVERY);
@@ -205,7 +234,9 @@ impl Stage<'_> {
             let training = learner.student.draw_training(self.seed, step, indices.len(), self.device);
             let first = step % per_epoch * source.batch_size as u64;
             let mut inputs = self.upload(batch);
-            inputs.teacher_logits = memory.recall(self, step / per_epoch, first, &indices, &inputs.images)?;
+            inputs.teacher_images = renormalise.as_ref().map(|renormalise| renormalise.apply(&inputs.images));
+            let seen = inputs.teacher_images.as_ref().unwrap_or(&inputs.images);
+            inputs.teacher_logits = memory.recall(self, step / per_epoch, first, &indices, seen)?;
             // Epochs count from 1 in the rule.
             let epoch = step / per_epoch + 1;
             let objective = rule.map(|rule| rule.applied(self.objective, epoch));
@@ -320,7 +351,9 @@ impl Stage<'_> {
         // As the training step reads a teacher with two heads.
         let read = |images| Readout::MeanLogits.of(&teacher.forward(images, None));
         let ask = |samples| {
-            first_logits(&read, self.config, source.dataset.as_ref(), &source.transform, samples, self.device)
+            let mut transform = source.transform.clone();
+            transform.normalisation = self.teacher_normalisation.unwrap_or(&transform.normalisation).clone();
+            first_logits(&read, self.config, source.dataset.as_ref(), &transform, samples, self.device)
         };
         let kept = memory.cache.as_mut().map(|cache| cache.rows(0, 0, samples)).transpose()?.flatten();
         memory.table = Some(match (kept, memory.cache.as_mut()) {
