@@ -1,17 +1,23 @@
-//! The architectures: their sizes, their gradients, and what they compute against PyTorch.
+//! The architectures: their sizes, their gradients, and what they, the objectives and training compute against PyTorch.
 //!
 //! What PyTorch computes is in `tests/fixtures`, written by the script there from reduced models with random weights.
 #![recursion_limit = "256"]
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
-use potstill_core::model::{Network, NetworkConfig, Pool, RegNetConfig, ResNetConfig, VitConfig, zoo};
-use potstill_core::objective::Objective;
+use potstill_core::model::{
+    DistillVitConfig, Network, NetworkConfig, Pool, RegNetConfig, ResNetConfig, Trace, Training, VitConfig, zoo,
+};
+use potstill_core::objective::class_token::Projector;
+use potstill_core::objective::{Lesson, Objective};
+use potstill_core::train::{AdamW, AdamWConfig, Learner, StepBatch, training_step};
+use potstill_core::weights::{self, Fit, Metadata, NamedTensor, Resampling};
 
 /// A device has one generator of random numbers: tests that draw from it take turns.
 static DRAWS: Mutex<()> = Mutex::new(());
@@ -120,7 +126,7 @@ fn reduced() -> Vec<(&'static str, NetworkConfig)> {
     };
     let distillvit = |published_attention| match named("distillvit_teacher").with_image_size(12) {
         NetworkConfig::DistillVit(config) => {
-            potstill_core::model::DistillVitConfig { patch_size: 4, depth: 2, heads: 2, published_attention, ..config }
+            DistillVitConfig { patch_size: 4, depth: 2, heads: 2, published_attention, ..config }
         }
         _ => panic!("a DistillViT"),
     };
@@ -271,6 +277,292 @@ fn architectures_compute_the_same_on_each_device() {
             close(&format!("{name} on {device_name}"), &logits, &expected, 1e-4);
         }
     }
+}
+
+// ---- Against PyTorch
+
+/// A file of `tests/fixtures`: its tensors by name, and its metadata.
+fn fixture(name: &str) -> (BTreeMap<String, NamedTensor>, Metadata) {
+    let path = format!("{}/../tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let (tensors, metadata) = weights::from_safetensors(&bytes).expect("a readable fixture");
+    (tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect(), metadata)
+}
+
+/// The tensors whose names begin with `prefix`, without it.
+fn below(tensors: &BTreeMap<String, NamedTensor>, prefix: &str) -> Vec<NamedTensor> {
+    let named = tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
+    named.map(|(name, tensor)| NamedTensor { name: name.to_owned(), ..tensor.clone() }).collect()
+}
+
+fn json<T: serde::de::DeserializeOwned>(metadata: &Metadata, key: &str) -> T {
+    serde_json::from_str(&metadata[key]).unwrap_or_else(|error| panic!("{key}: {error}"))
+}
+
+/// The numbers of the script's function of this name, from its `start` on: multiples of 1/64 from -2 to 2.
+fn pixels<const D: usize>(shape: [usize; D], start: u64, device: &Device) -> Tensor<D> {
+    let value = |i: u64| ((i * 1_103_515_245 + 12_345) % (1 << 31) >> 16) % 256;
+    let count = shape.iter().product::<usize>() as u64;
+    let values: Vec<f32> = (start..start + count).map(|i| value(i) as f32 / 64.0 - 2.0).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn tensor<const D: usize>(tensor: &NamedTensor, device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(tensor.values.clone(), tensor.shape.clone()), device)
+}
+
+const MODELS: [&str; 16] = [
+    "vit_timm",
+    "vit_timm_avg",
+    "deit_distilled_timm",
+    "vit_torchvision",
+    "vit_transformers",
+    "deit_transformers",
+    "deit_cifar",
+    "deit_cifar_mean",
+    "distillvit_published",
+    "distillvit_corrected",
+    "resnet_basic",
+    "resnet_bottleneck",
+    "regnetx_torchvision",
+    "regnety_torchvision",
+    "regnetx_timm",
+    "regnety_timm",
+];
+
+#[test]
+fn every_architecture_gives_pytorchs_logits_from_its_weights() {
+    for name in MODELS {
+        let (tensors, metadata) = fixture(name);
+        let config: NetworkConfig = json(&metadata, "config");
+        agrees(name, &config, below(&tensors, "weights."), &tensors);
+    }
+    // What transformers calls the same tensors in files.
+    let (tensors, metadata) = fixture("deit_transformers");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/deit_transformers_names.json");
+    let names = std::fs::read_to_string(path).expect("readable");
+    let names: BTreeMap<String, String> = serde_json::from_str(&names).expect("JSON");
+    let renamed = |tensor: NamedTensor| NamedTensor { name: names[&tensor.name].clone(), ..tensor };
+    let written: Vec<NamedTensor> = below(&tensors, "weights.").into_iter().map(renamed).collect();
+    assert!(written.iter().any(|tensor| tensor.name.contains("attention.attention.query")));
+    agrees("transformers' files", &json(&metadata, "config"), written, &tensors);
+}
+
+fn agrees(name: &str, config: &NetworkConfig, given: Vec<NamedTensor>, expected: &BTreeMap<String, NamedTensor>) {
+    let device = Device::flex();
+    let fitted =
+        weights::fit(given, config, &Fit::default(), &device).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(fitted.notes.is_empty(), "{name}: {:?}", fitted.notes);
+    let side = config.image_size();
+    let trace = fitted.network.forward(pixels([2, config.channels(), side, side], 0, &device), None);
+    close(name, &values(trace.logits), &expected["logits"].values, 1e-4);
+    let heads = trace.distillation_logits.map(values);
+    assert_eq!(heads.is_some(), expected.contains_key("distillation_logits"), "{name}");
+    if let Some(heads) = heads {
+        close(name, &heads, &expected["distillation_logits"].values, 1e-4);
+    }
+}
+
+#[test]
+fn ten_steps_of_training_have_pytorchs_losses() {
+    let (tensors, metadata) = fixture("training");
+    let (config, rates): (NetworkConfig, Vec<f64>) = (json(&metadata, "config"), json(&metadata, "rates"));
+    let device = Device::flex();
+    let given = below(&tensors, "weights.");
+    let fitted = weights::fit(given, &config, &Fit::default(), &device.clone().autodiff()).expect("fits");
+    let mut learner = Learner::from(fitted.network);
+    let mut optimiser = AdamW::new(AdamWConfig::default());
+    let targets: Tensor<3> = tensor(&tensors["targets"], &device);
+    let mut losses = Vec::new();
+    for (step, rate) in rates.into_iter().enumerate() {
+        let images = pixels([4, 3, 16, 16], (step * 4 * 3 * 16 * 16) as u64, &device);
+        let batch = StepBatch::new(images, targets.clone().narrow(0, step, 1).squeeze_dim(0));
+        let (objective, training) = (Objective::Labels { smoothing: 0.0 }, Training::default());
+        let report;
+        (learner, report) = training_step(learner, None, &mut optimiser, &objective, batch, &training, rate);
+        losses.push(values(report.values)[0]);
+    }
+    close("losses", &losses, &tensors["losses"].values, 1e-4);
+}
+
+/// Gradients of a module's parameters, by path, laid out as PyTorch has them.
+struct Collected<'a> {
+    gradients: &'a burn::tensor::Gradients,
+    path: Vec<String>,
+    found: BTreeMap<String, Vec<f32>>,
+}
+
+impl ModuleVisitor for Collected<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            let gradient = if D == 2 { gradient.swap_dims(0, 1) } else { gradient };
+            self.found.insert(self.path.join("."), values(gradient));
+        }
+    }
+}
+
+#[test]
+fn every_objective_has_pytorchs_value_and_gradients() {
+    let (tensors, metadata) = fixture("objectives");
+    let cases: BTreeMap<String, Objective> = json(&metadata, "cases");
+    assert!(cases.len() >= 19);
+    let device = Device::flex();
+    let tracked = device.clone().autodiff();
+    for (name, objective) in cases {
+        objective.validate().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let wanted: BTreeMap<String, NamedTensor> =
+            below(&tensors, &format!("gradient.{name}.")).into_iter().map(|t| (t.name.clone(), t)).collect();
+        let given = |who: &str, what: String| &tensors[&format!("{who}.{what}")];
+        let (student_taps, teacher_taps) = objective.taps(2, 4);
+        let logits: Tensor<2> = tensor(given("student", "logits".into()), &tracked).require_grad();
+        let head: Tensor<2> = tensor(given("student", "distillation".into()), &tracked).require_grad();
+        let tokens: Vec<Tensor<3>> =
+            (0..2).map(|i| tensor(given("student", format!("tokens.{i}")), &tracked).require_grad()).collect();
+        let qkv: Vec<Tensor<5>> =
+            (0..2).map(|i| tensor(given("student", format!("qkv.{i}")), &tracked).require_grad()).collect();
+        let student = Trace {
+            distillation_logits: wanted.contains_key("distillation").then(|| head.clone()),
+            tokens: student_taps.tokens.iter().map(|i| tokens[*i].clone()).collect(),
+            queries_and_keys: student_taps.queries_and_keys.iter().map(|i| qkv[*i].clone()).collect(),
+            prefix_tokens: 1,
+            ..Trace::of_logits(logits.clone())
+        };
+        let teacher = Trace {
+            tokens: teacher_taps
+                .tokens
+                .iter()
+                .map(|i| tensor(given("teacher", format!("tokens.{i}")), &device))
+                .collect(),
+            queries_and_keys: teacher_taps
+                .queries_and_keys
+                .iter()
+                .map(|i| tensor(given("teacher", format!("qkv.{i}")), &device))
+                .collect(),
+            prefix_tokens: 1,
+            ..Trace::of_logits(tensor(given("teacher", "logits".into()), &device))
+        };
+        let projector = weights::assign(Projector::new(6, 10, 0, &tracked), below(&tensors, "student.projector."));
+        let projector = projector.expect("the fixture's projector fits");
+        let lesson = Lesson {
+            teacher: Some(&teacher),
+            past: Some(tensor(&tensors["past"], &device)),
+            projector: wanted.keys().any(|key| key.starts_with("projector")).then_some(&projector),
+            step: 0,
+        };
+        let loss = objective.loss_with(&student, &lesson, tensor(&tensors["targets"], &device)).total;
+        close(&name, &values(loss.clone()), &tensors[&format!("value.{name}")].values, 1e-5);
+        let gradients = loss.backward();
+        let mut collected = Collected { gradients: &gradients, path: Vec::new(), found: BTreeMap::new() };
+        projector.visit(&mut collected);
+        let mut found: BTreeMap<String, Option<Vec<f32>>> =
+            collected.found.into_iter().map(|(path, values)| (format!("projector.{path}"), Some(values))).collect();
+        found.insert("logits".into(), logits.grad(&gradients).map(values));
+        found.insert("distillation".into(), head.grad(&gradients).map(values));
+        for i in 0..2 {
+            found.insert(format!("tokens.{i}"), tokens[i].grad(&gradients).map(values));
+            found.insert(format!("qkv.{i}"), qkv[i].grad(&gradients).map(values));
+        }
+        for (key, wanted) in &wanted {
+            let Some(Some(found)) = found.get(key) else {
+                // The definition reads a tensor that the program does not touch: then the gradient is nothing.
+                assert!(wanted.values.iter().all(|g| *g == 0.0), "{name}: no gradient for {key}");
+                continue;
+            };
+            close(&format!("{name}, gradient of {key}"), found, &wanted.values, 1e-5);
+        }
+        for (key, _) in
+            found.into_iter().filter(|(_, found)| found.as_ref().is_some_and(|f| f.iter().any(|g| *g != 0.0)))
+        {
+            assert!(wanted.contains_key(&key), "{name}: a gradient of {key}, which the definition has not");
+        }
+    }
+}
+
+#[test]
+fn positions_are_resampled_as_pytorch_does() {
+    let (tensors, _) = fixture("positions");
+    for how in [Resampling::BicubicAntialias, Resampling::Bicubic, Resampling::Bilinear] {
+        for side in [2, 4, 12] {
+            let found = weights::resample(&tensors["grid"].values, 7, side, 3, how);
+            close(how.name(), &found, &tensors[&format!("{}.{side}", how.name())].values, 1e-5);
+        }
+    }
+}
+
+// ---- Weights that do not quite fit
+
+#[test]
+fn other_sizes_and_classes_are_fitted_and_said() {
+    let device = Device::flex();
+    let (tensors, metadata) = fixture("vit_timm");
+    let config: NetworkConfig = json(&metadata, "config");
+    let given = below(&tensors, "weights.");
+    let fitted = weights::fit(given.clone(), &config.clone().with_image_size(32), &Fit::default(), &device);
+    let fitted = fitted.expect("positions are resampled");
+    assert_eq!(fitted.notes, ["its positions of 4 x 4 patches are resampled to 8 x 8 (bicubic-antialias)"]);
+    assert_eq!(fitted.network.shape().tokens, 65);
+    let other = config.clone().with_classes(7);
+    let error = weights::fit(given.clone(), &other, &Fit::default(), &device).expect_err("another head").to_string();
+    assert!(error.contains("head.weight is [5, 12], the model needs [7, 12]"), "{error}");
+    let anew = Fit { new_head: Some(1), ..Fit::default() };
+    let fitted = weights::fit(given.clone(), &other, &anew, &device).expect("a new head");
+    assert_eq!(fitted.notes, ["its head tells 5 classes apart and is replaced by a new one of 7"]);
+    let logits = values(fitted.network.forward(pixels([1, 3, 16, 16], 0, &device), None).logits);
+    assert!(logits.len() == 7 && logits.iter().all(|z| z.is_finite() && *z != 0.0), "{logits:?}");
+    // The same seed gives the same head; one that fits is kept.
+    let again = weights::fit(given.clone(), &other, &anew, &device).expect("a new head");
+    assert_eq!(values(again.network.forward(pixels([1, 3, 16, 16], 0, &device), None).logits), logits);
+    assert!(!weights::fit(given, &config, &anew, &device).expect("fits").new_head);
+}
+
+#[test]
+fn wrappers_are_opened_and_needless_tensors_left_out() {
+    let (tensors, metadata) = fixture("vit_timm");
+    let config: NetworkConfig = json(&metadata, "config");
+    let extra = |name: &str| NamedTensor { name: name.to_owned(), shape: vec![1], values: vec![0.0] };
+    for wrapper in ["model.", "state_dict.module.", "module."] {
+        let mut given = below(&tensors, "weights.");
+        given.push(extra("pre_logits.fc.weight"));
+        given.iter_mut().for_each(|tensor| tensor.name.insert_str(0, wrapper));
+        if wrapper != "module." {
+            given.push(extra("optimizer.state.0"));
+        }
+        agrees(wrapper, &config, given, &tensors);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named_all_at_once() {
+    let device = Device::flex();
+    let (tensors, metadata) = fixture("vit_transformers");
+    let mut given = below(&tensors, "weights.");
+    given.retain(|tensor| !tensor.name.ends_with("layers.1.attention.k_proj.weight"));
+    given.push(NamedTensor { name: "stranger".into(), shape: vec![2], values: vec![0.0; 2] });
+    let norm = given.iter_mut().find(|tensor| tensor.name == "vit.layernorm.bias").expect("there");
+    norm.shape = vec![3, 4];
+    let error = weights::fit(given, &json(&metadata, "config"), &Fit::default(), &device).expect_err("does not fit");
+    let text = error.to_string();
+    for part in [
+        "blocks.1.attn.qkv.weight [36, 12] is missing",
+        "blocks.1.attn.q.weight [12, 12] has no place",
+        "stranger [2] has no place",
+        "norm.bias is [3, 4], the model needs [12]",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+    // A name that is nothing like a network's, and a shape that is beyond every machine.
+    let absurd = NamedTensor { name: "cls_token".into(), shape: vec![usize::MAX, usize::MAX], values: vec![1.0] };
+    let huge = named("vit_large_patch16_224");
+    let error = weights::fit(vec![absurd], &huge, &Fit::default(), &device).expect_err("too small").to_string();
+    assert!(error.contains("holds 1 values"), "{error}");
 }
 
 /// Every value within `tolerance` of the largest expected one.

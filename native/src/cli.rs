@@ -47,6 +47,8 @@ pub enum Command {
     Recipes(Recipes),
     /// Measure a network of a run, or a weights file, on a data set.
     Eval(Eval),
+    /// Download a data set's official files, check them and unpack them.
+    Fetch(Fetch),
     /// Classify pictures with a network of a run, or a weights file.
     Predict(Predict),
     /// List what this machine can compute on.
@@ -156,17 +158,17 @@ pub enum Which {
 /// A network: of a run, or from a weights file.
 #[derive(Debug, Args)]
 pub struct Network {
-    /// A run's folder, or a weights file that says which model it is.
-    #[arg(value_name = "RUN|FILE", required_unless_present = "weights", conflicts_with_all = ["model", "weights"])]
+    /// A run's folder, or a weights file: safetensors, .pth or .pt.
+    #[arg(value_name = "RUN|FILE", required_unless_present = "weights", conflicts_with = "weights")]
     pub run: Option<PathBuf>,
     /// Which network of the run.
     #[arg(long, value_enum, default_value = "student", conflicts_with_all = ["model", "weights"])]
     pub which: Which,
-    /// The model's name, for a weights file.
-    #[arg(long, value_name = "NAME", requires = "weights")]
+    /// The model's name, for a weights file that does not say it.
+    #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// A safetensors file.
-    #[arg(long, value_name = "FILE", requires = "model")]
+    /// A weights file.
+    #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// How two heads make one prediction: class, distill, mean-logits or mean-probabilities; else as it was trained.
     #[arg(long, value_name = "HOW", value_parser = readout)]
@@ -195,6 +197,17 @@ pub struct Eval {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `fetch`.
+#[derive(Debug, Args)]
+pub struct Fetch {
+    /// MNIST, CIFAR-10, CIFAR-100 or Flowers-102.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where its files go; `train --data-dir` takes the same folder.
+    #[arg(long, visible_alias = "data_dir", value_name = "DIR", default_value = "data")]
+    pub data_dir: PathBuf,
 }
 
 /// Options of `predict`.

@@ -7,8 +7,10 @@ mod dataset;
 mod device;
 mod error;
 mod evaluate;
+mod fetch;
 mod prepare;
 mod progress;
+mod pytorch;
 mod recipe;
 mod report;
 mod run;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Train(options) => command::train::run(options, &cli.device),
         Command::Recipes(options) => command::recipes::run(options),
         Command::Eval(options) => command::eval::run(options, &cli.device),
+        Command::Fetch(options) => command::fetch::run(options),
         Command::Predict(options) => command::predict::run(options, &cli.device),
         Command::Devices(options) => command::devices::run(options, &cli.device),
         Command::Selftest(options) => command::selftest::run(options, &cli.device),

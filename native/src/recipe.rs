@@ -20,6 +20,7 @@ use clap::ValueEnum;
 use potstill_core::model::{NetworkConfig, zoo};
 use potstill_core::objective::{Objective, Readout, Retrospection};
 use potstill_core::train::{AdamWConfig, Packing, Schedule};
+use potstill_core::weights::Resampling;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -137,6 +138,9 @@ pub struct NetworkRecipe {
     /// Weights to start from: a file, or a run's folder. A head for other classes is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
+    /// How the position embedding of given weights is resampled for images of another size.
+    #[serde(default)]
+    pub resampling: Resampling,
     /// Passes over the training samples.
     pub epochs: u64,
     /// Samples a step.

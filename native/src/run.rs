@@ -21,12 +21,14 @@ use burn::tensor::{Device, Tensor};
 use potstill_core::data::{ImageShape, Normalisation, Preprocess, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::Readout;
-use potstill_core::weights::{self, Description, Metadata, NamedTensor};
+use potstill_core::weights::{self, Description, Fit, Metadata, NamedTensor, Resampling, STATE_PREFIX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cli::{self, Which};
 use crate::error::{Context, Failure, Result};
+use crate::progress::say;
+use crate::pytorch;
 use crate::recipe::model_named;
 
 /// A run's folder, which exists.
@@ -249,10 +251,34 @@ impl LoadedNetwork {
     }
 }
 
-/// Reads a weights file, all of it or nothing.
+/// Reads a weights file, all of it or nothing: safetensors, or PyTorch's own.
 pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
+    if pytorch::is_pytorch(path)? {
+        return Ok((pytorch::read(path)?, Metadata::new()));
+    }
     let bytes = fs::read(path).context(format_args!("cannot read the weights {}", path.display()))?;
     weights::from_safetensors(&bytes).context(path.display())
+}
+
+/// A network that starts from the weights in a file, and what was changed to make them fit: positions are resampled, and a
+/// head for other classes is replaced by one drawn from `seed`.
+///
+/// # Errors
+/// Exit code 1 for a file that cannot be read, or does not fit otherwise, with every tensor that does not.
+pub fn load_start(
+    path: &Path,
+    config: &NetworkConfig,
+    resampling: Resampling,
+    seed: u64,
+    device: &Device,
+) -> Result<(Network, Vec<String>)> {
+    // A run's folder stands for its student.
+    let path = if path.is_dir() { &path.join("student.safetensors") } else { path };
+    let (mut tensors, _) = read_weights(path)?;
+    tensors.retain(|tensor| !tensor.name.starts_with(STATE_PREFIX));
+    let fitted = weights::fit(tensors, config, &Fit { resampling, new_head: Some(seed) }, device);
+    let fitted = fitted.context(path.display())?;
+    Ok((fitted.network, fitted.notes))
 }
 
 /// Loads the network that the command line names.
@@ -262,10 +288,11 @@ pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
 pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNetwork> {
     let loaded = match (&network.run, &network.model, &network.weights) {
         // A weights file says itself which network it is; a run that the page saved is the file of its student.
-        (Some(file), _, _) if file.is_file() => load_file(file, None, device),
-        (Some(run), _, _) => load_from_run(run, network.which.into(), device),
-        (None, Some(model), Some(path)) => load_file(path, Some(model_named(model)?), device),
-        (None, None, Some(path)) => load_file(path, None, device),
+        (Some(file), model, _) | (None, model, Some(file)) if file.is_file() || model.is_some() => {
+            load_file(file, model.as_deref().map(Model::named).transpose()?, device)
+        }
+        (Some(run), ..) => load_from_run(run, network.which.into(), device),
+        (None, _, Some(path)) => load_file(path, None, device),
         _ => Err(Failure::usage("name a run's folder, or --model and --weights")),
     }?;
     let readout = network.readout.unwrap_or(loaded.readout);
@@ -297,39 +324,57 @@ pub fn load_from_run(folder: &Path, role: Role, device: &Device) -> Result<Loade
     load_file(&path, None, device)
 }
 
-/// Loads a weights file as `config`, or as what the file says of itself.
-pub fn load_file(path: &Path, config: Option<NetworkConfig>, device: &Device) -> Result<LoadedNetwork> {
-    load(path, read_weights(path)?, config, device)
+/// A model by name, for a file that does not say what it is.
+pub struct Model {
+    /// Its name.
+    pub name: String,
+    /// Its configuration.
+    pub config: NetworkConfig,
+    /// How the file may be changed to fit; without a new head, the number of classes is the file's.
+    pub fit: Fit,
+    /// Whether a file that says what it is knows better.
+    pub yields: bool,
 }
 
-/// Loads a weights file as what it says of itself, or, if it says nothing, as `config`.
-///
-/// # Errors
-/// Whatever `config` fails with, and as [`load_file`].
-pub fn load_file_or(
-    path: &Path,
-    config: impl FnOnce() -> Result<NetworkConfig>,
-    device: &Device,
-) -> Result<LoadedNetwork> {
-    let read = read_weights(path)?;
-    let described = Description::read(&read.1).context(path.display())?.is_some();
-    let config = if described { None } else { Some(config()?) };
-    load(path, read, config, device)
+impl Model {
+    /// The model of a name as a file holds it.
+    ///
+    /// # Errors
+    /// Exit code 2 with the names that exist.
+    pub fn named(name: &str) -> Result<Self> {
+        Ok(Self { name: name.to_owned(), config: model_named(name)?, fit: Fit::default(), yields: false })
+    }
 }
 
-fn load(
-    path: &Path,
-    (tensors, metadata): (Vec<NamedTensor>, Metadata),
-    config: Option<NetworkConfig>,
-    device: &Device,
-) -> Result<LoadedNetwork> {
-    let description = match config {
-        Some(config) => Description::of(config, &metadata),
-        None => Description::read(&metadata).context(path.display())?.ok_or_else(|| {
-            Failure::work(format!("{} does not say which model it is; pass --model NAME", path.display()))
-        })?,
+/// Loads a weights file as what it says of itself, or as `model` where it says nothing.
+pub fn load_file(path: &Path, model: Option<Model>, device: &Device) -> Result<LoadedNetwork> {
+    let (tensors, metadata) = read_weights(path)?;
+    let described = Description::read(&metadata).context(path.display())?;
+    let (description, tensors, fit) = match (described, model) {
+        (Some(description), model) if model.as_ref().is_none_or(|model| model.yields) => {
+            (description, tensors, Fit::default())
+        }
+        (_, None) => {
+            return Err(Failure::usage(format!(
+                "{} does not say which model it is; name it with --model (a teacher with --teacher-model)",
+                path.display()
+            )));
+        }
+        (_, Some(Model { name, mut config, fit, .. })) => {
+            let tensors = weights::to_timm(tensors);
+            if fit.new_head.is_none()
+                && let Some(classes) = weights::classes(&tensors, &config)
+            {
+                config = config.with_classes(classes);
+            }
+            (Description::of(&name, config, &metadata), tensors, fit)
+        }
     };
-    let model = description.network(tensors, device).context(path.display())?;
+    let fitted = description.fitted(tensors, &fit, device).context(path.display())?;
+    for note in &fitted.notes {
+        say(format_args!("note     {}: {note}", path.display()));
+    }
     let Description { name, config, class_names, normalisation, preprocess, readout } = description;
+    let model = fitted.network;
     Ok(LoadedNetwork { model, config, class_names, normalisation, preprocess, readout, name, path: path.to_owned() })
 }

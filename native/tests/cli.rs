@@ -695,7 +695,7 @@ fn every_bad_input_is_refused_in_one_line() {
     add(format!("{train} --objective sleep"), 2, Parser, "distillation");
     add("eval --dataset digits".into(), 2, Parser, "RUN");
     add("eval @/runs/taken".into(), 2, Parser, "--dataset");
-    add("eval --dataset digits --weights @/other.safetensors".into(), 2, Parser, "--model");
+    add("eval --dataset digits --weights @/other.safetensors".into(), 2, Command, "--model");
     add("predict @/runs/taken".into(), 2, Parser, "--image");
     add("predict @/runs/taken --top 0 --image @/noise.png".into(), 2, Parser, "--top");
 

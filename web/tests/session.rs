@@ -34,7 +34,7 @@ fn teacher_file() -> Vec<u8> {
     let config = live_teacher();
     let network = config.init(77, &Device::flex()).expect("valid");
     let tensors = block_on(weights::read(&network)).expect("readable");
-    let mut description = Description::of(config, &Default::default());
+    let mut description = Description::of("unnamed", config, &Default::default());
     description.normalisation = Normalisation::mnist();
     weights::to_safetensors(&tensors, description.metadata()).expect("a file")
 }

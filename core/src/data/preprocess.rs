@@ -3,7 +3,8 @@
 //! A checkpoint was trained on images that were resized by one filter, from one part of the picture; another filter or
 //! another part costs accuracy. The filters are Pillow's, to which the figures of the field belong: antialiased
 //! (widened with the reduction), the cubic with a = -1/2, along rows first, rounded to bytes, then along columns. Pixels
-//! agree with Pillow's within 1 of 255.
+//! agree with Pillow's within 1 of 255. (Pillow 13 goes along columns first for some tall images; the versions of the
+//! published figures do not.)
 //!
 //! Bytes in, bytes out: the command and the page share this.
 

@@ -12,4 +12,4 @@ pub use metrics::Evaluation;
 pub use packing::Packing;
 pub use probe::heads_alone;
 pub use schedule::{Schedule, WarmupCosine};
-pub use step::{Learner, StepBatch, StepReport, training_step};
+pub use step::{Learner, Renormalise, StepBatch, StepReport, training_step};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::AdamW;
 use crate::model::{Network, Trace, Training};
@@ -33,6 +33,31 @@ impl From<Network> for Learner {
     }
 }
 
+/// The teacher's view of images that are normalised for the student: `x · std_s / std_t + (mean_s − mean_t) / std_t`.
+#[derive(Clone, Debug)]
+pub struct Renormalise {
+    // Each [1, C, 1, 1].
+    factor: Tensor<4>,
+    summand: Tensor<4>,
+}
+
+impl Renormalise {
+    /// From the factor and the summand of each channel, as [`crate::data::Normalisation::to`] gives them.
+    pub fn new(channels: &[(f32, f32)], device: &Device) -> Self {
+        let row = |values: Vec<f32>| {
+            let count = values.len();
+            Tensor::from_data(TensorData::new(values, [1, count, 1, 1]), device)
+        };
+        let (factors, summands) = channels.iter().copied().unzip();
+        Self { factor: row(factors), summand: row(summands) }
+    }
+
+    /// `[B, C, S, S]` as the teacher has it.
+    pub fn apply(&self, images: Tensor<4>) -> Tensor<4> {
+        images * self.factor.clone() + self.summand.clone()
+    }
+}
+
 /// What one step consumes, on the device.
 #[derive(Clone, Debug)]
 pub struct StepBatch {
@@ -42,8 +67,8 @@ pub struct StepBatch {
     pub targets: Tensor<2>,
     /// The teacher's logits `[B, classes]`, where they were computed before: the teacher is then not run.
     pub teacher_logits: Option<Tensor<2>>,
-    /// What the teacher sees `[B, C, S, S]`, where its images are normalised otherwise than the student's.
-    pub teacher_images: Option<Tensor<4>>,
+    /// How the teacher's images differ from the student's, where they do.
+    pub renormalise: Option<Renormalise>,
     /// The student's own logits `[B, classes]` of some epochs ago, for a retrospection.
     pub past_logits: Option<Tensor<2>>,
     /// In how many parts, one after the other, the batch is run. Their gradients are gathered for one update, so that a
@@ -54,7 +79,7 @@ pub struct StepBatch {
 impl StepBatch {
     /// A batch without logits from before, run as a whole.
     pub fn new(images: Tensor<4>, targets: Tensor<2>) -> Self {
-        Self { images, targets, teacher_logits: None, teacher_images: None, past_logits: None, parts: 1 }
+        Self { images, targets, teacher_logits: None, renormalise: None, past_logits: None, parts: 1 }
     }
 
     fn narrow(&self, start: usize, length: usize) -> Self {
@@ -63,7 +88,7 @@ impl StepBatch {
             images: self.images.clone().narrow(0, start, length),
             targets: rows(&self.targets),
             teacher_logits: self.teacher_logits.as_ref().map(rows),
-            teacher_images: self.teacher_images.as_ref().map(|images| images.clone().narrow(0, start, length)),
+            renormalise: self.renormalise.clone(),
             past_logits: self.past_logits.as_ref().map(rows),
             parts: 1,
         }
@@ -85,7 +110,7 @@ pub struct StepReport {
 
 /// Takes one step of `learner` towards `objective` and returns it updated.
 ///
-/// The teacher sees the same images, normalised as it wants them, without gradients. Nothing is read back.
+/// The teacher sees the same images on the device without gradients. Nothing is read back.
 ///
 /// # Panics
 /// If the batch has no samples, or the objective needs a teacher, past logits or a projector that are not there.
@@ -149,7 +174,8 @@ fn teach(
     let asked = known.is_none();
     let teacher_trace = known.or_else(|| {
         let teacher = teacher.filter(|_| objective.needs_teacher())?;
-        let images = batch.teacher_images.unwrap_or_else(|| batch.images.clone());
+        let images = batch.images.clone();
+        let images = batch.renormalise.as_ref().map_or(images.clone(), |view| view.apply(images));
         let trace = teacher.forward_with(images, None, &teacher_taps);
         // A teacher with two heads speaks as DeiT is evaluated, with one voice.
         Some(Trace { logits: Readout::MeanLogits.of(&trace), ..trace })

@@ -79,13 +79,23 @@ impl Description {
     /// [`DescriptionError::Json`].
     pub fn read(metadata: &Metadata) -> Result<Option<Self>, DescriptionError> {
         let Some(json) = metadata.get(MODEL) else { return Ok(None) };
-        Ok(Some(Self::of(serde_json::from_str(json)?, metadata)))
+        Ok(Some(Self::of("unnamed", serde_json::from_str(json)?, metadata)))
     }
 
-    /// A network that is known to be `config`, with what `metadata` says beside that. Numbers are the names of classes that
-    /// have none, and images are normalised as MNIST's where nothing else is said.
-    pub fn of(config: NetworkConfig, metadata: &Metadata) -> Self {
+    /// The model `name`, known to be `config`, with what `metadata` says beside that. Numbers are the names of classes that
+    /// have none. What nothing is said of is as the weights published under the name have it, else images are normalised as
+    /// MNIST's or ImageNet's.
+    pub fn of(name: &str, config: NetworkConfig, metadata: &Metadata) -> Self {
         let said = |key: &str| metadata.get(key).map(String::as_str);
+        let published = Preprocess::of_model(name).filter(|(_, norm)| norm.mean.len() == config.channels());
+        let (published, normalisation) = published.unwrap_or_else(|| {
+            let normalisation = match config.channels() {
+                1 => Normalisation::mnist(),
+                3 => Normalisation::imagenet(),
+                channels => Normalisation::identity(channels),
+            };
+            (Preprocess::default(), normalisation)
+        });
         let classes = config.classes();
         let class_names = match said(CLASSES).and_then(|json| serde_json::from_str::<Vec<String>>(json).ok()) {
             Some(names) if names.len() == classes => names,
@@ -93,19 +103,12 @@ impl Description {
         };
         let normalisation = match said(NORMALISATION).and_then(|json| serde_json::from_str(json).ok()) {
             Some((mean, std)) => Normalisation { mean, std },
-            None => Normalisation::mnist(),
+            None => normalisation,
         };
         let preprocess = said(PREPROCESS).and_then(|json| serde_json::from_str::<Preprocess>(json).ok());
-        let preprocess = preprocess.filter(|preprocess| preprocess.check().is_ok()).unwrap_or_default();
+        let preprocess = preprocess.filter(|preprocess| preprocess.check().is_ok()).unwrap_or(published);
         let readout = said(READOUT).and_then(Readout::named).unwrap_or_default();
-        Self {
-            name: said(NAME).unwrap_or("unnamed").to_owned(),
-            config,
-            class_names,
-            normalisation,
-            preprocess,
-            readout,
-        }
+        Self { name: said(NAME).unwrap_or(name).to_owned(), config, class_names, normalisation, preprocess, readout }
     }
 
     /// Builds the network on `device` with `tensors`, a training's state left out.

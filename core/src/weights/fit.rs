@@ -64,14 +64,13 @@ pub fn fit(tensors: Vec<NamedTensor>, config: &NetworkConfig, how: &Fit, device:
     let mut notes = Vec::new();
     notes.extend(resized(&mut tensors, config, how.resampling));
     let heads = config.heads();
-    let rows = |tensor: &&NamedTensor| heads.iter().any(|head| tensor.name == format!("{head}.weight"));
-    let classes = tensors.iter().find(rows).and_then(|tensor| tensor.shape.first().copied());
-    let Some(seed) = how.new_head.filter(|_| classes != Some(config.classes())) else {
+    let found = classes(&tensors, config);
+    let Some(seed) = how.new_head.filter(|_| found != Some(config.classes())) else {
         let network = assign_but(config.blank(device)?, tensors, &[])?;
         return Ok(Fitted { network, notes, new_head: false });
     };
     tensors.retain(|tensor| !heads.iter().any(|head| belongs(&tensor.name, head)));
-    notes.push(match classes {
+    notes.push(match found {
         Some(classes) => {
             format!("its head tells {classes} classes apart and is replaced by a new one of {}", config.classes())
         }
@@ -79,6 +78,12 @@ pub fn fit(tensors: Vec<NamedTensor>, config: &NetworkConfig, how: &Fit, device:
     });
     let network = assign_but(config.blank_but_heads(seed, device)?, tensors, heads)?;
     Ok(Fitted { network, notes, new_head: true })
+}
+
+/// How many classes the head in `tensors`, by timm's names, tells apart, for a network like `config`.
+pub fn classes(tensors: &[NamedTensor], config: &NetworkConfig) -> Option<usize> {
+    let is_head = |tensor: &&NamedTensor| config.heads().iter().any(|head| tensor.name == format!("{head}.weight"));
+    tensors.iter().find(is_head)?.shape.first().copied()
 }
 
 /// Whether the tensor `name` is one of the layer `layer`.

@@ -20,8 +20,8 @@ enum Layout {
     Transformers,
 }
 
-/// `tensors` by timm's names, without what no network needs.
-pub(super) fn to_timm(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
+/// `tensors` by timm's names, whosever names they have, without what no network needs.
+pub fn to_timm(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
     let tensors = unwrapped(tensors);
     let layout = recognise(&tensors);
     let rename: fn(&str) -> Option<String> = match layout {

@@ -13,7 +13,8 @@ mod state;
 
 pub use self::safetensors::{Metadata, WeightsError, from_safetensors, to_safetensors};
 pub use description::{Description, DescriptionError, STATE_PREFIX};
-pub use fit::{Fit, FitError, Fitted, fit};
-pub use positions::Resampling;
+pub use fit::{Fit, FitError, Fitted, classes, fit};
+pub use layout::to_timm;
+pub use positions::{Resampling, resample};
 pub(crate) use state::Path;
 pub use state::{AssignError, NamedTensor, assign, read};

@@ -77,7 +77,10 @@ fn cubic(x: f64, a: f64) -> f64 {
 }
 
 /// Resamples `grid`, `[from, from, width]` row-major, to `[to, to, width]`.
-pub(super) fn resample(grid: &[f32], from: usize, to: usize, width: usize, how: Resampling) -> Vec<f32> {
+///
+/// # Panics
+/// If the grid has fewer values than that, or a size is 0.
+pub fn resample(grid: &[f32], from: usize, to: usize, width: usize, how: Resampling) -> Vec<f32> {
     let shares = how.shares(from, to);
     // Columns first, then rows; each keeps the other axes as they are.
     let mut rows = vec![0.0; from * to * width];

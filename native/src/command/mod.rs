@@ -2,6 +2,7 @@
 
 pub mod devices;
 pub mod eval;
+pub mod fetch;
 pub mod predict;
 pub mod recipes;
 pub mod selftest;

@@ -8,7 +8,8 @@ use burn::cubecl::future::block_on;
 use potstill_core::data::{Dataset, Normalisation, Subset, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{Objective, Readout};
-use potstill_core::weights::{self, Description};
+use potstill_core::train::Renormalise;
+use potstill_core::weights::{self, Description, Fit};
 
 use super::eval;
 use crate::cli::{self, Eval, Train, Which};
@@ -19,7 +20,7 @@ use crate::evaluate::{evaluate, fits};
 use crate::progress::say;
 use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
 use crate::report::{DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
-use crate::run::{LoadedNetwork, Role, RunFolder, load_file, load_file_or, load_from_run, write_whole};
+use crate::run::{LoadedNetwork, Model, Role, RunFolder, load_file, load_from_run, load_start, write_whole};
 use crate::train::{
     Checkpoint, Finished, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints,
     latest_checkpoint,
@@ -62,6 +63,12 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     let networks = networks(&recipe)?;
     for (_, _, config) in &networks {
         fits(config, data.held_out.as_ref())?;
+    }
+    for (role, network, config) in networks.iter().filter(|_| resumed.is_none()) {
+        // Weights that do not fit are a fault of now, and not of the hour in which this network's turn comes.
+        if let (Some(path), true) = (&network.weights, *role != Role::Baseline) {
+            load_start(path, config, network.resampling, 0, &chosen.device)?;
+        }
     }
     let interrupt = Interrupt::listen()?;
 
@@ -116,13 +123,6 @@ struct Trained {
     outcome: Option<Outcome>,
 }
 
-impl Trained {
-    // How held-out samples become its inputs.
-    fn transform(&self, data: &StageData) -> Transform {
-        Transform { normalisation: self.normalisation.clone(), ..data.transform_for(&self.config) }
-    }
-}
-
 impl Session<'_> {
     fn finish(&self, networks: Vec<(Role, &NetworkRecipe, NetworkConfig)>, given: Option<LoadedNetwork>) -> Result<()> {
         let mut state: RunState = self.folder.read_json("state.json")?;
@@ -171,8 +171,8 @@ impl Session<'_> {
                 }
             };
             let (name, weights) = (recipe.model.clone(), self.folder.weights(role));
-            let readout = self.readout(role, recipe);
-            let (normalisation, outcome) = (self.data.source.transform.normalisation.clone(), Some(outcome));
+            let (readout, outcome) = (self.readout(role, recipe), Some(outcome));
+            let normalisation = self.data.source.transform.normalisation.clone();
             trained.push(Trained { role, name, weights, config, model, average, readout, normalisation, outcome });
         }
         log.flush()?;
@@ -193,9 +193,14 @@ impl Session<'_> {
         Ok(())
     }
 
+    // How held-out samples become a network's inputs.
+    fn transform(&self, network: &Trained) -> Transform {
+        Transform { normalisation: network.normalisation.clone(), ..self.data.transform_for(&network.config) }
+    }
+
     // A teacher that guesses teaches guessing: distillation from an untrained head has been mistaken for a result.
     fn refuse_untrained(&self, teacher: &Trained) -> Result<()> {
-        let (held_out, transform) = (self.data.held_out.as_ref(), teacher.transform(self.data));
+        let (held_out, transform) = (self.data.held_out.as_ref(), self.transform(teacher));
         let read = |images| teacher.readout.of(&teacher.model.forward(images, None));
         let limit = Some(self.recipe.data.test_samples.unwrap_or(CHANCE_SAMPLES).min(CHANCE_SAMPLES));
         let (found, _) = evaluate(&read, &teacher.config, held_out, &transform, limit, &self.chosen.device)?;
@@ -237,24 +242,17 @@ impl Session<'_> {
         let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
         let (data, device, run) = (self.data, &self.chosen.device, self.folder);
         let cache = self.recipe.teacher_cache.as_deref().map(|root| (root, self.recipe.packing()));
+        // Both see the same pixels, each normalised as it was trained.
         let own = &self.data.source.transform.normalisation;
-        let teacher_normalisation = teacher.map(|teacher| &teacher.normalisation).filter(|other| *other != own);
+        let other = teacher.map(|teacher| &teacher.normalisation).filter(|other| *other != own);
+        let view = other.map(|other| own.to(other)).transpose().map_err(Failure::usage)?;
+        let view = view.map(|channels| Renormalise::new(&channels, device));
         let teacher = teacher.map(|teacher| &teacher.model);
-        Stage {
-            role,
-            recipe,
-            config,
-            objective,
-            teacher,
-            teacher_normalisation,
-            readout,
-            cache,
-            data,
-            seed,
-            device,
-            run,
-        }
-        .train(checkpoint, log, self.interrupt)
+        Stage { role, recipe, config, objective, teacher, view, readout, cache, data, seed, device, run }.train(
+            checkpoint,
+            log,
+            self.interrupt,
+        )
     }
 
     // What a network is taught.
@@ -294,7 +292,7 @@ impl Session<'_> {
             if self.interrupt.is_set() {
                 return Err(self.stopped());
             }
-            let transform = network.transform(self.data);
+            let transform = self.transform(network);
             let read = |model: &Network| {
                 let (model, readout) = (model.clone(), network.readout);
                 move |images| readout.of(&model.forward(images, None))
@@ -473,7 +471,12 @@ fn load_teacher(path: &Path, recipe: &Recipe, chosen: &Chosen, data: &StageData)
     let teacher = if path.is_dir() {
         load_from_run(path, Role::Teacher, &chosen.device)?
     } else {
-        load_file_or(path, || recipe.teacher()?.config("teacher"), &chosen.device)?
+        let named = |teacher: &NetworkRecipe| {
+            let fit = Fit { resampling: teacher.resampling, new_head: Some(recipe.seed) };
+            Ok(Model { name: teacher.model.clone(), config: teacher.config("teacher")?, fit, yields: true })
+        };
+        let model = recipe.teacher.as_ref().map(named).transpose()?;
+        load_file(path, model, &chosen.device)?
     };
     // What the file says of itself is known only now.
     recipe.check_pair(&teacher.config, &recipe.student()?.config("student")?)?;

@@ -148,3 +148,139 @@ fn unpack(archive: &Path, folder: &str, wanted: &[&str]) -> Result<BTreeMap<Stri
     }
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn records(kind: Kind, labels: std::ops::Range<u8>) -> Vec<u8> {
+        let record = |label: u8| [vec![label; kind.record() - 3072], vec![label; 3072]].concat();
+        labels.flat_map(record).collect()
+    }
+
+    fn files() -> Vec<(String, Vec<u8>)> {
+        let batch = |number: u8| (format!("data_batch_{number}.bin"), records(Kind::Ten, number..number + 2));
+        let names = TEN.join("\n").into_bytes();
+        let test = ("test_batch.bin".to_owned(), records(Kind::Ten, 9..10));
+        (1..6).map(batch).chain([test, ("batches.meta.txt".to_owned(), names)]).collect()
+    }
+
+    fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        // In another order than their names'.
+        for (name, bytes) in files.iter().rev() {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, format!("cifar-10-batches-bin/{name}"), &bytes[..]).expect("memory");
+        }
+        tar.into_inner().expect("memory").finish().expect("memory")
+    }
+
+    fn labels(folder: &Path, split: Split) -> Vec<u32> {
+        let set = open(folder, Kind::Ten, split).expect("opens");
+        assert_eq!(set.class_names(), TEN);
+        (0..set.len()).map(|index| set.label(index)).collect()
+    }
+
+    fn fails(folder: &Path, kind: Kind, split: Split) -> String {
+        open(folder, kind, split).err().expect("a failure").to_string()
+    }
+
+    #[test]
+    fn ten_is_read_unpacked_nested_and_from_its_archive() {
+        let train = [1, 2, 2, 3, 3, 4, 4, 5, 5, 6];
+        let plain = TempDir::new().expect("a folder");
+        let nested = TempDir::new().expect("a folder");
+        fs_write(nested.path(), "cifar-10-batches-bin", &files());
+        fs_write(plain.path(), ".", &files());
+        let packed = TempDir::new().expect("a folder");
+        std::fs::write(packed.path().join("cifar-10-binary.tar.gz"), archive(&files())).expect("writes");
+        for folder in [&plain, &nested, &packed] {
+            assert_eq!(labels(folder.path(), Split::Train), train);
+            assert_eq!(labels(folder.path(), Split::HeldOut), [9]);
+        }
+        std::fs::remove_file(plain.path().join("data_batch_3.bin")).expect("removes");
+        assert!(fails(plain.path(), Kind::Ten, Split::Train).contains("data_batch_3.bin"));
+    }
+
+    fn fs_write(folder: &Path, below: &str, files: &[(String, Vec<u8>)]) {
+        std::fs::create_dir_all(folder.join(below)).expect("makes");
+        files.iter().for_each(|(name, bytes)| std::fs::write(folder.join(below).join(name), bytes).expect("writes"));
+    }
+
+    #[test]
+    fn hundred_has_fine_and_coarse_labels() {
+        let folder = TempDir::new().expect("a folder");
+        let record = |coarse: u8, fine: u8| [vec![coarse, fine], vec![0; 3072]].concat();
+        let names: Vec<String> = (0..100).map(|class| format!("kind {class}")).collect();
+        let files = [
+            ("train.bin".to_owned(), [record(3, 99), record(19, 0)].concat()),
+            ("test.bin".to_owned(), record(0, 50)),
+            ("fine_label_names.txt".to_owned(), names.join("\n").into_bytes()),
+        ];
+        fs_write(folder.path(), "cifar-100-binary", &files);
+        let fine = open(folder.path(), Kind::HundredFine, Split::Train).expect("opens");
+        assert_eq!((fine.label(0), fine.label(1), fine.class_names()[99].as_str()), (99, 0, "kind 99"));
+        let coarse = open(folder.path(), Kind::HundredCoarse, Split::Train).expect("opens");
+        assert_eq!((coarse.label(0), coarse.label(1), coarse.classes()), (3, 19, 20));
+    }
+
+    #[test]
+    fn faults_name_the_file() {
+        let folder = TempDir::new().expect("a folder");
+        let missing = fails(folder.path(), Kind::Ten, Split::Train);
+        assert!(missing.contains("data_batch_1.bin") && missing.contains("cifar-10-binary.tar.gz"), "{missing}");
+        let path = folder.path().join("cifar-10-binary.tar.gz");
+        let whole = archive(&files());
+        std::fs::write(&path, &whole[..whole.len() / 2]).expect("writes");
+        assert!(fails(folder.path(), Kind::Ten, Split::Train).contains("cifar-10-binary.tar.gz"));
+        std::fs::write(&path, archive(&files()[..3])).expect("writes");
+        let missing = fails(folder.path(), Kind::Ten, Split::Train);
+        assert!(missing.contains("data_batch_4.bin is missing"), "{missing}");
+        let mut wrong = files();
+        wrong[1].1[0] = 10;
+        fs_write(folder.path(), ".", &wrong);
+        let label = fails(folder.path(), Kind::Ten, Split::Train);
+        assert!(label.contains("data_batch_2.bin") && label.contains("label 10"), "{label}");
+    }
+
+    #[test]
+    fn folders_of_the_ten_classes_stand_for_the_set() {
+        let folder = TempDir::new().expect("a folder");
+        for (class, split) in TEN.iter().flat_map(|class| [(class, "train"), (class, "test")]) {
+            let place = folder.path().join(split).join(class);
+            std::fs::create_dir_all(&place).expect("makes");
+            image::RgbImage::new(32, 32).save(place.join("0000.jpg")).expect("writes");
+        }
+        assert_eq!(labels(folder.path(), Split::Train), (0..10).collect::<Vec<_>>());
+        std::fs::rename(folder.path().join("train/cat"), folder.path().join("train/lion")).expect("renames");
+        assert!(fails(folder.path(), Kind::Ten, Split::Train).contains("lion"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_damaged_archive_panics(at in any::<prop::sample::Index>(), value in any::<u8>(), cut in any::<prop::sample::Index>()) {
+            let folder = TempDir::new().expect("a folder");
+            let path = folder.path().join("cifar-10-binary.tar.gz");
+            let mut bytes = archive(&files());
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+            for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+                std::fs::File::create(&path).and_then(|mut file| file.write_all(bytes)).expect("writes");
+                if let Err(failure) = open(folder.path(), Kind::Ten, Split::Train) {
+                    prop_assert!(failure.to_string().contains("cifar-10-binary.tar.gz"), "{}", failure);
+                }
+            }
+        }
+    }
+}

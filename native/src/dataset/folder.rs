@@ -97,6 +97,11 @@ fn is_image(path: &Path) -> bool {
 }
 
 impl Folder {
+    /// Files with a label each.
+    pub fn of(name: String, class_names: Vec<String>, files: Vec<PathBuf>, labels: Vec<u32>) -> Self {
+        Self { name, class_names, files, labels }
+    }
+
     fn read(place: &Path, name: String, class_names: Vec<String>) -> Result<Self> {
         let (mut files, mut labels) = (Vec::new(), Vec::new());
         for folder in entries(place)?.into_iter().filter(|path| path.is_dir()) {
@@ -119,7 +124,7 @@ impl Folder {
         }
         match files.is_empty() {
             true => Err(Failure::work(format!("{} holds no folder; it needs one a class", place.display()))),
-            false => Ok(Self { name, class_names, files, labels }),
+            false => Ok(Self::of(name, class_names, files, labels)),
         }
     }
 }
@@ -162,4 +167,115 @@ pub fn decoded(path: &Path) -> Result<Picture<'static>, Error> {
         return Err(fail("it has no pixels".to_owned()));
     }
     Ok(Picture { shape, pixels: Cow::Owned(image.into_raw()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{GrayImage, Luma, Rgb, RgbImage, RgbaImage};
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn save(folder: &Path, name: &str, image: impl Into<image::DynamicImage>) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
+        image.into().save(path).expect("writes");
+    }
+
+    fn colour(side: u32, value: u8) -> RgbImage {
+        RgbImage::from_pixel(side, side, Rgb([value, 2, 3]))
+    }
+
+    fn place() -> TempDir {
+        let folder = TempDir::new().expect("a folder");
+        for (name, value) in
+            [("train/cat/2.png", 20), ("train/cat/10.png", 10), ("train/ant/1.PNG", 1), ("test/cat/1.png", 7)]
+        {
+            save(folder.path(), name, colour(4, value));
+        }
+        fs::write(folder.path().join("train/cat/notes.txt"), "no image").expect("writes");
+        fs::write(folder.path().join("train/cat/.hidden.png"), "no image").expect("writes");
+        folder
+    }
+
+    fn fails(folder: &Path, split: Split) -> String {
+        open(folder, "set", split).err().expect("a failure").to_string()
+    }
+
+    #[test]
+    fn small_images_of_one_size_are_held_in_memory_in_order() {
+        let folder = place();
+        let set = open(folder.path(), "set", Split::Train).expect("opens");
+        assert_eq!(
+            (set.name(), set.len(), set.class_names()),
+            ("set-train", 3, &["ant".to_owned(), "cat".to_owned()][..])
+        );
+        let first = |index: usize| (set.label(index), set.image(index).expect("reads").pixels[0]);
+        assert_eq!([0, 1, 2].map(first), [(0, 1), (1, 10), (1, 20)]);
+        assert!(set.shape().is_some(), "all have one shape, so they are in memory");
+        let held_out = open(folder.path(), "set", Split::HeldOut).expect("opens");
+        assert_eq!((held_out.name(), held_out.len(), held_out.label(0), held_out.classes()), ("set-test", 1, 1, 2));
+        save(folder.path(), "val/ant/1.png", colour(4, 5));
+        assert_eq!(open(folder.path(), "set", Split::HeldOut).expect("opens").name(), "set-val");
+        assert_eq!(open(folder.path(), "set", Split::Test).expect("opens").name(), "set-test");
+    }
+
+    #[test]
+    fn other_images_are_decoded_when_they_are_read() {
+        let folder = place();
+        save(folder.path(), "train/ant/2.jpg", colour(9, 8));
+        save(folder.path(), "train/cat/3.png", GrayImage::from_pixel(2, 3, Luma([77])));
+        // torchvision drops transparency.
+        save(folder.path(), "train/cat/4.png", RgbaImage::from_pixel(5, 5, image::Rgba([40, 50, 60, 0])));
+        let set = open(folder.path(), "set", Split::Train).expect("opens");
+        assert_eq!((set.len(), set.shape()), (6, None));
+        let sizes: Vec<usize> = (0..6).map(|index| set.image(index).expect("reads").shape.width).collect();
+        assert_eq!(sizes, [4, 9, 4, 4, 2, 5]);
+        assert_eq!(set.image(4).expect("reads").pixels[..3], [77; 3]);
+        assert_eq!(set.image(5).expect("reads").pixels[..3], [40, 50, 60]);
+        fs::write(folder.path().join("train/cat/3.png"), b"\x89PNG\r\n\x1a\nbroken").expect("writes");
+        let error = set.image(4).expect_err("broken").to_string();
+        assert!(error.contains("3.png"), "{error}");
+    }
+
+    #[test]
+    fn faults_name_the_folder_or_file() {
+        let folder = place();
+        assert!(fails(&folder.path().join("none"), Split::Train).contains("CLASS"));
+        assert!(fails(folder.path(), Split::Val).contains("val"));
+        save(folder.path(), "test/dog/1.png", colour(4, 1));
+        assert!(fails(folder.path(), Split::Test).contains("dog is no class"));
+        fs::create_dir(folder.path().join("train/bee")).expect("makes");
+        assert!(fails(folder.path(), Split::Train).contains("bee holds no PNG or JPEG"));
+        fs::write(folder.path().join("train/bee/1.jpeg"), [0xff, 0xd8, 0xff, 0xe0, 0]).expect("writes");
+        assert!(fails(folder.path(), Split::Train).contains("1.jpeg"));
+        let empty = TempDir::new().expect("a folder");
+        fs::create_dir(empty.path().join("train")).expect("makes");
+        assert!(fails(empty.path(), Split::Train).contains("holds no folder"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_damaged_image_panics(png in any::<bool>(), changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5), cut in any::<prop::sample::Index>()) {
+            let folder = TempDir::new().expect("a folder");
+            let name = if png { "a.png" } else { "a.jpg" };
+            save(folder.path(), name, RgbImage::from_fn(9, 7, |x, y| Rgb([(x * 20) as u8, (y * 30) as u8, 5])));
+            let path = folder.path().join(name);
+            let mut bytes = fs::read(&path).expect("reads");
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+                fs::write(&path, bytes).expect("writes");
+                match decoded(&path) {
+                    Ok(picture) => prop_assert_eq!(picture.pixels.len(), picture.shape.bytes()),
+                    Err(error) => prop_assert!(error.to_string().contains(name)),
+                }
+            }
+        }
+    }
 }

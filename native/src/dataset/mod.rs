@@ -8,7 +8,9 @@
 //! same order.
 
 mod cifar;
+mod flowers;
 mod folder;
+mod mat;
 mod mnist;
 
 use std::fs::File;
@@ -32,7 +34,7 @@ const DIGITS_MOST: usize = 1_000_000;
 const DEFAULT_DIR: &str = "data";
 
 /// The names that [`open`] knows, in any case.
-pub const NAMES: &str = "digits (built in), MNIST, CIFAR-10, CIFAR-100, ImageNet and folder";
+pub const NAMES: &str = "digits (built in), MNIST, CIFAR-10, CIFAR-100, Flowers-102, ImageNet and folder";
 
 /// Which samples of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +42,7 @@ pub const NAMES: &str = "digits (built in), MNIST, CIFAR-10, CIFAR-100, ImageNet
 pub enum Split {
     /// To learn from.
     Train,
-    /// Held out: the validation split where the set has one, else the test split.
+    /// What is held out unless a recipe says: the validation split of a folder of images that has one, else the test split.
     HeldOut,
     /// The validation split.
     Val,
@@ -95,6 +97,7 @@ pub fn open_sized(
         "mnist" => Ok(Arc::new(mnist::open(folder, split)?)),
         "cifar-10" => cifar::open(folder, Kind::Ten, split),
         "cifar-100" => cifar::open(folder, Kind::HundredFine, split),
+        "flowers-102" => flowers::open(folder, split),
         "imagenet" | "folder" => folder::open(folder, &name, split),
         _ => Err(unknown(&name)),
     }

@@ -23,7 +23,7 @@ pub struct DataRecipe {
     /// How many held-out samples are measured on, evenly spaced; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_samples: Option<usize>,
-    /// What is held out: `val` or `test`; absent, the validation split where the set has one, else the test split.
+    /// What is held out: `val` or `test`; absent, what [`Split::HeldOut`] says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<Split>,
     /// How small drawn signs are drawn anew in training.

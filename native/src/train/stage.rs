@@ -6,11 +6,10 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Batch, Dataset, ImageShape, Normalisation, Transform};
+use potstill_core::data::{Batch, Dataset, ImageShape, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{LogitTable, Objective, Readout, Retrospection};
-use potstill_core::train::{AdamW, Learner, Packing, StepBatch, StepReport, heads_alone, training_step};
-use potstill_core::weights::{self, Fit};
+use potstill_core::train::{AdamW, Learner, Packing, Renormalise, StepBatch, StepReport, heads_alone, training_step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
@@ -23,7 +22,7 @@ use crate::error::{Context, Failure, Result};
 use crate::evaluate::{evaluate, first_logits};
 use crate::progress::{Progress, say};
 use crate::recipe::{NetworkRecipe, Trainable};
-use crate::run::{Role, RunFolder, read_weights};
+use crate::run::{Role, RunFolder, load_start};
 
 // Losses are read back this often: each read waits for the device.
 const READ_EVERY: usize = 10;
@@ -67,8 +66,8 @@ pub struct Stage<'a> {
     pub objective: &'a Objective,
     /// By whom.
     pub teacher: Option<&'a Network>,
-    /// What the teacher's images are normalised by, where that is not what the student's are.
-    pub teacher_normalisation: Option<&'a Normalisation>,
+    /// How the teacher's images differ from this network's, where they do.
+    pub view: Option<Renormalise>,
     /// How its heads make one prediction.
     pub readout: Readout,
     /// Where the teacher's logits are kept, and how.
@@ -118,29 +117,6 @@ struct Unread {
     indices: Vec<u64>,
 }
 
-// What makes images that are normalised for the student images that are normalised for the teacher.
-struct Renormalise {
-    // [1, C, 1, 1] each
-    factor: Tensor<4>,
-    summand: Tensor<4>,
-}
-
-impl Renormalise {
-    fn new(student: &Normalisation, teacher: &Normalisation, device: &Device) -> Result<Self> {
-        let (factors, summands): (Vec<f32>, Vec<f32>) =
-            student.to(teacher).map_err(Failure::usage)?.into_iter().unzip();
-        let tensor = |values: Vec<f32>| {
-            let shape = [1, values.len(), 1, 1];
-            Tensor::from_data(TensorData::new(values, shape), device)
-        };
-        Ok(Self { factor: tensor(factors), summand: tensor(summands) })
-    }
-
-    fn apply(&self, images: &Tensor<4>) -> Tensor<4> {
-        images.clone() * self.factor.clone() + self.summand.clone()
-    }
-}
-
 // What is known of a teacher's logits without asking it.
 #[derive(Default)]
 struct Memory {
@@ -171,7 +147,7 @@ impl Memory {
         let Some(kept) = cache.rows(epoch, first, indices.len())? else { return Ok(None) };
         if let (false, Some(teacher)) = (self.checked, stage.teacher) {
             let rows = indices.len().min(CHECKED_ROWS);
-            let said = Readout::MeanLogits.of(&teacher.forward(images.clone().narrow(0, 0, rows), None));
+            let said = Readout::MeanLogits.of(&teacher.forward(stage.seen(images.clone().narrow(0, 0, rows)), None));
             let said: Vec<f32> = said.try_into_data().context("the device failed")?.iter().collect();
             cache.check(&kept[..said.len()], &said)?;
             self.checked = true;
@@ -196,10 +172,7 @@ impl Stage<'_> {
         let per_epoch = source.batches_per_epoch();
         let total_steps = per_epoch * self.recipe.epochs;
         let tracked = self.device.clone().autodiff();
-        let student = match &self.recipe.weights {
-            Some(path) if checkpoint.is_none() => self.started_from(path, &tracked)?,
-            _ => self.config.init(self.seed, &tracked).map_err(Failure::usage)?,
-        };
+        let student = self.initial(checkpoint.is_some(), &tracked)?;
         let mut learner = Learner::new(student, self.teacher, self.objective, self.seed, &tracked);
         let mut optimiser = AdamW::new(self.recipe.optimiser.clone());
         let (samples, classes) = (source.dataset.len(), self.config.classes());
@@ -219,10 +192,6 @@ impl Stage<'_> {
         }
         let progress = Progress::start(self.role.name(), total_steps, step);
         let mut since = Instant::now();
-        let renormalise = self
-            .teacher_normalisation
-            .map(|own| Renormalise::new(&source.transform.normalisation, own, self.device))
-            .transpose()?;
         let mut memory = self.memory(&source)?;
         let mut loader = Loader::start(source.clone(), step, total_steps)?;
         let mut unread: Vec<Unread> = Vec::with_capacity(READ_EVERY);
@@ -234,9 +203,7 @@ impl Stage<'_> {
             let training = learner.student.draw_training(self.seed, step, indices.len(), self.device);
             let first = step % per_epoch * source.batch_size as u64;
             let mut inputs = self.upload(batch);
-            inputs.teacher_images = renormalise.as_ref().map(|renormalise| renormalise.apply(&inputs.images));
-            let seen = inputs.teacher_images.as_ref().unwrap_or(&inputs.images);
-            inputs.teacher_logits = memory.recall(self, step / per_epoch, first, &indices, seen)?;
+            inputs.teacher_logits = memory.recall(self, step / per_epoch, first, &indices, &inputs.images)?;
             // Epochs count from 1 in the rule.
             let epoch = step / per_epoch + 1;
             let objective = rule.map(|rule| rule.applied(self.objective, epoch));
@@ -305,16 +272,6 @@ impl Stage<'_> {
         Ok(Some(Finished { model: learner.student, average, outcome }))
     }
 
-    // Trained weights that fit but for the head and the image's size.
-    fn started_from(&self, path: &Path, device: &Device) -> Result<Network> {
-        let path = if path.is_dir() { path.join("student.safetensors") } else { path.to_owned() };
-        let (tensors, _) = read_weights(&path)?;
-        let how = Fit { new_head: Some(self.seed), ..Fit::default() };
-        let fitted = weights::fit(tensors, self.config, &how, device).context(path.display())?;
-        fitted.notes.iter().for_each(|note| say(format_args!("{:>9}  {}: {note}", self.role.name(), path.display())));
-        Ok(fitted.network)
-    }
-
     // The baseline is the student without any method, its own past included.
     fn retrospection(&self) -> Option<&Retrospection> {
         self.recipe.retrospection.as_ref().filter(|_| self.role != Role::Baseline)
@@ -349,11 +306,9 @@ impl Stage<'_> {
         }
         let samples = source.dataset.len();
         // As the training step reads a teacher with two heads.
-        let read = |images| Readout::MeanLogits.of(&teacher.forward(images, None));
+        let read = |images| Readout::MeanLogits.of(&teacher.forward(self.seen(images), None));
         let ask = |samples| {
-            let mut transform = source.transform.clone();
-            transform.normalisation = self.teacher_normalisation.unwrap_or(&transform.normalisation).clone();
-            first_logits(&read, self.config, source.dataset.as_ref(), &transform, samples, self.device)
+            first_logits(&read, self.config, source.dataset.as_ref(), &source.transform, samples, self.device)
         };
         let kept = memory.cache.as_mut().map(|cache| cache.rows(0, 0, samples)).transpose()?.flatten();
         memory.table = Some(match (kept, memory.cache.as_mut()) {
@@ -373,12 +328,35 @@ impl Stage<'_> {
         Ok(memory)
     }
 
+    // Images as the teacher has them.
+    fn seen(&self, images: Tensor<4>) -> Tensor<4> {
+        match &self.view {
+            Some(view) => view.apply(images),
+            None => images,
+        }
+    }
+
+    // The network before its first step.
+    fn initial(&self, resumed: bool, device: &Device) -> Result<Network> {
+        match &self.recipe.weights {
+            // A checkpoint replaces all of it.
+            Some(path) if !resumed => {
+                let (network, notes) = load_start(path, self.config, self.recipe.resampling, self.seed, device)?;
+                for note in notes {
+                    say(format_args!("{:>9}  {}: {note}", self.role.name(), path.display()));
+                }
+                Ok(network)
+            }
+            _ => self.config.init(self.seed, device).map_err(Failure::usage),
+        }
+    }
+
     fn upload(&self, batch: Batch) -> StepBatch {
         let samples = batch.labels.len();
         let (channels, size) = (self.config.channels(), self.config.image_size());
         let images = Tensor::from_data(TensorData::new(batch.images, [samples, channels, size, size]), self.device);
         let parts = self.recipe.accumulate;
-        StepBatch { parts, ..StepBatch::new(images, self.rows(batch.targets)) }
+        StepBatch { parts, renormalise: self.view.clone(), ..StepBatch::new(images, self.rows(batch.targets)) }
     }
 
     // Reads the waiting reports in one transfer, logs them and returns the last loss. Logits are read for `past` alone.

@@ -446,7 +446,7 @@ fn show_seen() {
         let text = match map {
             Some(map) => {
                 dom::paint(&canvas, *side as u32, &picture::with_attention(rgba, map));
-                format!("layer {layer}, most {}", words::place_of_peak(map, *side))
+                format!("layer {layer}, most at the {}", words::place_of_peak(map, *side))
             }
             None => {
                 dom::paint(&canvas, *side as u32, rgba);

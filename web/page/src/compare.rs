@@ -416,7 +416,8 @@ fn show_attention(digit: &[u8], opinions: &[Opinion], maps: &[ArrayBuffer]) {
         let row = dom::add(&area, dom::make("div", "maps", ""));
         for (layer, map) in files::floats(maps).chunks_exact(SIDE * SIDE).enumerate() {
             let figure = dom::add(&row, dom::make("figure", "", ""));
-            let said = format!("{name}, layer {}: most attention {}", layer + 1, words::place_of_peak(map, SIDE));
+            let said =
+                format!("{name}, layer {}: most attention at the {}", layer + 1, words::place_of_peak(map, SIDE));
             picture::small(&figure, SIDE, &picture::with_attention(&rgba, map), &said);
             dom::add(&figure, dom::make("figcaption", "", &format!("layer {}", layer + 1)));
         }

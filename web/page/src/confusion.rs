@@ -8,8 +8,10 @@ use web_sys::{Element, Event, HtmlCanvasElement, HtmlElement, KeyboardEvent};
 
 use crate::{dom, table, words};
 
-/// Shares above this fill a cell so much that its number changes colour.
-const STRONG: f32 = 55.0;
+/// Cells with a greater share are filled, and their number takes the ground's colour.
+const STRONG: f32 = 0.75;
+/// Other cells are tinted at most so far, in percent: a number on a deeper tint would be hard to read in one theme.
+const DEEPEST_TINT: f32 = 45.0;
 
 /// Shows the matrices; `chosen` is called with a cell's network, label and answer.
 pub fn show(area: &Element, evaluation: &Evaluation, names: &[String], chosen: fn(Model, u32, u32)) {
@@ -40,9 +42,9 @@ fn matrix(area: &Element, model: &ModelEvaluation, names: &[String], chosen: fn(
         let all = counts.iter().sum::<u32>().max(1);
         for (answer, &count) in counts.iter().enumerate() {
             let cell = dom::add(&row, dom::make("td", "", ""));
-            let share = shade(count, all);
-            dom::style(&cell, "--share", &format!("{share:.0}"));
-            if share > STRONG {
+            let tint = shade(count, all);
+            dom::style(&cell, "--share", &format!("{tint:.0}"));
+            if tint > DEEPEST_TINT {
                 cell.set_class_name("strong");
             }
             let button = dom::add(&cell, dom::make("button", "", &count.to_string()));
@@ -62,7 +64,8 @@ fn matrix(area: &Element, model: &ModelEvaluation, names: &[String], chosen: fn(
 
 /// How much of its colour a cell shows, in percent: rare mistakes must be seen too, so the root of the share.
 fn shade(count: u32, all: u32) -> f32 {
-    (count as f32 / all as f32).sqrt() * 100.0
+    let share = (count as f32 / all as f32).sqrt();
+    if share > STRONG { 100.0 } else { share / STRONG * DEEPEST_TINT }
 }
 
 fn move_focus(table: &HtmlElement, classes: usize, event: &KeyboardEvent) {
@@ -128,13 +131,13 @@ pub fn picture(evaluation: &Evaluation, names: &[String]) -> HtmlCanvasElement {
             let counts = &model.confusion[label * classes..(label + 1) * classes];
             let all = counts.iter().sum::<u32>().max(1);
             for (answer, &count) in counts.iter().enumerate() {
-                let share = shade(count, all);
+                let tint = shade(count, all);
                 let (row, column) = (label as f64 + 1.0, answer as f64 + 1.0);
-                pen.set_global_alpha(f64::from(share) / 100.0);
+                pen.set_global_alpha(f64::from(tint) / 100.0);
                 pen.set_fill_style_str(&colour);
                 pen.fill_rect(left + column * CELL, top + row * CELL, CELL - 1.0, CELL - 1.0);
                 pen.set_global_alpha(1.0);
-                pen.set_fill_style_str(if share > STRONG { &ground } else { &ink });
+                pen.set_fill_style_str(if tint > DEEPEST_TINT { &ground } else { &ink });
                 write(&count.to_string(), row, column);
             }
         }

@@ -287,7 +287,7 @@ async fn go(steps: Option<u32>) -> Result<(), String> {
 /// The worker trained on.
 pub fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_second: f32) {
     refresh();
-    dom::text(&dom::by_id("figure-speed"), &format!("{} steps/s", words::number(steps_per_second)));
+    dom::text(&dom::by_id("figure-speed"), &format!("{steps_per_second:.1} steps/s"));
     dom::text(&dom::by_id("figure-images"), &format!("{images_per_second:.0} pictures/s"));
     if phase == Model::Teacher {
         let total = trained().teacher_steps;
@@ -376,14 +376,20 @@ fn draw_curves(now: bool) {
         let label = format!("Student: {name}");
         losses.push(curve(&label, TERM_COLOURS[at % TERM_COLOURS.len()], &[8, 4], values.clone()));
     }
+    // A teacher that is trained here comes first, and alone.
+    let mut steps = &history.steps;
+    if steps.is_empty() && !history.teacher_steps.is_empty() {
+        steps = &history.teacher_steps;
+        losses = vec![curve("Teacher", "--teacher", &[10, 5], history.teacher_loss.clone())];
+    }
     VIEW.with(|view| {
         view.accuracy.set(history.checks.clone(), accuracies.clone());
-        view.loss.set(history.steps.clone(), losses.clone());
+        view.loss.set(steps.clone(), losses.clone());
         let clock = js_sys::Date::now();
         if now || clock - view.tables_at.get() > TABLE_PAUSE {
             view.tables_at.set(clock);
             fill("accuracy-table", None, &history.checks, &accuracies, words::percent_of);
-            fill("loss-table", Some(&losses), &history.steps, &losses, words::number);
+            fill("loss-table", Some(&losses), steps, &losses, words::number);
         }
     });
     let last = |values: &[f32]| values.last().map_or("–".to_owned(), |value| words::percent(*value));

@@ -56,6 +56,8 @@ pub fn start() {
     spawn(run().open());
     // For tests, and for whoever measures: the page can be used.
     dom::set(&dom::document().document_element().expect("a root"), "data-ready", "");
+    let performance = js_sys::Reflect::get(&dom::window(), &"performance".into()).unwrap_or_default();
+    dom::call(&performance, "mark", Some(&"usable".into()));
 }
 
 // ---- Address

@@ -146,17 +146,18 @@ impl Run {
         if self.state.borrow().data.as_ref().is_some_and(|data| data.choice == choice) {
             return Ok(());
         }
-        let mut buffers = Vec::new();
+        let (mut names, mut buffers) = (Vec::new(), Vec::new());
         if choice == DataChoice::Mnist {
             let chosen = self.state.borrow().mnist.clone();
             if chosen.is_empty() {
                 return Err("choose MNIST's four files first, under “Teacher, data and training”".to_owned());
             }
             for file in &chosen {
+                names.push(file.name());
                 buffers.push(files::read(file, files::LARGEST_DATA).await?);
             }
         }
-        match self.client.ask(Command::Data { data: choice }, buffers).await? {
+        match self.client.ask(Command::Data { data: choice, names }, buffers).await? {
             (Answer::Data { held_out, class_names, .. }, _) => {
                 self.state.borrow_mut().data = Some(Data { choice, held_out, class_names });
                 compare::data_changed();
@@ -400,8 +401,10 @@ fn recipe_of(snapshot: &[u8]) -> Result<DistilRecipe, String> {
     let length = snapshot.first_chunk().map(|length| u64::from_le_bytes(*length)).ok_or_else(bad)?;
     let header = usize::try_from(length).ok().and_then(|length| snapshot.get(8..)?.get(..length)).ok_or_else(bad)?;
     let header: serde_json::Value = serde_json::from_slice(header).map_err(|_| bad())?;
-    let recipe = header["__metadata__"]["distil-recipe"].as_str().ok_or_else(bad)?;
-    serde_json::from_str(recipe).map_err(|error| format!("the file's recipe is not understood: {error}"))
+    let run = header["__metadata__"]["potstill.run"].as_str().ok_or_else(bad)?;
+    let run: serde_json::Value = serde_json::from_str(run).map_err(|_| bad())?;
+    serde_json::from_value(run["recipe"].clone())
+        .map_err(|error| format!("the file's recipe is not understood: {error}"))
 }
 
 /// How a run is called in storage and as a file.

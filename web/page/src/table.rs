@@ -27,6 +27,8 @@ pub fn append(history: &mut History, new: History) {
     history.student_accuracy.extend(&new.student_accuracy);
     history.twin_accuracy.extend(&new.twin_accuracy);
     history.agreement.extend(&new.agreement);
+    history.teacher_steps.extend(&new.teacher_steps);
+    history.teacher_loss.extend(&new.teacher_loss);
 }
 
 /// At most `most` positions of `length`, evenly spaced, the last one among them.

@@ -2,9 +2,9 @@
 
 use potstill_protocol::{Method, Model};
 
-/// A fraction as a percentage with one decimal.
+/// A fraction as a percentage with one decimal; the sign never stands alone on a line.
 pub fn percent(fraction: f32) -> String {
-    if fraction.is_finite() { format!("{:.1} %", fraction * 100.0) } else { "–".to_owned() }
+    if fraction.is_finite() { format!("{:.1}\u{a0}%", fraction * 100.0) } else { "–".to_owned() }
 }
 
 /// A percentage with one decimal.
@@ -102,7 +102,10 @@ mod tests {
     fn numbers_keep_about_three_digits() {
         let written: Vec<_> = [0.0, 0.01234, 0.5, 12.34, 1234.5, f32::NAN].map(number).into();
         assert_eq!(written, ["0.000", "0.01234", "0.500", "12.3", "1234", "not a number"]);
-        assert_eq!((percent(0.9876), bytes(10.0), bytes(2.5e6)), ("98.8 %".into(), "1 kB".into(), "2.5 MB".into()));
+        assert_eq!(
+            (percent(0.9876), bytes(10.0), bytes(2.5e6)),
+            ("98.8\u{a0}%".into(), "1 kB".into(), "2.5 MB".into())
+        );
     }
 
     #[test]
