@@ -5,6 +5,7 @@ mod training;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -55,6 +56,8 @@ pub enum Command {
     Devices(Devices),
     /// Run every kernel against its definition on this machine's device.
     Selftest(Selftest),
+    /// Time Potstill's kernels beside Burn's own operations on this machine's device.
+    Bench(Bench),
 }
 
 /// Options of `train`.
@@ -240,4 +243,124 @@ pub struct Selftest {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    pub what: BenchWhat,
+    /// Timed repeats of each path.
+    #[arg(long, global = true, value_name = "N", default_value_t = 20)]
+    pub repeats: usize,
+    /// Repeats before them, for compilation and tuning.
+    #[arg(long, global = true, value_name = "N", default_value_t = 3)]
+    pub warmup: usize,
+    /// Print one JSON object a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to time. A size is given as numbers between commas and may be repeated.
+#[derive(Debug, Subcommand)]
+pub enum BenchWhat {
+    /// Attention, forward and backward.
+    Attention {
+        /// Batch, heads, tokens, head size.
+        #[arg(long = "case", value_name = "B,H,N,D", default_values = ["64,3,197,64", "256,3,65,64", "256,4,17,16", "32,12,197,64"])]
+        cases: Vec<Sizes<4>>,
+    },
+    /// Cross-entropy and divergence of each row, forward and backward.
+    DistillationLoss {
+        /// Batch, classes.
+        #[arg(long = "case", value_name = "B,C", default_values = ["64,1000", "256,1000", "256,10"])]
+        cases: Vec<Sizes<2>>,
+    },
+    /// The attention-map loss of a pair of blocks, forward and backward.
+    Saf {
+        /// Batch, tokens, the student's heads and head size, the teacher's.
+        #[arg(long = "case", value_name = "B,N,H,D,TH,TD", default_values = ["64,197,3,64,12,64", "256,65,3,64,3,64"])]
+        cases: Vec<Sizes<6>>,
+    },
+    /// A training step of a vision transformer.
+    Step {
+        /// Images a step; may be repeated.
+        #[arg(long = "batch", value_name = "B", default_values_t = [64])]
+        batches: Vec<usize>,
+        /// none (labels alone), KD, SAF or SAF+KD; may be repeated.
+        #[arg(long = "distillation", value_name = "NAME", default_values_t = ["none".to_owned()])]
+        objectives: Vec<String>,
+        #[command(flatten)]
+        network: BenchNetwork,
+        /// The teacher's width.
+        #[arg(long, value_name = "D", default_value_t = 768)]
+        teacher_width: usize,
+        /// The teacher's blocks.
+        #[arg(long, value_name = "N", default_value_t = 12)]
+        teacher_depth: usize,
+        /// The teacher's heads.
+        #[arg(long, value_name = "H", default_value_t = 12)]
+        teacher_heads: usize,
+    },
+    /// A forward pass of a vision transformer without gradients.
+    Inference {
+        /// Images a pass; may be repeated.
+        #[arg(long = "batch", value_name = "B", default_values_t = [1, 256])]
+        batches: Vec<usize>,
+        #[command(flatten)]
+        network: BenchNetwork,
+    },
+    /// Batches of drawn digits, made on the host.
+    Loader {
+        /// Images a batch; may be repeated.
+        #[arg(long = "batch", value_name = "B", default_values_t = [128])]
+        batches: Vec<usize>,
+        /// Vary the images as handwriting is.
+        #[arg(long)]
+        augment: bool,
+    },
+}
+
+/// The sizes of a vision transformer; DeiT-Ti's without options.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct BenchNetwork {
+    /// Side of the image, in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = 224)]
+    pub image: usize,
+    /// Side of a patch, in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = 16)]
+    pub patch: usize,
+    /// Channels of the image.
+    #[arg(long, value_name = "C", default_value_t = 3)]
+    pub channels: usize,
+    /// Classes.
+    #[arg(long, value_name = "C", default_value_t = 1000)]
+    pub classes: usize,
+    /// Width.
+    #[arg(long, value_name = "D", default_value_t = 192)]
+    pub width: usize,
+    /// Blocks.
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    pub depth: usize,
+    /// Heads.
+    #[arg(long, value_name = "H", default_value_t = 3)]
+    pub heads: usize,
+    /// Read the mean of the patches, without a class token.
+    #[arg(long)]
+    pub mean_pool: bool,
+}
+
+/// `N` sizes, each at least 1, written between commas.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes<const N: usize>(pub [usize; N]);
+
+impl<const N: usize> FromStr for Sizes<N> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sizes: Option<Vec<usize>> =
+            text.split(',').map(|size| size.trim().parse().ok().filter(|size| *size > 0)).collect();
+        let sizes = sizes.and_then(|sizes| <[usize; N]>::try_from(sizes).ok());
+        sizes.map(Self).ok_or_else(|| format!("it must be {N} whole numbers above 0, with commas between"))
+    }
 }

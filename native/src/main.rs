@@ -1,6 +1,7 @@
 //! The `potstill` command.
 #![recursion_limit = "256"]
 
+mod bench;
 mod cli;
 mod command;
 mod dataset;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Predict(options) => command::predict::run(options, &cli.device),
         Command::Devices(options) => command::devices::run(options, &cli.device),
         Command::Selftest(options) => command::selftest::run(options, &cli.device),
+        Command::Bench(options) => command::bench::run(options, &cli.device),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -138,7 +138,8 @@ pub trait KernelBackend: Backend {
         gram::portable_backward::<Self>(student, teacher, d_squares)
     }
 
-    /// `x Φ(x)`. (Burn's own operation is called `gelu`.) Element-wise, so a lazy stream merges the portable definition.
+    /// `x Φ(x)`. (Burn's own operation is called `gelu`.) Element-wise, so a lazy stream merges the portable definition with
+    /// its neighbours; the shader is for builds without one.
     #[fusion(default)]
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         gelu::portable_forward::<Self>(x)
@@ -151,7 +152,7 @@ pub trait KernelBackend: Backend {
     }
 
     /// `[.., C]`, `[C]` and `[C]` to `[.., C]`. (Burn's own operation is called `layer_norm`.)
-    #[fusion(default)]
+    #[fusion(dtype = x, shape = x)]
     fn row_norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -162,7 +163,7 @@ pub trait KernelBackend: Backend {
     }
 
     /// The gradients of `x`, `gamma` and `beta`.
-    #[fusion(default)]
+    #[fusion(meta = layer_norm::backward_specs)]
     fn row_norm_backward(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -194,7 +195,7 @@ pub trait KernelBackend: Backend {
     }
 
     /// Parameters and moments after one step; the numbers are those of [`AdamWNumbers`].
-    #[fusion(default)]
+    #[fusion(meta = adamw::specs)]
     #[allow(clippy::too_many_arguments)]
     fn adamw_update(
         parameters: FloatTensor<Self>,
@@ -208,8 +209,10 @@ pub trait KernelBackend: Backend {
         step_size: f32,
         correction_2: f32,
         decay: f32,
+        pull: f32,
+        limit: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay };
+        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, pull, limit };
         adamw::portable::<Self>(parameters, first, second, gradient, decayed, numbers)
     }
 }
@@ -242,8 +245,10 @@ impl KernelBackend for Flex {
         step_size: f32,
         correction_2: f32,
         decay: f32,
+        pull: f32,
+        limit: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay };
+        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, pull, limit };
         adamw::flex(parameters, first, second, gradient, decayed, numbers)
     }
 
@@ -376,6 +381,51 @@ impl KernelBackend for CubeBackend {
         smoothing: f32,
     ) -> FloatTensor<Self> {
         distillation_loss::wgsl_cross_entropy_backward(student, targets, d_rows, smoothing)
+    }
+
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::wgsl_forward(x)
+    }
+
+    fn exact_gelu_backward(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        gelu::wgsl_backward(x, dy)
+    }
+
+    fn row_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f32,
+    ) -> FloatTensor<Self> {
+        layer_norm::wgsl_forward(x, gamma, beta, eps)
+    }
+
+    fn row_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        eps: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        layer_norm::wgsl_backward(x, gamma, dy, eps)
+    }
+
+    fn adamw_update(
+        parameters: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        decayed: FloatTensor<Self>,
+        beta_1: f32,
+        beta_2: f32,
+        epsilon: f32,
+        step_size: f32,
+        correction_2: f32,
+        decay: f32,
+        pull: f32,
+        limit: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, pull, limit };
+        adamw::wgsl(parameters, first, second, gradient, decayed, numbers)
     }
 }
 

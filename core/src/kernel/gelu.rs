@@ -17,11 +17,13 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
+use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata};
 use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
 use super::cpu::{self, Level, PARALLEL_ELEMENTS, Task, exp, fma};
+use super::launch::{Scalar, Shader, contiguous, launch, output, runs_wgsl};
 
 /// `x Φ(x)` of each number, exact and not the approximation by `tanh`.
 ///
@@ -149,6 +151,47 @@ pub(super) fn flex_backward(x: FloatTensor<Flex>, dy: FloatTensor<Flex>) -> Floa
     let mut dx = gradient.to_vec();
     work(&mut dx);
     cpu::tensor(dx, x.shape())
+}
+
+// ---- WGSL
+
+/// Invocations of a workgroup, and numbers of each.
+const THREADS: usize = 256;
+const EACH: usize = 4;
+
+fn shader(backward: bool) -> Shader {
+    let texts = &[include_str!("../../../shaders/gelu.wgsl")];
+    Shader::new("gelu", texts, THREADS).value("each", EACH).flag("backward", backward)
+}
+
+/// Every instance.
+pub(super) fn shaders() -> Vec<Shader> {
+    vec![shader(false), shader(true)]
+}
+
+fn launch_over(shader: Shader, buffers: &[&FloatTensor<CubeBackend>]) {
+    let elements = buffers[0].meta.num_elements();
+    launch(shader, elements.div_ceil(THREADS * EACH), buffers, &[Scalar::Count(elements)]);
+}
+
+pub(super) fn wgsl_forward(x: FloatTensor<CubeBackend>) -> FloatTensor<CubeBackend> {
+    if !runs_wgsl(&[&x]) {
+        return portable_forward::<CubeBackend>(x);
+    }
+    let x = contiguous(x);
+    let y = output(&x, x.meta.shape().clone());
+    launch_over(shader(false), &[&x, &y]);
+    y
+}
+
+pub(super) fn wgsl_backward(x: FloatTensor<CubeBackend>, dy: FloatTensor<CubeBackend>) -> FloatTensor<CubeBackend> {
+    if !runs_wgsl(&[&x, &dy]) {
+        return portable_backward::<CubeBackend>(x, dy);
+    }
+    let [x, dy] = [x, dy].map(contiguous);
+    let dx = output(&x, x.meta.shape().clone());
+    launch_over(shader(true), &[&x, &dy, &dx]);
+    dx
 }
 
 // ---- Gradient

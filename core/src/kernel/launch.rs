@@ -23,6 +23,9 @@ const GROUPS_PER_AXIS: usize = 65_535;
 /// How input buffers are declared on the target this build is for.
 const ACCESS: &str = if cfg!(target_family = "wasm") { "read" } else { "read_write" };
 
+/// What shaders share that sum over the invocations of a row.
+pub(super) const ROW_SUM: &str = include_str!("../../../shaders/row_sum.wgsl");
+
 /// One WGSL template with everything its text is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shader {

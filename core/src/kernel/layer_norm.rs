@@ -20,12 +20,16 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
+use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, Shape, TensorMetadata};
 use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
 use super::cpu::{self, Level, PARALLEL_ELEMENTS, Task, fma, fold2};
+use super::launch::{ROW_SUM, Scalar, Shader, contiguous, launch, output, runs_wgsl};
 
 /// Normalises each row of the last dimension, then scales by `gamma` and shifts by `beta`.
 ///
@@ -43,6 +47,17 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1
     );
     let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
     Tensor::from_dispatch(Dispatch::row_norm(x, gamma, beta, eps))
+}
+
+/// The shape of `x` and twice that of `gamma`, for the lazy stream.
+#[cfg(feature = "fusion")]
+pub(super) fn backward_specs(
+    x: &TensorSpec,
+    gamma: &TensorSpec,
+    _dy: &TensorSpec,
+    _eps: &f32,
+) -> (TensorSpec, TensorSpec, TensorSpec) {
+    (x.clone(), gamma.clone(), gamma.clone())
 }
 
 // ---- Portable definition
@@ -218,6 +233,96 @@ pub(super) fn flex_backward(
     }
     let row = |values| cpu::tensor(values, Shape::new([columns]));
     (dx, row(d_gamma), row(d_beta))
+}
+
+// ---- WGSL
+
+/// Invocations of a row: enough that each keeps at most 32 of its channels in registers.
+fn lanes(columns: usize) -> Option<usize> {
+    match columns {
+        1..=1024 => Some(32),
+        1025..=4096 => Some(128),
+        _ => None,
+    }
+}
+
+/// Invocations of a workgroup.
+const THREADS: usize = 128;
+
+/// Rows of a workgroup of the backward pass. Fewer would leave more sums of gain and shift to the second dispatch, more
+/// would leave a GPU's processors without work.
+const BLOCK: usize = 32;
+
+/// Columns of gain and shift of a workgroup, which `layer_norm_parameters.wgsl` is written for, and its invocations.
+const COLUMNS: usize = 32;
+const PARAMETER_THREADS: usize = 256;
+
+fn forward_shader(columns: usize, lanes: usize) -> Shader {
+    let texts = &[include_str!("../../../shaders/layer_norm.wgsl"), ROW_SUM];
+    Shader::new("layer_norm", texts, THREADS).value("columns", columns).value("lanes", lanes)
+}
+
+fn backward_shader(columns: usize, lanes: usize) -> Shader {
+    let texts = &[include_str!("../../../shaders/layer_norm_backward.wgsl"), ROW_SUM];
+    let shader = Shader::new("layer_norm_backward", texts, THREADS);
+    shader.value("columns", columns).value("lanes", lanes).value("block", BLOCK)
+}
+
+fn parameters_shader() -> Shader {
+    let texts = &[include_str!("../../../shaders/layer_norm_parameters.wgsl")];
+    Shader::new("layer_norm_parameters", texts, PARAMETER_THREADS)
+}
+
+/// Every instance, for the widths of known models and some that are not.
+pub(super) fn shaders() -> Vec<Shader> {
+    let widths = [1, 33, 64, 192, 384, 768, 1024, 1280];
+    let pairs = widths.into_iter().filter_map(|columns| Some((columns, lanes(columns)?)));
+    let passes = pairs.flat_map(|(columns, lanes)| [forward_shader(columns, lanes), backward_shader(columns, lanes)]);
+    passes.chain([parameters_shader()]).collect()
+}
+
+pub(super) fn wgsl_forward(
+    x: FloatTensor<CubeBackend>,
+    gamma: FloatTensor<CubeBackend>,
+    beta: FloatTensor<CubeBackend>,
+    eps: f32,
+) -> FloatTensor<CubeBackend> {
+    let columns = gamma.meta.num_elements();
+    let Some(lanes) = lanes(columns).filter(|_| runs_wgsl(&[&x, &gamma, &beta])) else {
+        return portable_forward::<CubeBackend>(x, gamma, beta, eps);
+    };
+    let [x, gamma, beta] = [x, gamma, beta].map(contiguous);
+    let y = output(&x, x.meta.shape().clone());
+    let rows = x.meta.num_elements() / columns;
+    let scalars = [Scalar::Count(rows), Scalar::Real(eps)];
+    let groups = rows.div_ceil(THREADS / lanes);
+    launch(forward_shader(columns, lanes), groups, &[&x, &gamma, &beta, &y], &scalars);
+    y
+}
+
+pub(super) fn wgsl_backward(
+    x: FloatTensor<CubeBackend>,
+    gamma: FloatTensor<CubeBackend>,
+    dy: FloatTensor<CubeBackend>,
+    eps: f32,
+) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
+    let columns = gamma.meta.num_elements();
+    let empty = x.meta.num_elements() == 0;
+    let Some(lanes) = lanes(columns).filter(|_| !empty && runs_wgsl(&[&x, &gamma, &dy])) else {
+        return portable_backward::<CubeBackend>(x, gamma, dy, eps);
+    };
+    let [x, gamma, dy] = [x, gamma, dy].map(contiguous);
+    let rows = x.meta.num_elements() / columns;
+    let groups = rows.div_ceil(BLOCK);
+    let dx = output(&x, x.meta.shape().clone());
+    let partial = output(&x, [groups, 2, columns]);
+    let scalars = [Scalar::Count(rows), Scalar::Real(eps), Scalar::Count(groups)];
+    launch(backward_shader(columns, lanes), groups, &[&x, &gamma, &dy, &dx, &partial], &scalars);
+    let (d_gamma, d_beta) = (output(&x, [columns]), output(&x, [columns]));
+    let scalars = [Scalar::Count(groups), Scalar::Count(columns)];
+    let buffers = [&partial, &d_gamma, &d_beta];
+    launch(parameters_shader(), (2 * columns).div_ceil(COLUMNS), &buffers, &scalars);
+    (dx, d_gamma, d_beta)
 }
 
 // ---- Gradient

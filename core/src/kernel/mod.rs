@@ -131,7 +131,15 @@ pub struct ShaderInstance {
 /// Every WGSL text in use, over the head sizes of known models and some that are not, every tiling, every flag, and
 /// both declarations of the input buffers (native and browser).
 pub fn shader_instances() -> Vec<ShaderInstance> {
-    let shaders = [attention::shaders(), attention_map::shaders(), distillation_loss::shaders()].concat();
+    let shaders = [
+        adamw::shaders(),
+        attention::shaders(),
+        attention_map::shaders(),
+        distillation_loss::shaders(),
+        gelu::shaders(),
+        layer_norm::shaders(),
+    ]
+    .concat();
     ["read_write", "read"]
         .into_iter()
         .flat_map(|access| {

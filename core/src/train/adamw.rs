@@ -2,7 +2,8 @@
 //!
 //! A network has hundreds of small tensors; updating each costs a dozen dispatches. Here the gradients are joined once,
 //! the moments and the master copy of the parameters are three flat vectors, and a step costs the same few operations
-//! whatever the network's depth. The global gradient norm is one sum, never read back. The state is two vectors with a
+//! whatever the network's depth. Parameters whose lengths keep the next one aligned for a GPU's bindings come first: the
+//! network then reads its pieces of the flat vector where they are, and nothing copies them out. The global gradient norm is one sum, never read back. The state is two vectors with a
 //! layout; a checkpoint keeps them cut up by parameter path.
 //!
 //! `g ← g · min(1, c / ‖g‖)`, `p ← p − lr λ p` where decayed,
@@ -87,7 +88,7 @@ pub struct AdamW {
 pub struct AdamWRecord {
     /// Steps taken.
     pub steps: u64,
-    /// The parameters that take part, by name, in the order of the network's fields.
+    /// The parameters that take part, by name, in the order of the flat vectors.
     pub moments: Vec<Moments>,
 }
 
@@ -147,21 +148,16 @@ impl AdamW {
     /// Adds the gradients of a part of a batch, times the part's share of it, to those that the next update takes.
     pub fn gather<M: Module>(&mut self, module: &M, gradients: Gradients, share: f64) {
         let gradients = GradientsParams::from_grads(gradients, module);
-        let known = self.state.as_ref().map(|state| state.layout.iter().map(|slot| slot.id).collect());
-        let mut join = Join { gradients, known, decay_all: self.config.decay_all, ..Join::default() };
+        let slots = self.state.is_none().then(Vec::new);
+        let mut join = Join { gradients, slots, decay_all: self.config.decay_all, ..Join::default() };
         module.visit(&mut join);
-        if join.flat_gradients.is_empty() {
+        if self.state.is_none() && join.flat_gradients.is_empty() {
             return;
         }
-        let gradient = Tensor::cat(join.flat_gradients, 0);
+        let averaged = self.config.ema.is_some();
+        let state = self.state.get_or_insert_with(|| State::start(join.slots.unwrap_or_default(), averaged));
+        let gradient = state.join(join.flat_gradients);
         let gradient = if share == 1.0 { gradient } else { gradient.mul_scalar(share) };
-        let state = match self.state.as_mut() {
-            Some(state) => state,
-            None => {
-                let state = State::start(join.slots, join.parameters, join.decayed, self.config.ema.is_some());
-                self.state.insert(state)
-            }
-        };
         state.gathered = Some(match state.gathered.take() {
             Some(gathered) => gathered + gradient,
             None => gradient,
@@ -225,10 +221,12 @@ impl AdamW {
         }
         let mut recorded: HashMap<String, Moments> = record.moments.into_iter().map(|m| (m.path.clone(), m)).collect();
         let paths = Some(recorded.keys().cloned().collect());
-        let mut join = Join { recorded: paths, decay_all: config.decay_all, ..Join::default() };
+        let slots = Some(Vec::new());
+        let mut join = Join { recorded: paths, slots, decay_all: config.decay_all, ..Join::default() };
         module.visit(&mut join);
+        let mut state = State::start(join.slots.unwrap_or_default(), false);
         let (mut first, mut second, mut average) = (Vec::new(), Vec::new(), Vec::new());
-        for slot in &join.slots {
+        for slot in &state.layout {
             let moments = recorded.remove(&slot.path)?;
             if moments.first.len() != slot.length || moments.second.len() != slot.length {
                 return None;
@@ -242,10 +240,10 @@ impl AdamW {
         if !recorded.is_empty() {
             return None;
         }
-        let mut state = State::start(join.slots, join.parameters, join.decayed, false);
         let device = state.parameters.device();
-        let vector = |values: Vec<f32>| {
-            let length = values.len();
+        let [length] = state.parameters.dims();
+        let vector = |mut values: Vec<f32>| {
+            values.resize(length, 0.0);
             Tensor::from_data(TensorData::new(values, [length]), &device)
         };
         state.steps = record.steps;
@@ -257,19 +255,29 @@ impl AdamW {
 }
 
 impl State {
-    fn start(layout: Vec<Slot>, parameters: Vec<Tensor<1>>, decayed: Vec<bool>, averaged: bool) -> Self {
-        let parameters = Tensor::cat(parameters, 0);
-        let device: Device = parameters.device();
-        let zeros = parameters.zeros_like();
-        let mask: Vec<f32> = layout
-            .iter()
-            .zip(decayed)
-            .flat_map(|(slot, decayed)| std::iter::repeat_n(f32::from(u8::from(decayed)), slot.length))
-            .collect();
-        let length = mask.len();
+    fn start(mut slots: Vec<(Slot, Tensor<1>, bool)>, averaged: bool) -> Self {
+        slots.sort_by_key(|(slot, ..)| !slot.length.is_multiple_of(ALIGNMENT));
+        let mut mask = Vec::new();
+        for (slot, _, decayed) in &slots {
+            mask.extend(std::iter::repeat_n(f32::from(u8::from(*decayed)), slot.length));
+        }
+        let (layout, parameters): (Vec<_>, Vec<_>) =
+            slots.into_iter().map(|(slot, parameter, _)| (slot, parameter)).unzip();
+        let parameters = padded(parameters);
+        let (device, [length]): (Device, _) = (parameters.device(), parameters.dims());
+        mask.resize(length, 0.0);
         let decayed = Tensor::from_data(TensorData::new(mask, [length]), &device);
+        let zeros = parameters.zeros_like();
         let average = averaged.then(|| parameters.clone());
         Self { steps: 0, layout, parameters, first: zeros.clone(), second: zeros, average, gathered: None, decayed }
+    }
+
+    // The gradients in the order of the layout; zero where there is none.
+    fn join(&self, mut gradients: HashMap<ParamId, Tensor<1>>) -> Tensor<1> {
+        let device = self.parameters.device();
+        let zeros = |length| Tensor::zeros([length], &device);
+        let vector = |slot: &Slot| gradients.remove(&slot.id).unwrap_or_else(|| zeros(slot.length));
+        padded(self.layout.iter().map(vector).collect())
     }
 
     // Cuts a flat vector up by parameter.
@@ -285,17 +293,9 @@ impl State {
 
     fn update(&mut self, config: &AdamWConfig, gradient: Tensor<1>, lr: f64) {
         self.steps += 1;
-        let gradient = match config.clip_norm {
-            Some(limit) => clip(gradient, limit),
-            None => gradient,
-        };
-        let (gradient, decay) = match config.kind {
-            Decay::AdamW => (gradient, lr * config.weight_decay),
-            Decay::Adam if config.weight_decay == 0.0 => (gradient, 0.0),
-            Decay::Adam => {
-                let pull = (self.parameters.clone() * self.decayed.clone()).mul_scalar(config.weight_decay);
-                (gradient + pull, 0.0)
-            }
+        let (decay, pull) = match config.kind {
+            Decay::AdamW => (lr * config.weight_decay, 0.0),
+            Decay::Adam => (0.0, config.weight_decay),
         };
         let correction = |beta: f64| 1.0 - libm::pow(beta, self.steps as f64);
         let numbers = AdamWNumbers {
@@ -305,6 +305,8 @@ impl State {
             step_size: (lr / correction(config.beta_1)) as f32,
             correction_2: correction(config.beta_2) as f32,
             decay: decay as f32,
+            pull: pull as f32,
+            limit: config.clip_norm.map_or(f32::INFINITY, |limit| limit as f32),
         };
         // Taken out and not shared, so that a moment can be updated in its own memory.
         let first = std::mem::replace(&mut self.first, gradient.clone());
@@ -317,38 +319,30 @@ impl State {
     }
 }
 
-/// Scales `gradient` so that its norm is at most `limit`, without reading it back.
-///
-/// The sum goes over rows first: a one-stage sum is a single thread's work on adapters without float atomics.
-fn clip(gradient: Tensor<1>, limit: f64) -> Tensor<1> {
-    let length = gradient.dims()[0];
-    let columns = 1024;
-    let square = gradient.clone() * gradient.clone();
-    let padded = length.next_multiple_of(columns) - length;
-    let square = if padded > 0 {
-        Tensor::cat(vec![square.clone(), Tensor::zeros([padded], &square.device())], 0)
-    } else {
-        square
-    };
-    let norm = square.reshape([-1, columns as i32]).sum_dim(1).reshape([-1]).sum().sqrt();
-    let factor = (norm.add_scalar(1e-6)).recip().mul_scalar(limit).clamp_max(1.0);
-    gradient * factor
+/// Numbers in 256 bytes, the strictest alignment that WebGPU lets a device ask of a binding.
+const ALIGNMENT: usize = 64;
+
+/// The vectors in a row, then zeros up to the next multiple of [`ALIGNMENT`], so that the last vector ends aligned too.
+fn padded(mut vectors: Vec<Tensor<1>>) -> Tensor<1> {
+    let length: usize = vectors.iter().map(|vector| vector.dims()[0]).sum();
+    let rest = length.next_multiple_of(ALIGNMENT) - length;
+    if rest > 0 {
+        vectors.push(Tensor::zeros([rest], &vectors[0].device()));
+    }
+    Tensor::cat(vectors, 0)
 }
 
-// Joins gradients, and in the first step the parameters, into flat vectors in the order of the module's fields.
+// Collects gradients, and where `slots` is there the parameters that take part, in the order of the module's fields.
 #[derive(Default)]
 struct Join {
     gradients: GradientsParams,
-    // After the first step: the parameters that take part.
-    known: Option<HashSet<ParamId>>,
-    // Resuming: their paths.
+    // Resuming: the paths of the parameters that take part.
     recorded: Option<HashSet<String>>,
     decay_all: bool,
     path: Path,
-    slots: Vec<Slot>,
-    parameters: Vec<Tensor<1>>,
-    decayed: Vec<bool>,
-    flat_gradients: Vec<Tensor<1>>,
+    // With the parameter's values and whether it decays.
+    slots: Option<Vec<(Slot, Tensor<1>, bool)>>,
+    flat_gradients: HashMap<ParamId, Tensor<1>>,
 }
 
 impl ModuleVisitor for Join {
@@ -362,28 +356,16 @@ impl ModuleVisitor for Join {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let gradient = self.gradients.remove::<D>(param.id).map(|gradient| gradient.flatten::<1>(0, D - 1));
-        let length = param.lazy_shape().num_elements();
-        if let Some(known) = &self.known {
-            if known.contains(&param.id) {
-                let device = param.lazy_device().inner();
-                self.flat_gradients.push(gradient.unwrap_or_else(|| Tensor::zeros([length], &device)));
-            }
-            return;
-        }
+        let found = gradient.is_some();
+        self.flat_gradients.extend(gradient.map(|gradient| (param.id, gradient)));
+        let Some(slots) = &mut self.slots else { return };
         let path = self.path.name();
-        let takes_part = match &self.recorded {
-            Some(recorded) => recorded.contains(&path),
-            None => gradient.is_some(),
-        };
-        if !takes_part {
-            return;
+        if self.recorded.as_ref().map_or(found, |recorded| recorded.contains(&path)) {
+            let last = path.rsplit('.').next();
+            let plain = D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed"));
+            let slot = Slot { id: param.id, path, length: param.lazy_shape().num_elements() };
+            slots.push((slot, param.val().inner().flatten(0, D - 1), plain || self.decay_all));
         }
-        self.flat_gradients.extend(gradient);
-        let last = path.rsplit('.').next();
-        let plain = D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed"));
-        self.decayed.push(plain || self.decay_all);
-        self.slots.push(Slot { id: param.id, path, length });
-        self.parameters.push(param.val().inner().flatten(0, D - 1));
     }
 }
 

@@ -1,5 +1,6 @@
 //! One file a subcommand; each has `run(options, device)`.
 
+pub mod bench;
 pub mod devices;
 pub mod eval;
 pub mod fetch;

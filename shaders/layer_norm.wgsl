@@ -1,0 +1,58 @@
+// Layer normalisation of rows of C numbers (Ba et al., 2016).
+//
+//   m = sum_c x[c] / C      r = (sum_c (x[c] - m)^2 / C + eps)^-1/2      y[c] = gamma[c] (x[c] - m) r + beta[c]
+//
+// Owner of every sum. A row belongs to LANES invocations, which read it once and keep it. Each adds its own channels, over
+// channels upwards; row_sum.wgsl adds those.
+//
+// Limits. Any number of rows; C from 1 to 32 LANES; at most 256 invocations and 1 KiB of workgroup memory. Elements below
+// 2^31. Reads, in bytes: 4 C rows for x, and 8 C a row from a cache. Writes 4 C rows.
+
+@group(0) @binding(0) var<storage, {{ access }}> x: array<f32>;          // (rows, C)
+@group(0) @binding(1) var<storage, {{ access }}> gamma: array<f32>;      // (C)
+@group(0) @binding(2) var<storage, {{ access }}> beta: array<f32>;       // (C)
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;            // (rows, C)
+@group(0) @binding(4) var<storage, read> info: array<u32>;               // rows, epsilon; two words each
+
+const C: u32 = {{ columns }}u;
+const LANES: u32 = {{ lanes }}u;              // invocations of a row
+const THREADS: u32 = {{ threads }}u;
+const PART: u32 = (C + LANES - 1u) / LANES;   // channels of a lane: lane, lane + LANES, ..
+
+@compute @workgroup_size({{ threads }})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = (group.x + group.y * groups.x) * (THREADS / LANES) + thread / LANES;
+    let lane = thread % LANES;
+    let real = row < info[0];
+    let start = row * C;
+
+    var own: array<f32, PART>;
+    var sum = 0.0;
+    for (var i = 0u; i < PART; i++) {
+        let c = lane + i * LANES;
+        own[i] = 0.0;
+        if (real && c < C) {
+            own[i] = x[start + c];
+        }
+        sum += own[i];
+    }
+    let mean = over_row(sum, thread) / f32(C);
+    sum = 0.0;
+    for (var i = 0u; i < PART; i++) {
+        if (lane + i * LANES < C) {
+            sum += (own[i] - mean) * (own[i] - mean);
+        }
+    }
+    let variance = over_row(sum, thread) / f32(C);
+    let inverse = 1.0 / sqrt(variance + bitcast<f32>(info[2]));
+    for (var i = 0u; i < PART; i++) {
+        let c = lane + i * LANES;
+        if (real && c < C) {
+            y[start + c] = (own[i] - mean) * inverse * gamma[c] + beta[c];
+        }
+    }
+}

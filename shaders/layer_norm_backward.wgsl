@@ -1,0 +1,109 @@
+// The gradient of layer normalisation's input, and those of gain and shift summed over the BLOCK rows of a workgroup. Mean m
+// and reciprocal deviation r are computed again.
+//
+//   n[c] = (x[c] - m) r      g[c] = gamma[c] dy[c]      dx[c] = r (g[c] - sum_c g[c] / C - n[c] sum_c g[c] n[c] / C)
+//   partial[group, 0, c] = sum_rows dy[c] n[c]          partial[group, 1, c] = sum_rows dy[c]
+//
+// Owner of every sum. A row belongs to LANES invocations; each adds its own channels upwards, and row_sum.wgsl adds those.
+// THREADS / LANES rows are in work at a time, and an invocation adds its channels' gain and shift over its rows upwards; the
+// invocations of the first row then add those of the other rows in work, upwards. layer_norm_parameters.wgsl adds the groups.
+//
+// Limits. Any number of rows; C from 1 to 32 LANES; at most 256 invocations and 1 KiB of workgroup memory. Elements below
+// 2^31. Reads, in bytes: 8 C rows, and 4 C a row from a cache. Writes 4 C (rows + 2 groups).
+
+@group(0) @binding(0) var<storage, {{ access }}> x: array<f32>;          // (rows, C)
+@group(0) @binding(1) var<storage, {{ access }}> gamma: array<f32>;      // (C)
+@group(0) @binding(2) var<storage, {{ access }}> dy: array<f32>;         // (rows, C)
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;           // (rows, C)
+@group(0) @binding(4) var<storage, read_write> partial: array<f32>;      // (groups, 2, C)
+@group(0) @binding(5) var<storage, read> info: array<u32>;               // rows, epsilon, groups; two words each
+
+const C: u32 = {{ columns }}u;
+const LANES: u32 = {{ lanes }}u;              // invocations of a row
+const THREADS: u32 = {{ threads }}u;
+const BLOCK: u32 = {{ block }}u;              // rows of a workgroup
+const ROWS: u32 = THREADS / LANES;            // of them in work
+const PART: u32 = (C + LANES - 1u) / LANES;   // channels of a lane: lane, lane + LANES, ..
+
+@compute @workgroup_size({{ threads }})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let unit = group.x + group.y * groups.x;
+    if (unit >= info[4]) {
+        return;
+    }
+    let lane = thread % LANES;
+    var d_gamma: array<f32, PART>;
+    var d_beta: array<f32, PART>;
+    for (var i = 0u; i < PART; i++) {
+        d_gamma[i] = 0.0;
+        d_beta[i] = 0.0;
+    }
+
+    for (var first = 0u; first < BLOCK; first += ROWS) {
+        let row = unit * BLOCK + first + thread / LANES;
+        let real = row < info[0];
+        let start = row * C;
+        var normal: array<f32, PART>;              // x, then n
+        var slope: array<f32, PART>;               // g
+        var sum = 0.0;
+        for (var i = 0u; i < PART; i++) {
+            let c = lane + i * LANES;
+            normal[i] = 0.0;
+            if (real && c < C) {
+                normal[i] = x[start + c];
+            }
+            sum += normal[i];
+        }
+        let mean = over_row(sum, thread) / f32(C);
+        sum = 0.0;
+        for (var i = 0u; i < PART; i++) {
+            if (lane + i * LANES < C) {
+                sum += (normal[i] - mean) * (normal[i] - mean);
+            }
+        }
+        let inverse = 1.0 / sqrt(over_row(sum, thread) / f32(C) + bitcast<f32>(info[2]));
+        var along = 0.0;
+        var across = 0.0;
+        for (var i = 0u; i < PART; i++) {
+            let c = lane + i * LANES;
+            slope[i] = 0.0;
+            if (real && c < C) {
+                let gradient = dy[start + c];
+                normal[i] = (normal[i] - mean) * inverse;
+                slope[i] = gradient * gamma[c];
+                d_gamma[i] += gradient * normal[i];
+                d_beta[i] += gradient;
+                along += slope[i] * normal[i];
+                across += slope[i];
+            }
+        }
+        along = over_row(along, thread) / f32(C);
+        across = over_row(across, thread) / f32(C);
+        for (var i = 0u; i < PART; i++) {
+            let c = lane + i * LANES;
+            if (real && c < C) {
+                dx[start + c] = inverse * (slope[i] - across - normal[i] * along);
+            }
+        }
+    }
+
+    for (var i = 0u; i < PART; i++) {
+        let c = lane + i * LANES;
+        for (var which = 0u; which < 2u; which++) {
+            workgroupBarrier();
+            parts[thread] = select(d_beta[i], d_gamma[i], which == 0u);
+            workgroupBarrier();
+            if (thread < LANES && c < C) {
+                var sum = 0.0;
+                for (var r = 0u; r < ROWS; r++) {
+                    sum += parts[r * LANES + thread];
+                }
+                partial[(unit * 2u + which) * C + c] = sum;
+            }
+        }
+    }
+}
