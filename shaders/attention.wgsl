@@ -7,47 +7,27 @@
 // The keys come in tiles. With the peak m and the sum z of the keys so far, a tile of a higher peak m' scales what was
 // summed by exp(m - m'); at the end o is divided by z and lse = m + log z.
 //
-// Owner of every sum. A row belongs to LANES neighbouring invocations. s[i,j] is summed by the lane j % LANES, over d
-// upwards; o[i,d] by the lane d % LANES, over j upwards; z[i] by every lane of the row alike, over j upwards. The peak is
-// a maximum, which no order changes. So the same inputs give the same bits.
+// Owner of every sum. See tile.wgsl for s. o[i,d] is summed by invocation (i / 4, d % QUADS) of a gang, over j upwards; z[i]
+// by each invocation of the row over its own keys, over tiles upwards, and at the end over invocations upwards. The peak
+// is a maximum, which no order changes. So the same inputs give the same bits.
 //
-// Limits. Any number of tokens from 1; head size 1 to 128; ROWS * LANES at most 256; at most 16 KiB of workgroup memory.
-// Elements of qkv below 2^31.
-// Reads, in bytes: 4 B H N D for q and 8 B H N D ceil(N / ROWS) for k and v. Writes 4 B H N (D + 1).
+// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of qkv
+// below 2^31. Reads, in bytes: 12 B H N D ceil(N / SIDE). Writes 4 B H N (D + 1).
 
 @group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D)
 @group(0) @binding(1) var<storage, read_write> output: array<f32>;       // (B, N, H, D)
 @group(0) @binding(2) var<storage, read_write> lse: array<f32>;          // (B, H, N)
-@group(0) @binding(3) var<storage, read> info: array<u32>;               // tokens, heads, groups, scale; two words each
+@group(0) @binding(3) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
 const D: u32 = {{ head_size }}u;
-const ROWS: u32 = {{ rows }}u;                // query rows of a workgroup
-const KEYS: u32 = {{ columns }}u;             // keys of a tile
-const LANES: u32 = {{ lanes }}u;              // invocations of a row
-const THREADS: u32 = {{ threads }}u;          // ROWS * LANES
-const PART: u32 = (D + LANES - 1u) / LANES;   // channels of a lane
-const WIDTH: u32 = PART * LANES;              // channels of a row in workgroup memory, those past D zero
-const PITCH: u32 = WIDTH + 1u;                // odd, so that neighbouring rows start in different banks
-const OWN: u32 = KEYS / LANES;                // keys of a lane
+const SLICES: u32 = (D + SLICE - 1u) / SLICE;
 // Stands for minus infinity, which WGSL cannot write: no peak is lower, and exp(LOWEST - m) is 0 for any m of use.
 const LOWEST: f32 = -3.4028234e38;
 
-var<workgroup> queries: array<f32, ROWS * PITCH>;            // scaled
-var<workgroup> tile: array<f32, KEYS * PITCH>;               // keys, then values
-var<workgroup> weights: array<f32, ROWS * (KEYS + 1u)>;
-var<workgroup> peaks: array<f32, THREADS>;
+var<workgroup> peaks: array<vec4<f32>, THREADS>;
 
-// Fills the tile with KEYS tokens from `first`; tokens past the last are zero.
-fn load(base: u32, step: u32, first: u32, tokens: u32, thread: u32) {
-    for (var e = thread; e < KEYS * WIDTH; e += THREADS) {
-        let token = first + e / WIDTH;
-        let d = e % WIDTH;
-        var x = 0.0;
-        if (token < tokens && d < D) {
-            x = qkv[base + token * step + d];
-        }
-        tile[(e / WIDTH) * PITCH + d] = x;
-    }
+fn element(source: u32, place: u32) -> f32 {
+    return qkv[place];
 }
 
 @compute @workgroup_size({{ threads }})
@@ -59,101 +39,82 @@ fn main(
     let tokens = info[0];
     let heads = info[2];
     let scale = bitcast<f32>(info[6]);
-    let unit = group.x + group.y * groups.x;
-    if (unit >= info[4]) {
-        return;
-    }
-    let tiles = (tokens + ROWS - 1u) / ROWS;
+    let tiles = (tokens + SIDE - 1u) / SIDE;
+    // A gang past the last tile does the last one's work and keeps nothing.
+    let wanted = (group.x + group.y * groups.x) * UNITS + thread / GANG;
+    let unit = min(wanted, info[4] - 1u);
     let pair = unit / tiles;                       // (image, head), head fastest
-    let start = (unit % tiles) * ROWS;
+    let start = (unit % tiles) * SIDE;
     let step = 3u * heads * D;                     // from a token to the next
-    let third = heads * D;                         // from q to k and from k to v
     let base = (pair / heads) * tokens * step + (pair % heads) * D;
-    let row = thread / LANES;
-    let lane = thread % LANES;
+    let queries = Rows(0u, base, step);
+    let keys = Rows(0u, base + heads * D, step);
+    let values = Rows(0u, base + 2u * heads * D, step);
+    let r = (thread % GANG) / QUADS;
+    let c = thread % QUADS;
 
-    for (var e = thread; e < ROWS * WIDTH; e += THREADS) {
-        let token = start + e / WIDTH;
-        let d = e % WIDTH;
-        var x = 0.0;
-        if (token < tokens && d < D) {
-            x = scale * qkv[base + token * step + d];
-        }
-        queries[(e / WIDTH) * PITCH + d] = x;
+    var peak = vec4(LOWEST);
+    var sum = vec4(0.0);
+    var mix: array<mat4x4<f32>, SLICES>;
+    for (var i = 0u; i < SLICES; i++) {
+        mix[i] = mat4x4<f32>();
     }
 
-    var peak = LOWEST;
-    var sum = 0.0;
-    var mix: array<f32, PART>;
-    for (var i = 0u; i < PART; i++) {
-        mix[i] = 0.0;
-    }
-
-    for (var first = 0u; first < tokens; first += KEYS) {
-        load(base + third, step, first, tokens, thread);
-        workgroupBarrier();
-
-        var score: array<f32, OWN>;
-        for (var i = 0u; i < OWN; i++) {
-            score[i] = 0.0;
-        }
-        for (var d = 0u; d < D; d++) {
-            let x = queries[row * PITCH + d];
-            for (var i = 0u; i < OWN; i++) {
-                score[i] += x * tile[(lane + i * LANES) * PITCH + d];
-            }
-        }
-        var top = LOWEST;
-        for (var i = 0u; i < OWN; i++) {
-            if (first + lane + i * LANES < tokens) {
-                top = max(top, score[i]);
-            }
+    for (var first = 0u; first < tokens; first += SIDE) {
+        var s = products(queries, keys, D, start, first, tokens, thread);
+        let mask = present(first, tokens, thread);
+        var top = vec4(LOWEST);
+        for (var i = 0u; i < 4u; i++) {
+            s[i] *= scale;
+            let seen = select(vec4(LOWEST), s[i], mask);
+            top[i] = max(max(seen.x, seen.y), max(seen.z, seen.w));
         }
         peaks[thread] = top;
         workgroupBarrier();
-
-        load(base + 2u * third, step, first, tokens, thread);
         top = peak;
-        for (var i = 0u; i < LANES; i++) {
-            top = max(top, peaks[row * LANES + i]);
-        }
-        for (var i = 0u; i < OWN; i++) {
-            let j = lane + i * LANES;
-            var weight = 0.0;
-            if (first + j < tokens) {
-                weight = exp(score[i] - top);
-            }
-            weights[row * (KEYS + 1u) + j] = weight;
+        for (var i = 0u; i < QUADS; i++) {
+            top = max(top, peaks[thread - c + i]);
         }
         let decay = exp(peak - top);
         peak = top;
-        sum *= decay;
-        for (var i = 0u; i < PART; i++) {
-            mix[i] *= decay;
+        for (var i = 0u; i < 4u; i++) {
+            s[i] = select(vec4(0.0), exp(s[i] - top[i]), mask);
+            sum[i] = sum[i] * decay[i] + (s[i].x + s[i].y + s[i].z + s[i].w);
         }
-        workgroupBarrier();
-
-        for (var j = 0u; j < KEYS; j++) {
-            let weight = weights[row * (KEYS + 1u) + j];
-            sum += weight;
-            for (var i = 0u; i < PART; i++) {
-                mix[i] += weight * tile[j * PITCH + lane + i * LANES];
+        put(s, thread);
+        for (var slice = 0u; slice < SLICES; slice++) {
+            workgroupBarrier();
+            load_right(values, D, slice * SLICE, first, tokens, thread);
+            workgroupBarrier();
+            let more = mix_right(thread);
+            for (var i = 0u; i < 4u; i++) {
+                mix[slice][i] = mix[slice][i] * decay[i] + more[i];
             }
         }
-        workgroupBarrier();
     }
 
-    let token = start + row;
-    if (token < tokens) {
-        let place = (((pair / heads) * tokens + token) * heads + pair % heads) * D;
-        for (var i = 0u; i < PART; i++) {
-            let d = lane + i * LANES;
-            if (d < D) {
-                output[place + d] = mix[i] / sum;
+    workgroupBarrier();
+    peaks[thread] = sum;
+    workgroupBarrier();
+    sum = vec4(0.0);
+    for (var i = 0u; i < QUADS; i++) {
+        sum += peaks[thread - c + i];
+    }
+    for (var i = 0u; i < 4u; i++) {
+        let token = start + 4u * r + i;
+        if (token < tokens && wanted == unit) {
+            let place = (((pair / heads) * tokens + token) * heads + pair % heads) * D;
+            for (var slice = 0u; slice < SLICES; slice++) {
+                for (var k = 0u; k < 4u; k++) {
+                    let d = slice * SLICE + c + k * QUADS;
+                    if (d < D) {
+                        output[place + d] = mix[slice][i][k] / sum[i];
+                    }
+                }
             }
-        }
-        if (lane == 0u) {
-            lse[pair * tokens + token] = peak + log(sum);
+            if (c == 0u) {
+                lse[pair * tokens + token] = peak[i] + log(sum[i]);
+            }
         }
     }
 }

@@ -5,63 +5,27 @@
 //   ds[i,j] = p[i,j] (dp[i,j] - delta[i])
 //   dk[j,d] = scale * sum_i ds[i,j] q[i,d]                dv[j,d] = sum_i p[i,j] do[i,d]
 //
-// Owner of every sum. A key row belongs to LANES neighbouring invocations. p, dp and ds of query i are the lane
-// i % LANES's, summed over d upwards; dk[j,d] and dv[j,d] are the lane d % LANES's, summed over i upwards. No other pass
-// writes dk or dv.
+// Owner of every sum. See tile.wgsl for p and dp. dk[j,d] and dv[j,d] are summed by invocation (j / 4, d % QUADS) of a gang,
+// over i upwards. No other pass writes dk or dv.
 //
-// The queries come in tiles, each loaded three times (q, do, q), since 16 KiB do not hold q and do beside k and v at
-// head size 128.
-//
-// Limits. Any number of tokens from 1; head size 1 to 128; ROWS * LANES at most 256; at most 16 KiB of workgroup memory.
-// Elements of qkv below 2^31.
-// Reads, in bytes: 8 B H N D for k and v and B H N (12 D + 8) ceil(N / ROWS) for q, do, lse and delta. Writes 8 B H N D.
+// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of qkv
+// below 2^31. Reads, in bytes: B H N (24 D + 8) ceil(N / SIDE). Writes 8 B H N D.
 
 @group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D)
 @group(0) @binding(1) var<storage, {{ access }}> lse: array<f32>;        // (B, H, N)
 @group(0) @binding(2) var<storage, {{ access }}> d_output: array<f32>;   // (B, N, H, D)
 @group(0) @binding(3) var<storage, {{ access }}> delta: array<f32>;      // (B, H, N)
 @group(0) @binding(4) var<storage, read_write> d_qkv: array<f32>;        // (B, N, 3, H, D); the last two thirds
-@group(0) @binding(5) var<storage, read> info: array<u32>;               // tokens, heads, groups, scale; two words each
+@group(0) @binding(5) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
 const D: u32 = {{ head_size }}u;
-const ROWS: u32 = {{ rows }}u;                // key rows of a workgroup
-const QUERIES: u32 = {{ columns }}u;          // queries of a tile
-const LANES: u32 = {{ lanes }}u;              // invocations of a row
-const THREADS: u32 = {{ threads }}u;          // ROWS * LANES
-const PART: u32 = (D + LANES - 1u) / LANES;   // channels of a lane
-const WIDTH: u32 = PART * LANES;              // channels of a row in workgroup memory, those past D zero
-const PITCH: u32 = WIDTH + 1u;                // odd, so that neighbouring rows start in different banks
-const OWN: u32 = QUERIES / LANES;             // queries of a lane
+const SLICES: u32 = (D + SLICE - 1u) / SLICE;
 
-var<workgroup> keys: array<f32, ROWS * PITCH>;
-var<workgroup> values: array<f32, ROWS * PITCH>;
-var<workgroup> tile: array<f32, QUERIES * PITCH>;                // q, do, q
-var<workgroup> weights: array<f32, ROWS * (QUERIES + 1u)>;       // p, then ds
-
-// Fills the tile with q of QUERIES tokens from `first`; tokens past the last are zero.
-fn load_queries(base: u32, step: u32, first: u32, tokens: u32, thread: u32) {
-    for (var e = thread; e < QUERIES * WIDTH; e += THREADS) {
-        let token = first + e / WIDTH;
-        let d = e % WIDTH;
-        var x = 0.0;
-        if (token < tokens && d < D) {
-            x = qkv[base + token * step + d];
-        }
-        tile[(e / WIDTH) * PITCH + d] = x;
+fn element(source: u32, place: u32) -> f32 {
+    if (source == 0u) {
+        return qkv[place];
     }
-}
-
-// The same of do.
-fn load_grads(place: u32, step: u32, first: u32, tokens: u32, thread: u32) {
-    for (var e = thread; e < QUERIES * WIDTH; e += THREADS) {
-        let token = first + e / WIDTH;
-        let d = e % WIDTH;
-        var x = 0.0;
-        if (token < tokens && d < D) {
-            x = d_output[place + token * step + d];
-        }
-        tile[(e / WIDTH) * PITCH + d] = x;
-    }
+    return d_output[place];
 }
 
 @compute @workgroup_size({{ threads }})
@@ -73,110 +37,74 @@ fn main(
     let tokens = info[0];
     let heads = info[2];
     let scale = bitcast<f32>(info[6]);
-    let unit = group.x + group.y * groups.x;
-    if (unit >= info[4]) {
-        return;
-    }
-    let tiles = (tokens + ROWS - 1u) / ROWS;
+    let tiles = (tokens + SIDE - 1u) / SIDE;
+    // A gang past the last tile does the last one's work and keeps nothing.
+    let wanted = (group.x + group.y * groups.x) * UNITS + thread / GANG;
+    let unit = min(wanted, info[4] - 1u);
     let pair = unit / tiles;                       // (image, head), head fastest
-    let start = (unit % tiles) * ROWS;
+    let start = (unit % tiles) * SIDE;
     let step = 3u * heads * D;                     // from a token of qkv to the next
     let third = heads * D;                         // from q to k and from k to v, and from a token of do to the next
     let base = (pair / heads) * tokens * step + (pair % heads) * D;
-    let place = (pair / heads) * tokens * third + (pair % heads) * D;
-    let row = thread / LANES;
-    let lane = thread % LANES;
-    let owner = start + row;
+    let queries = Rows(0u, base, step);
+    let keys = Rows(0u, base + third, step);
+    let values = Rows(0u, base + 2u * third, step);
+    let grads = Rows(1u, (pair / heads) * tokens * third + (pair % heads) * D, third);
+    let r = (thread % GANG) / QUADS;               // of queries, while a tile is compared
+    let c = thread % QUADS;                        // of keys
 
-    for (var e = thread; e < ROWS * WIDTH; e += THREADS) {
-        let token = start + e / WIDTH;
-        let d = e % WIDTH;
-        var k = 0.0;
-        var v = 0.0;
-        if (token < tokens && d < D) {
-            k = qkv[base + third + token * step + d];
-            v = qkv[base + 2u * third + token * step + d];
+    var d_key: array<mat4x4<f32>, SLICES>;
+    var d_value: array<mat4x4<f32>, SLICES>;
+    for (var i = 0u; i < SLICES; i++) {
+        d_key[i] = mat4x4<f32>();
+        d_value[i] = mat4x4<f32>();
+    }
+    for (var first = 0u; first < tokens; first += SIDE) {
+        var p = products(queries, keys, D, first, start, tokens, thread);
+        for (var i = 0u; i < 4u; i++) {
+            let query = first + 4u * r + i;
+            if (query < tokens) {
+                p[i] = exp(scale * p[i] - lse[pair * tokens + query]);
+            } else {
+                p[i] = vec4(0.0);
+            }
         }
-        keys[(e / WIDTH) * PITCH + d] = k;
-        values[(e / WIDTH) * PITCH + d] = v;
+        put_turned(p, thread);
+        for (var slice = 0u; slice < SLICES; slice++) {
+            workgroupBarrier();
+            load_left(grads, D, slice * SLICE, first, tokens, thread);
+            workgroupBarrier();
+            d_value[slice] += mix_left(thread);
+        }
+        var slope = products(grads, values, D, first, start, tokens, thread);
+        for (var i = 0u; i < 4u; i++) {
+            let query = first + 4u * r + i;
+            if (query < tokens) {
+                slope[i] = p[i] * (slope[i] - delta[pair * tokens + query]);
+            } else {
+                slope[i] = vec4(0.0);
+            }
+        }
+        put_turned(slope, thread);
+        for (var slice = 0u; slice < SLICES; slice++) {
+            workgroupBarrier();
+            load_left(queries, D, slice * SLICE, first, tokens, thread);
+            workgroupBarrier();
+            d_key[slice] += mix_left(thread);
+        }
     }
 
-    var d_key: array<f32, PART>;
-    var d_value: array<f32, PART>;
-    for (var i = 0u; i < PART; i++) {
-        d_key[i] = 0.0;
-        d_value[i] = 0.0;
-    }
-
-    for (var first = 0u; first < tokens; first += QUERIES) {
-        load_queries(base, step, first, tokens, thread);
-        workgroupBarrier();
-        var weight: array<f32, OWN>;               // s, then p, then ds
-        for (var i = 0u; i < OWN; i++) {
-            weight[i] = 0.0;
-        }
-        for (var d = 0u; d < D; d++) {
-            let k = keys[row * PITCH + d];
-            for (var i = 0u; i < OWN; i++) {
-                weight[i] += k * tile[(lane + i * LANES) * PITCH + d];
-            }
-        }
-        for (var i = 0u; i < OWN; i++) {
-            let query = first + lane + i * LANES;
-            var p = 0.0;
-            if (query < tokens && owner < tokens) {
-                p = exp(scale * weight[i] - lse[pair * tokens + query]);
-            }
-            weight[i] = p;
-            weights[row * (QUERIES + 1u) + lane + i * LANES] = p;
-        }
-        workgroupBarrier();
-
-        load_grads(place, third, first, tokens, thread);
-        workgroupBarrier();
-        var slope: array<f32, OWN>;
-        for (var i = 0u; i < OWN; i++) {
-            slope[i] = 0.0;
-        }
-        for (var d = 0u; d < D; d++) {
-            let v = values[row * PITCH + d];
-            for (var i = 0u; i < OWN; i++) {
-                slope[i] += v * tile[(lane + i * LANES) * PITCH + d];
-            }
-        }
-        for (var j = 0u; j < QUERIES; j++) {
-            let p = weights[row * (QUERIES + 1u) + j];
-            for (var i = 0u; i < PART; i++) {
-                d_value[i] += p * tile[j * PITCH + lane + i * LANES];
-            }
-        }
-        workgroupBarrier();
-
-        load_queries(base, step, first, tokens, thread);
-        for (var i = 0u; i < OWN; i++) {
-            let query = first + lane + i * LANES;
-            var ds = 0.0;
-            if (query < tokens && owner < tokens) {
-                ds = weight[i] * (slope[i] - delta[pair * tokens + query]);
-            }
-            weights[row * (QUERIES + 1u) + lane + i * LANES] = ds;
-        }
-        workgroupBarrier();
-        for (var j = 0u; j < QUERIES; j++) {
-            let ds = weights[row * (QUERIES + 1u) + j];
-            for (var i = 0u; i < PART; i++) {
-                d_key[i] += ds * tile[j * PITCH + lane + i * LANES];
-            }
-        }
-        workgroupBarrier();
-    }
-
-    if (owner < tokens) {
-        for (var i = 0u; i < PART; i++) {
-            let d = lane + i * LANES;
-            if (d < D) {
-                d_qkv[base + third + owner * step + d] = scale * d_key[i];
-                d_qkv[base + 2u * third + owner * step + d] = d_value[i];
+    for (var i = 0u; i < 4u; i++) {
+        let token = start + 4u * r + i;
+        if (token < tokens && wanted == unit) {
+            for (var slice = 0u; slice < SLICES; slice++) {
+                for (var k = 0u; k < 4u; k++) {
+                    let d = slice * SLICE + c + k * QUADS;
+                    if (d < D) {
+                        d_qkv[base + third + token * step + d] = scale * d_key[slice][i][k];
+                        d_qkv[base + 2u * third + token * step + d] = d_value[slice][i][k];
+                    }
+                }
             }
         }
     }

@@ -5,13 +5,12 @@
 //   dp[i,j] = sum_d do[i,d] v[j,d]                        delta[i] = sum_d do[i,d] o[i,d]
 //   ds[i,j] = p[i,j] (dp[i,j] - delta[i])                 dq[i,d]  = scale * sum_j ds[i,j] k[j,d]
 //
-// Owner of every sum. A row belongs to LANES neighbouring invocations. p, dp and ds of key j are the lane j % LANES's,
-// summed over d upwards; dq[i,d] is the lane d % LANES's, summed over j upwards. delta is summed by each lane over its own
-// channels, then over lanes upwards. No other pass writes dq.
+// Owner of every sum. See tile.wgsl for p and dp. dq[i,d] is summed by invocation (i / 4, d % QUADS) of a gang, over j
+// upwards. delta is summed by each invocation of a row over its own channels, then over invocations upwards. No other pass
+// writes dq.
 //
-// Limits. Any number of tokens from 1; head size 1 to 128; ROWS * LANES at most 256; at most 16 KiB of workgroup memory.
-// Elements of qkv below 2^31.
-// Reads, in bytes: 4 B H N (3 D + 1) for q, o, do and lse and 8 B H N D ceil(N / ROWS) for k and v. Writes 4 B H N (D + 1).
+// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of qkv
+// below 2^31. Reads, in bytes: 20 B H N D ceil(N / SIDE). Writes 4 B H N (D + 1).
 
 @group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D)
 @group(0) @binding(1) var<storage, {{ access }}> output: array<f32>;     // (B, N, H, D)
@@ -19,35 +18,18 @@
 @group(0) @binding(3) var<storage, {{ access }}> d_output: array<f32>;   // (B, N, H, D)
 @group(0) @binding(4) var<storage, read_write> d_qkv: array<f32>;        // (B, N, 3, H, D); the first third
 @group(0) @binding(5) var<storage, read_write> delta: array<f32>;        // (B, H, N)
-@group(0) @binding(6) var<storage, read> info: array<u32>;               // tokens, heads, groups, scale; two words each
+@group(0) @binding(6) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
 const D: u32 = {{ head_size }}u;
-const ROWS: u32 = {{ rows }}u;                // query rows of a workgroup
-const KEYS: u32 = {{ columns }}u;             // keys of a tile
-const LANES: u32 = {{ lanes }}u;              // invocations of a row
-const THREADS: u32 = {{ threads }}u;          // ROWS * LANES
-const PART: u32 = (D + LANES - 1u) / LANES;   // channels of a lane
-const WIDTH: u32 = PART * LANES;              // channels of a row in workgroup memory, those past D zero
-const PITCH: u32 = WIDTH + 1u;                // odd, so that neighbouring rows start in different banks
-const OWN: u32 = KEYS / LANES;                // keys of a lane
+const SLICES: u32 = (D + SLICE - 1u) / SLICE;
 
-var<workgroup> queries: array<f32, ROWS * PITCH>;
-var<workgroup> grads: array<f32, ROWS * PITCH>;              // do
-var<workgroup> tile: array<f32, KEYS * PITCH>;               // values, then keys
-var<workgroup> slopes: array<f32, ROWS * (KEYS + 1u)>;       // ds
-var<workgroup> parts: array<f32, THREADS>;                   // of delta
+var<workgroup> parts: array<vec4<f32>, THREADS>;             // of delta
 
-// Fills the tile with KEYS tokens from `first`; tokens past the last are zero.
-fn load(base: u32, step: u32, first: u32, tokens: u32, thread: u32) {
-    for (var e = thread; e < KEYS * WIDTH; e += THREADS) {
-        let token = first + e / WIDTH;
-        let d = e % WIDTH;
-        var x = 0.0;
-        if (token < tokens && d < D) {
-            x = qkv[base + token * step + d];
-        }
-        tile[(e / WIDTH) * PITCH + d] = x;
+fn element(source: u32, place: u32) -> f32 {
+    if (source == 0u) {
+        return qkv[place];
     }
+    return d_output[place];
 }
 
 @compute @workgroup_size({{ threads }})
@@ -59,110 +41,75 @@ fn main(
     let tokens = info[0];
     let heads = info[2];
     let scale = bitcast<f32>(info[6]);
-    let unit = group.x + group.y * groups.x;
-    if (unit >= info[4]) {
-        return;
-    }
-    let tiles = (tokens + ROWS - 1u) / ROWS;
+    let tiles = (tokens + SIDE - 1u) / SIDE;
+    // A gang past the last tile does the last one's work and keeps nothing.
+    let wanted = (group.x + group.y * groups.x) * UNITS + thread / GANG;
+    let unit = min(wanted, info[4] - 1u);
     let pair = unit / tiles;                       // (image, head), head fastest
-    let start = (unit % tiles) * ROWS;
+    let start = (unit % tiles) * SIDE;
     let step = 3u * heads * D;                     // from a token of qkv to the next
     let third = heads * D;                         // from q to k and from k to v, and from a token of o to the next
     let base = (pair / heads) * tokens * step + (pair % heads) * D;
     let place = (pair / heads) * tokens * third + (pair % heads) * D;
-    let row = thread / LANES;
-    let lane = thread % LANES;
-    let owner = start + row;
+    let queries = Rows(0u, base, step);
+    let keys = Rows(0u, base + third, step);
+    let values = Rows(0u, base + 2u * third, step);
+    let grads = Rows(1u, place, third);
+    let r = (thread % GANG) / QUADS;
+    let c = thread % QUADS;
 
-    for (var e = thread; e < ROWS * WIDTH; e += THREADS) {
-        let token = start + e / WIDTH;
-        let d = e % WIDTH;
-        var q = 0.0;
-        var g = 0.0;
-        if (token < tokens && d < D) {
-            q = qkv[base + token * step + d];
-            g = d_output[place + token * third + d];
-        }
-        queries[(e / WIDTH) * PITCH + d] = q;
-        grads[(e / WIDTH) * PITCH + d] = g;
-    }
-    workgroupBarrier();
-
-    var level = 0.0;
-    var dot = 0.0;
-    if (owner < tokens) {
-        level = lse[pair * tokens + owner];
-        for (var d = lane; d < D; d += LANES) {
-            dot += grads[row * PITCH + d] * output[place + owner * third + d];
+    var level = vec4(0.0);
+    var dot = vec4(0.0);
+    for (var i = 0u; i < 4u; i++) {
+        let token = start + 4u * r + i;
+        if (token < tokens) {
+            level[i] = lse[pair * tokens + token];
+            for (var d = c; d < D; d += QUADS) {
+                dot[i] += d_output[place + token * third + d] * output[place + token * third + d];
+            }
         }
     }
     parts[thread] = dot;
     workgroupBarrier();
-    dot = 0.0;
-    for (var i = 0u; i < LANES; i++) {
-        dot += parts[row * LANES + i];
+    dot = vec4(0.0);
+    for (var i = 0u; i < QUADS; i++) {
+        dot += parts[thread - c + i];
     }
 
-    var gradient: array<f32, PART>;
-    for (var i = 0u; i < PART; i++) {
-        gradient[i] = 0.0;
+    var gradient: array<mat4x4<f32>, SLICES>;
+    for (var i = 0u; i < SLICES; i++) {
+        gradient[i] = mat4x4<f32>();
+    }
+    for (var first = 0u; first < tokens; first += SIDE) {
+        var slope = products(grads, values, D, start, first, tokens, thread);
+        var s = products(queries, keys, D, start, first, tokens, thread);
+        let mask = present(first, tokens, thread);
+        for (var i = 0u; i < 4u; i++) {
+            s[i] = select(vec4(0.0), exp(scale * s[i] - level[i]) * (slope[i] - dot[i]), mask);
+        }
+        put(s, thread);
+        for (var slice = 0u; slice < SLICES; slice++) {
+            workgroupBarrier();
+            load_right(keys, D, slice * SLICE, first, tokens, thread);
+            workgroupBarrier();
+            gradient[slice] += mix_right(thread);
+        }
     }
 
-    for (var first = 0u; first < tokens; first += KEYS) {
-        load(base + 2u * third, step, first, tokens, thread);
-        workgroupBarrier();
-        var slope: array<f32, OWN>;
-        for (var i = 0u; i < OWN; i++) {
-            slope[i] = 0.0;
-        }
-        for (var d = 0u; d < D; d++) {
-            let g = grads[row * PITCH + d];
-            for (var i = 0u; i < OWN; i++) {
-                slope[i] += g * tile[(lane + i * LANES) * PITCH + d];
+    for (var i = 0u; i < 4u; i++) {
+        let token = start + 4u * r + i;
+        if (token < tokens && wanted == unit) {
+            for (var slice = 0u; slice < SLICES; slice++) {
+                for (var k = 0u; k < 4u; k++) {
+                    let d = slice * SLICE + c + k * QUADS;
+                    if (d < D) {
+                        d_qkv[base + token * step + d] = scale * gradient[slice][i][k];
+                    }
+                }
             }
-        }
-        workgroupBarrier();
-
-        load(base + third, step, first, tokens, thread);
-        workgroupBarrier();
-        var score: array<f32, OWN>;
-        for (var i = 0u; i < OWN; i++) {
-            score[i] = 0.0;
-        }
-        for (var d = 0u; d < D; d++) {
-            let q = queries[row * PITCH + d];
-            for (var i = 0u; i < OWN; i++) {
-                score[i] += q * tile[(lane + i * LANES) * PITCH + d];
+            if (c == 0u) {
+                delta[pair * tokens + token] = dot[i];
             }
-        }
-        for (var i = 0u; i < OWN; i++) {
-            let j = lane + i * LANES;
-            var ds = 0.0;
-            if (first + j < tokens && owner < tokens) {
-                ds = exp(scale * score[i] - level) * (slope[i] - dot);
-            }
-            slopes[row * (KEYS + 1u) + j] = ds;
-        }
-        workgroupBarrier();
-
-        for (var j = 0u; j < KEYS; j++) {
-            let ds = slopes[row * (KEYS + 1u) + j];
-            for (var i = 0u; i < PART; i++) {
-                gradient[i] += ds * tile[j * PITCH + lane + i * LANES];
-            }
-        }
-        workgroupBarrier();
-    }
-
-    if (owner < tokens) {
-        for (var i = 0u; i < PART; i++) {
-            let d = lane + i * LANES;
-            if (d < D) {
-                d_qkv[base + owner * step + d] = scale * gradient[i];
-            }
-        }
-        if (lane == 0u) {
-            delta[pair * tokens + owner] = dot;
         }
     }
 }

@@ -8,6 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use burn::backend::read_sync;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
@@ -253,6 +254,15 @@ fn running_statistics_follow_the_batches_and_are_used_outside_training() {
     let renewed = model.clone().with_statistics(statistics);
     assert_ne!(evaluated(&renewed), before);
     assert_eq!(evaluated(&model), before, "a clone shares nothing");
+    // A checkpoint holds them, and the step keeps them.
+    let tensors = read_sync(weights::read(&renewed)).expect("readable");
+    let restored = weights::assign(config.init(7, &device.clone().autodiff()).expect("a valid model"), tensors);
+    assert_eq!(evaluated(&restored.expect("fits")), evaluated(&renewed));
+    let targets = Tensor::<2>::from_data(TensorData::new(vec![0.2_f32; 20], [4, 5]), &device);
+    let (objective, mut optimiser) = (Objective::Labels { smoothing: 0.0 }, AdamW::new(AdamWConfig::default()));
+    let stepped = StepBatch::new(batch.clone(), targets);
+    let (learner, _) = training_step(model.clone().into(), None, &mut optimiser, &objective, stepped, &training, 0.0);
+    assert_eq!(evaluated(&learner.student), evaluated(&renewed), "a step at rate 0 changes statistics alone");
     // After many passes over one batch, its own statistics are the running ones, but for the variance's correction.
     let mut settled = renewed;
     for _ in 0..200 {

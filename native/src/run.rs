@@ -378,3 +378,34 @@ pub fn load_file(path: &Path, model: Option<Model>, device: &Device) -> Result<L
     let model = fitted.network;
     Ok(LoadedNetwork { model, config, class_names, normalisation, preprocess, readout, name, path: path.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use potstill_core::model::VitConfig;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_says_nothing_is_what_it_is_called() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/vit_timm.pth");
+        let reduced = |name: &str, new_head| Model {
+            name: name.to_owned(),
+            config: VitConfig { image_size: 16, patch_size: 4, width: 12, depth: 2, ..VitConfig::default() }.into(),
+            fit: Fit { new_head, ..Fit::default() },
+            yields: true,
+        };
+        let device = Device::flex();
+        let load = |name: &str, new_head| load_file(&path, Some(reduced(name, new_head)), &device).expect("loads");
+        let found = load("deit_tiny_patch16_224", None);
+        // The file's five classes, and what DeiT's weights expect of an image.
+        assert_eq!((found.config.classes(), found.class_names.len()), (5, 5));
+        assert_eq!(found.normalisation, Normalisation::imagenet());
+        assert_eq!(load("vit_tiny_patch16_224", None).normalisation, Normalisation::half());
+        assert_eq!(load("vit_tiny_patch16_224", Some(0)).config.classes(), 1000);
+        let failure = load_file(&path, None, &device).err().expect("it does not say what it is");
+        assert!(failure.code() == 2 && failure.to_string().contains("--model"), "{failure}");
+        let (_, notes) =
+            load_start(&path, &found.config.with_classes(7), Resampling::default(), 1, &device).expect("starts");
+        assert_eq!(notes.len(), 1, "{notes:?}");
+    }
+}

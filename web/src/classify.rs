@@ -1,20 +1,62 @@
 //! The Classify view: a network from a file, and what it takes a picture for.
+//!
+//! A file that `potstill` wrote says what its network is, what its classes are called and how its pictures are prepared. Of
+//! any other vision transformer the numbers are read off the shapes of its tensors, by the names of timm, torchvision or
+//! transformers; what shapes cannot tell is taken as published for such networks, and each such guess is noted.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
+use potstill_core::data::{Dataset, ImageShape, Images, Preprocess, Transform, assemble, decode, prepare};
+use potstill_core::model::{Network, NetworkConfig, Pool, VitConfig};
+use potstill_core::objective::Readout;
+use potstill_core::train::metrics::softmax;
+use potstill_core::weights::{self, Description, Metadata, NamedTensor, STATE_PREFIX, to_timm};
 
 use crate::distil::Clock;
+use crate::look::look;
 use crate::protocol::{Classified, ClassifierReport, ReadoutChoice};
-use crate::session::Buffers;
+use crate::session::{Buffers, bytes_of};
+
+/// Width of a head in every published vision transformer.
+const HEAD: usize = 64;
+/// Classes that are reported.
+const TOP: usize = 5;
 
 /// A network ready to classify pictures.
 pub struct Classifier {
     report: ClassifierReport,
+    network: Network,
+    transform: Transform,
 }
 
 impl Classifier {
     /// Reads a classifier from safetensors bytes.
-    pub fn read(_name: String, _bytes: &[u8], _device: &Device) -> Result<Self, String> {
-        Err("not yet".into())
+    ///
+    /// # Errors
+    /// One line: why the file is none.
+    pub fn read(name: String, bytes: &[u8], device: &Device) -> Result<Self, String> {
+        let (tensors, metadata) = weights::from_safetensors(bytes).map_err(|error| error.to_string())?;
+        let described = Description::read(&metadata).map_err(|error| error.to_string())?;
+        let mut notes = Vec::new();
+        let description = match described {
+            Some(description) => description,
+            None => guess(&name, &tensors, &metadata, &mut notes)?,
+        };
+        let network = description.network(tensors, device).map_err(|error| error.to_string())?;
+        let Description { config, class_names, normalisation, preprocess, .. } = description;
+        let (side, channels) = (config.image_size(), config.channels());
+        let shape = ImageShape { channels, height: side, width: side };
+        let transform = Transform { preprocess, ..Transform::plain(shape, normalisation) };
+        transform.check().map_err(|error| error.to_string())?;
+        let report = ClassifierReport {
+            name,
+            summary: summary(&config),
+            parameters: config.parameters().try_into().unwrap_or(u32::MAX),
+            side: side as u32,
+            class_names,
+            two_heads: config.shape().distillation_token,
+            notes,
+        };
+        Ok(Self { report, network, transform })
     }
 
     /// What the file says of itself.
@@ -22,14 +64,172 @@ impl Classifier {
         &self.report
     }
 
-    /// Classifies.
+    /// What the network takes the picture in `file` (PNG or JPEG) for. Buffers: the picture as the network saw it, RGBA, and
+    /// its attention.
+    ///
+    /// # Errors
+    /// One line: why the file is no picture, or that the device failed.
     pub async fn classify(
         &self,
-        _file: &[u8],
-        _readout: ReadoutChoice,
-        _device: &Device,
-        _clock: Clock,
+        file: &[u8],
+        readout: ReadoutChoice,
+        device: &Device,
+        clock: Clock,
     ) -> Result<(Classified, Buffers), String> {
-        Err("not yet".into())
+        let shape = self.transform.shape;
+        let pixels = prepare(&decode(file, true)?, shape, &self.transform.preprocess)?;
+        let seen_as = rgba(&pixels, shape.channels);
+        // Through the same code as a data set's pictures, as in the native program.
+        let picture = Images::new("picture", shape, self.report.class_names.clone(), pixels, vec![0]);
+        let picture: &dyn Dataset = &picture.map_err(|error| error.to_string())?;
+        let batch = assemble(picture, &[0], &self.transform).map_err(|error| error.to_string())?;
+        let data = TensorData::new(batch.images, [1, shape.channels, shape.height, shape.width]);
+        let readout = match readout {
+            _ if !self.report.two_heads => Readout::Class,
+            ReadoutChoice::Class => Readout::Class,
+            ReadoutChoice::Distill => Readout::Distill,
+            ReadoutChoice::Mean => Readout::MeanProbabilities,
+        };
+        let seen = look(&self.network, Tensor::<4>::from_data(data, device), readout, clock).await?;
+        let probabilities = softmax(&seen.logits, 1.0);
+        let mut order: Vec<u32> = (0..probabilities.len() as u32).collect();
+        // Stable: of equals the first class comes first.
+        order.sort_by(|&a, &b| probabilities[b as usize].total_cmp(&probabilities[a as usize]));
+        let classified = Classified {
+            top: order.into_iter().take(TOP).map(|class| (class, probabilities[class as usize] as f32)).collect(),
+            logits: seen.logits,
+            milliseconds: seen.milliseconds as f32,
+            layers: seen.layers as u32,
+            side: shape.height as u32,
+        };
+        Ok((classified, vec![seen_as, bytes_of(&seen.attention)]))
+    }
+}
+
+fn summary(config: &NetworkConfig) -> String {
+    let side = config.image_size();
+    match config {
+        NetworkConfig::Vit(vit) => {
+            format!("ViT, {} blocks of width {}, patch {} on {side} x {side}", vit.depth, vit.width, vit.patch_size)
+        }
+        other => format!("{} on {side} x {side}", other.family()),
+    }
+}
+
+/// The description of a vision transformer that does not describe itself.
+fn guess(
+    name: &str,
+    tensors: &[NamedTensor],
+    metadata: &Metadata,
+    notes: &mut Vec<String>,
+) -> Result<Description, String> {
+    let from_transformers = tensors.iter().any(|tensor| tensor.name.contains("embeddings.cls_token"));
+    // Shapes alone are of interest, and values may be many.
+    let shapes = |tensor: &NamedTensor| NamedTensor { values: Vec::new(), ..tensor.clone() };
+    let plain = tensors.iter().filter(|tensor| !tensor.name.starts_with(STATE_PREFIX));
+    let tensors = to_timm(plain.map(shapes).collect());
+    let shape = |name: &str| tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape.as_slice());
+    let unknown = |what: &str| {
+        format!("it is no vision transformer known here: {what}; take a file that potstill, timm or transformers wrote")
+    };
+    let Some(&[width, channels, patch_size, _]) = shape("patch_embed.proj.weight") else {
+        return Err(unknown("there is no patch_embed.proj.weight of four sizes"));
+    };
+    let Some(&[_, tokens, _]) = shape("pos_embed") else { return Err(unknown("there is no pos_embed of three sizes")) };
+    let Some(&[classes, _]) = shape("head.weight") else { return Err(unknown("there is no head.weight of two sizes")) };
+    let Some(&[hidden, _]) = shape("blocks.0.mlp.fc1.weight") else { return Err(unknown("its MLP is missing")) };
+    let (class_token, distillation_token) = (shape("cls_token").is_some(), shape("dist_token").is_some());
+    let prefix = usize::from(class_token) + usize::from(distillation_token);
+    let across = tokens.saturating_sub(prefix).isqrt();
+    if width == 0 || across == 0 || across * across + prefix != tokens {
+        return Err(unknown(&format!("{tokens} positions are no square of patches")));
+    }
+    let heads = if width.is_multiple_of(HEAD) { width / HEAD } else { 1 };
+    let config = NetworkConfig::Vit(VitConfig {
+        image_size: across.saturating_mul(patch_size),
+        patch_size,
+        channels,
+        classes,
+        width,
+        depth: (0..).take_while(|block| shape(&format!("blocks.{block}.norm1.weight")).is_some()).count(),
+        heads,
+        qkv_bias: shape("blocks.0.attn.qkv.bias").is_some(),
+        mlp_ratio: hidden as f64 / width as f64,
+        pool: if shape("fc_norm.weight").is_some() { Pool::Mean } else { Pool::Class },
+        class_token,
+        distillation_token,
+        layer_norm_eps: if from_transformers { 1e-12 } else { 1e-6 },
+        ..VitConfig::default()
+    });
+    config.validate().map_err(|error| unknown(&error.to_string()))?;
+    notes.push(format!(
+        "The file does not say how many heads attention has; {heads} of width {} is usual.",
+        width / heads
+    ));
+    let stem = name.to_lowercase().replace('-', "_");
+    let family = if distillation_token { "deit_" } else { "vit_" };
+    let like = if Preprocess::of_model(&stem).is_some() { stem.as_str() } else { family };
+    notes.push(format!(
+        "The file does not say how pictures are prepared; they are as for networks published as {like}*."
+    ));
+    let mut description = Description::of(like, config, metadata);
+    description.name = name.to_owned();
+    Ok(description)
+}
+
+/// Pixels of 1 or 3 channels as a canvas takes them.
+fn rgba(pixels: &[u8], channels: usize) -> Vec<u8> {
+    pixels
+        .chunks_exact(channels)
+        .flat_map(|pixel| match *pixel {
+            [red, green, blue] => [red, green, blue, 255],
+            [grey, ..] => [grey, grey, grey, 255],
+            [] => [0; 4],
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::cubecl::future::block_on;
+
+    use super::*;
+
+    fn file(config: &NetworkConfig, rename: impl Fn(&str) -> String) -> Vec<u8> {
+        let network = config.init(9, &Device::flex()).expect("valid");
+        let mut tensors = block_on(weights::read(&network)).expect("readable");
+        tensors.iter_mut().for_each(|tensor| tensor.name = rename(&tensor.name));
+        weights::to_safetensors(&tensors, Metadata::default()).expect("a file")
+    }
+
+    #[test]
+    fn a_timm_file_is_known_by_its_shapes() {
+        let config: NetworkConfig = VitConfig {
+            image_size: 32,
+            classes: 7,
+            width: 128,
+            depth: 2,
+            heads: 2,
+            distillation_token: true,
+            ..VitConfig::default()
+        }
+        .into();
+        let bytes = file(&config, str::to_owned);
+        let classifier = Classifier::read("x".into(), &bytes, &Device::flex()).expect("known");
+        let report = classifier.report();
+        assert_eq!(report.summary, "ViT, 2 blocks of width 128, patch 16 on 32 x 32");
+        assert_eq!((report.side, report.two_heads, report.class_names.len(), report.notes.len()), (32, true, 7, 2));
+        assert_eq!(u64::from(report.parameters), config.parameters());
+    }
+
+    #[test]
+    fn what_is_no_transformer_is_refused_in_a_line() {
+        let config: NetworkConfig =
+            VitConfig { image_size: 32, width: 64, depth: 1, heads: 1, classes: 2, ..VitConfig::default() }.into();
+        for part in ["patch_embed", "pos_embed", "head.", "mlp.fc1"] {
+            let bytes = file(&config, |name| name.replace(part, "other."));
+            let error = Classifier::read("x".into(), &bytes, &Device::flex()).err().expect("refused");
+            assert!(!error.contains('\n') && error.contains("no vision transformer"), "{error}");
+        }
     }
 }

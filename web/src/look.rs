@@ -8,35 +8,34 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use potstill_core::data::Normalisation;
 use potstill_core::model::{Network, Taps};
+use potstill_core::objective::Readout;
 
-use crate::distil::values;
+use crate::distil::{Clock, values};
 
 /// What was seen of one picture.
 pub struct Seen {
-    /// The class head's logits.
+    /// What the heads say together.
     pub logits: Vec<f32>,
-    /// The distillation head's, where there is one.
-    pub distillation_logits: Option<Vec<f32>>,
+    /// Milliseconds until they did.
+    pub milliseconds: f64,
     /// Attention over the pixels, `[layers, side, side]`, each map from 0 to 1.
     pub attention: Vec<f32>,
     /// How many maps.
     pub layers: usize,
 }
 
-/// Shows `network` one picture `[1, C, S, S]`.
+/// Shows `network` one picture `[1, C, S, S]`. Networks without attention have no maps.
 ///
 /// # Errors
 /// If the device failed.
-pub async fn look(network: &Network, picture: Tensor<4>) -> Result<Seen, String> {
-    let shape = network.shape();
+pub async fn look(network: &Network, picture: Tensor<4>, readout: Readout, clock: Clock) -> Result<Seen, String> {
+    let (start, shape) = (clock(), network.shape());
     let side = picture.dims()[3];
-    let taps = Taps { queries_and_keys: (0..shape.depth).collect(), ..Taps::default() };
+    let blocks = if matches!(network, Network::Vit(_)) { shape.depth } else { 0 };
+    let taps = Taps { queries_and_keys: (0..blocks).collect(), ..Taps::default() };
     let trace = network.forward_with(picture, None, &taps);
-    let logits = values(trace.logits).await?;
-    let distillation_logits = match trace.distillation_logits {
-        Some(logits) => Some(values(logits).await?),
-        None => None,
-    };
+    let logits = values(readout.of(&trace)).await?;
+    let milliseconds = clock() - start;
     let (tokens, prefix) = (shape.tokens, shape.prefix_tokens);
     let maps: Vec<Tensor<1>> = trace
         .queries_and_keys
@@ -51,7 +50,7 @@ pub async fn look(network: &Network, picture: Tensor<4>) -> Result<Seen, String>
             attention.extend(enlarged(map, side));
         }
     }
-    Ok(Seen { logits, distillation_logits, attention, layers })
+    Ok(Seen { logits, milliseconds, attention, layers })
 }
 
 /// How much each token is attended to, `[N]`, from packed queries, keys and values `[1, N, 3, H, D]`: by the first token, or
@@ -93,7 +92,7 @@ mod tests {
         let device = Device::flex();
         let network = network(2, 8).init(1, &device).expect("valid");
         let pixels: Vec<u8> = (0..784).map(|i| (i % 251) as u8).collect();
-        let seen = block_on(look(&network, grey(&pixels, &device))).expect("seen");
+        let seen = block_on(look(&network, grey(&pixels, &device), Readout::Class, || 0.0)).expect("seen");
         assert_eq!((seen.layers, seen.logits.len(), seen.attention.len()), (2, 10, 2 * 784));
         for map in seen.attention.chunks(784) {
             assert!(map.iter().all(|x| (0.0..=1.0).contains(x)) && map.contains(&1.0));

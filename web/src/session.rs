@@ -396,7 +396,7 @@ impl Session {
         }
         let (mut opinions, mut buffers) = (Vec::new(), Vec::new());
         for model in MODELS {
-            let seen = look(&run.network(model), grey(&pixels, &self.device)).await?;
+            let seen = look(&run.network(model), grey(&pixels, &self.device), Readout::Class, self.clock).await?;
             let at = |tau: f32| softmax(&seen.logits, f64::from(tau)).into_iter().map(|p| p as f32).collect();
             let (probabilities, softened) = (at(1.0), at(temperature));
             opinions.push(Opinion { model, probabilities, softened, layers: seen.layers as u32 });

@@ -34,7 +34,7 @@ use burn::tensor::Tensor;
 use super::backend::KernelBackend;
 use super::launch::{Scalar, Shader, contiguous, launch, output, runs_wgsl};
 
-/// The widest head of the WGSL path: a row of it and a tile fit 16 KiB of workgroup memory.
+/// The widest head of the WGSL path: of a wider one, the sums over channels would not stay in registers.
 const WIDEST_HEAD: usize = 128;
 
 /// Attention over packed queries, keys and values: `softmax(scale q kᵀ) v` of each head.
@@ -138,67 +138,53 @@ enum Pass {
     BackwardKey,
 }
 
-/// Invocations that share a row. Eight let a row's peak and sums meet in a few reads of workgroup memory, and leave
-/// enough rows in a group of 256 that a tile, once loaded, is used often.
-const LANES: usize = 8;
-
-/// Floats in the 16 KiB of workgroup memory that every WebGPU device has.
-const WORKGROUP_FLOATS: usize = 16 * 1024 / 4;
+/// Invocations of a workgroup, whatever its tiles.
+const THREADS: usize = 64;
 
 impl Pass {
-    /// Arrays of whole rows that a workgroup keeps beside its tile.
-    fn resident(self) -> usize {
-        match self {
-            Pass::Forward => 1,
-            Pass::BackwardQuery | Pass::BackwardKey => 2,
-        }
-    }
-
-    /// Rows of a workgroup and tokens of a tile for sequences of `tokens`.
+    /// Rows of a tile, of queries as of keys, for sequences of `tokens`.
     ///
-    /// Rows past the last token are wasted work, and many small workgroups load the same tiles more often: the cost of
-    /// covering `tokens` by `size` is counted as `ceil(tokens / size) * (size + 4)`, a load being worth about four rows.
-    fn tiling(self, head_size: usize, tokens: usize) -> (usize, usize) {
-        let pitch = head_size.next_multiple_of(LANES) + 1;
-        let fits = |rows: usize, columns: usize| {
-            self.resident() * rows * pitch + columns * pitch + rows * (columns + 1) + rows * LANES <= WORKGROUP_FLOATS
-        };
-        let cost = |size: usize| (tokens.div_ceil(size) * (size + 4), usize::MAX - size);
-        let rows = [8, 16, 24, 32].into_iter().filter(|&rows| fits(rows, 8)).min_by_key(|&size| cost(size));
-        let rows = rows.unwrap_or(8);
-        let columns = [8, 16, 24, 32].into_iter().filter(|&columns| fits(rows, columns)).min_by_key(|&size| cost(size));
-        (rows, columns.unwrap_or(8))
+    /// A tile's invocations hold 4 x 4 scores and a share of the sums over channels, twice that where keys and values have
+    /// gradients: small tiles leave each more channels, and past 128 numbers they would not stay in registers. Of the
+    /// others, rows past the last token are wasted work, and small tiles load each row more often: covering `tokens` by
+    /// `side` is counted as the scores that are made, times `1 + 8 / side`. That weight is an estimate.
+    fn side(self, head_size: usize, tokens: usize) -> usize {
+        let sums = if matches!(self, Pass::BackwardKey) { 2 } else { 1 };
+        // A tile of `side` rows is shared by (side / 4)² invocations, each with 4 rows of head_size / (side / 4) channels.
+        let fits = |side: usize| sums * 4 * head_size.div_ceil(side / 4) <= 128;
+        let cost = |side: usize| tokens.next_multiple_of(side).pow(2) * (side + 8) / side;
+        [32, 16, 8].into_iter().filter(|&side| side == 32 || fits(side)).min_by_key(|&side| cost(side)).unwrap_or(32)
     }
 
-    fn shader(self, head_size: usize, tokens: usize) -> Shader {
-        let (rows, columns) = self.tiling(head_size, tokens);
+    fn shader(self, head_size: usize, side: usize) -> Shader {
+        const TILE: &str = include_str!("../../../shaders/tile.wgsl");
         let (file, texts): (_, &'static [&'static str]) = match self {
-            Pass::Forward => ("attention", &[include_str!("../../../shaders/attention.wgsl")]),
+            Pass::Forward => ("attention", &[include_str!("../../../shaders/attention.wgsl"), TILE]),
             Pass::BackwardQuery => {
-                ("attention_backward_query", &[include_str!("../../../shaders/attention_backward_query.wgsl")])
+                ("attention_backward_query", &[include_str!("../../../shaders/attention_backward_query.wgsl"), TILE])
             }
             Pass::BackwardKey => {
-                ("attention_backward_key", &[include_str!("../../../shaders/attention_backward_key.wgsl")])
+                ("attention_backward_key", &[include_str!("../../../shaders/attention_backward_key.wgsl"), TILE])
             }
         };
-        Shader::new(file, texts, rows * LANES)
-            .value("head_size", head_size)
-            .value("rows", rows)
-            .value("columns", columns)
-            .value("lanes", LANES)
+        // In reads of four rows. An odd pitch spreads neighbouring channels over the banks; of 8 rows it would not fit 16 KiB.
+        let pitch = if side == 8 { 2 } else { side / 4 + 1 };
+        let shader = Shader::new(file, texts, THREADS).value("head_size", head_size);
+        shader.value("side", side).value("pitch", pitch)
     }
 
-    /// Launches the pass over `buffers`, one workgroup for each image, head and tile of rows.
+    /// Launches the pass over `buffers`: a gang of invocations for each image, head and tile of rows.
     fn launch(
         self,
         [batch, tokens, _, heads, head_size]: [usize; 5],
         buffers: &[&FloatTensor<CubeBackend>],
         scale: f32,
     ) {
-        let (rows, _) = self.tiling(head_size, tokens);
-        let groups = batch * heads * tokens.div_ceil(rows);
-        let scalars = [Scalar::Count(tokens), Scalar::Count(heads), Scalar::Count(groups), Scalar::Real(scale)];
-        launch(self.shader(head_size, tokens), groups, buffers, &scalars);
+        let side = self.side(head_size, tokens);
+        let tiles = batch * heads * tokens.div_ceil(side);
+        let gangs = THREADS / (side / 4).pow(2);
+        let scalars = [Scalar::Count(tokens), Scalar::Count(heads), Scalar::Count(tiles), Scalar::Real(scale)];
+        launch(self.shader(head_size, side), tiles.div_ceil(gangs), buffers, &scalars);
     }
 }
 
@@ -242,7 +228,7 @@ pub(super) fn shaders() -> Vec<Shader> {
     for head_size in [1, 7, 16, 32, 48, 64, 80, 128] {
         for tokens in [1, 10, 17, 50, 65, 197, 198, 257, 577] {
             for pass in [Pass::Forward, Pass::BackwardQuery, Pass::BackwardKey] {
-                let shader = pass.shader(head_size, tokens);
+                let shader = pass.shader(head_size, pass.side(head_size, tokens));
                 if !shaders.contains(&shader) {
                     shaders.push(shader);
                 }

@@ -48,7 +48,7 @@ pub fn run(options: &Predict, choice: &DeviceChoice) -> Result<()> {
     for paths in options.image.chunks(BATCH) {
         let (mut names, mut pixels) = (Vec::new(), Vec::new());
         for path in paths {
-            match prepare::read(path, shape) {
+            match prepare::read(path, shape, &network.preprocess) {
                 Ok(image) => {
                     names.push(path.display().to_string());
                     pixels.extend(image);

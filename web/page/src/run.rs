@@ -105,7 +105,11 @@ pub fn spawn(task: impl Future<Output = Result<(), String>> + 'static) {
     });
 }
 
+/// With a capital, unless it starts with a file's name.
 fn sentence(text: &str) -> String {
+    if !text.split(' ').next().is_some_and(|word| word.chars().all(char::is_alphabetic)) {
+        return text.to_owned();
+    }
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
