@@ -38,15 +38,20 @@ impl Place {
         let place = Self { folder: TempDir::new().expect("a temporary folder") };
         fs::create_dir(place.path("data")).expect("makes");
         fs::create_dir(place.path("cwd")).expect("makes");
-        for (split, stem, samples) in [(Split::Train, "train", TRAIN_SAMPLES), (Split::Test, "t10k", TEST_SAMPLES)] {
+        place.mnist("data", TRAIN_SAMPLES);
+        place
+    }
+
+    /// Writes the four files of MNIST into a folder, with as many training samples.
+    fn mnist(&self, folder: &str, train: usize) {
+        for (split, stem, samples) in [(Split::Train, "train", train), (Split::Test, "t10k", TEST_SAMPLES)] {
             let set = Digits::new(split, samples);
             let mut pixels = vec![0; samples * 784];
             pixels.chunks_mut(784).enumerate().for_each(|(index, image)| set.draw(index, image));
             let labels: Vec<u8> = (0..samples).map(|index| set.label(index) as u8).collect();
-            place.write(&format!("data/{stem}-images-idx3-ubyte"), &idx(&[samples as u32, 28, 28], &pixels));
-            place.write(&format!("data/{stem}-labels-idx1-ubyte"), &idx(&[samples as u32], &labels));
+            self.write(&format!("{folder}/{stem}-images-idx3-ubyte"), &idx(&[samples as u32, 28, 28], &pixels));
+            self.write(&format!("{folder}/{stem}-labels-idx1-ubyte"), &idx(&[samples as u32], &labels));
         }
-        place
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -280,7 +285,8 @@ fn a_teachers_logits_are_kept_and_teach_the_same() {
     place.train(&line("--name few --teacher-cache @/few --teacher-cache-top 3"));
     place.train(&line("--name few-again --teacher-cache @/few --teacher-cache-top 3"));
     let first = |run: &str| losses(run)[0]["terms"]["logits"].as_f64().expect("a number");
-    assert!(first("few-again") != first("few") && (first("few-again") - first("few")).abs() < 0.1);
+    let (exact, kept_few) = (first("few"), first("few-again"));
+    assert!(exact != kept_few && (exact - kept_few).abs() < 0.1, "{exact} and {kept_few}");
     // Another seed varies the images otherwise: nothing that is there is taken.
     let files = kept().len();
     place.train(&line("--name other --teacher-cache @/cache --seed 6").replace("--seed 5", ""));
@@ -391,7 +397,8 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
 fn the_recipes_of_small_pictures_run_small() {
     let place = Place::new();
     cifar(&place);
-    runs_small("MNIST", "data", &place);
+    place.mnist("mnist", 64);
+    runs_small("MNIST", "mnist", &place);
     runs_small("CIFAR-10", "cifar-10", &place);
     runs_small("CIFAR-100", "cifar-100", &place);
 }
@@ -577,7 +584,6 @@ fn every_bad_input_is_refused_in_one_line() {
     bad_data("fewer", &images, &idx(&[59], &[0; 59]));
     bad_data("beyond", &images, &idx(&[60], &[10; 60]));
     bad_data("empty", &idx(&[0, 28, 28], &[]), &idx(&[0], &[]));
-    bad_data("other-size", &idx(&[60, 14, 14], &[0; 60 * 196]), &labels);
     place.write("gz/train-images-idx3-ubyte.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\x03broken");
     place.write("gz/train-labels-idx1-ubyte", &labels);
     fs::create_dir_all(place.path("runs/taken")).expect("makes");
@@ -605,7 +611,6 @@ fn every_bad_input_is_refused_in_one_line() {
     add(format!("{data} @/beyond"), 1, Command, "classes");
     add(format!("{data} @/empty"), 1, Command, "declare 0");
     add(format!("{data} @/gz"), 1, Command, "decompress");
-    add(format!("{data} @/other-size"), 2, Command, "14 x 14");
     add("train --dataset nothing --logdir @/new".into(), 2, Command, "digits");
     add("eval @/runs/taken --dataset nothing".into(), 1, Command, "taken");
     // Numbers.
