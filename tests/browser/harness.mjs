@@ -244,11 +244,33 @@ export function skip(reason) {
   throw new Skipped(reason);
 }
 
+/**
+ * Skips a test of WebGPU unless POTSTILL_BROWSER_WEBGPU=1: without a GPU the adapter computes on the processor, and compiling the
+ * kernels alone takes it minutes a test.
+ */
+export function webgpu() {
+  if (process.env.POTSTILL_BROWSER_WEBGPU !== "1")
+    skip("kernels take minutes to start on a software adapter; run with POTSTILL_BROWSER_WEBGPU=1");
+}
+
 const tests = [];
 
 /** Registers a test. */
 export function test(name, run) {
   tests.push({ name, run });
+}
+
+// A test that hangs is a failure, and does not keep the others from running.
+async function within(work, seconds) {
+  let timer;
+  const late = new Promise((_, refuse) => {
+    timer = setTimeout(() => refuse(new Error(`it did not end within ${seconds} s`)), seconds * 1000);
+  });
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Runs the registered tests whose names contain `filter`, one after the other, and prints what cargo would print. */
@@ -265,7 +287,7 @@ export async function runTests(filter = "") {
     const seconds = () => `${((Date.now() - start) / 1000).toFixed(1)} s`;
     try {
       await begin();
-      await run({ browser, site });
+      await within(run({ browser, site }), process.env.POTSTILL_BROWSER_WEBGPU === "1" ? 1800 : 300);
       counts.passed += 1;
       console.log(`test ${name} ... ok (${seconds()})`);
     } catch (error) {

