@@ -286,7 +286,7 @@ fn a_teachers_logits_are_kept_and_teach_the_same() {
     place.train(&line("--name few-again --teacher-cache @/few --teacher-cache-top 3"));
     let first = |run: &str| losses(run)[0]["terms"]["logits"].as_f64().expect("a number");
     let (exact, kept_few) = (first("few"), first("few-again"));
-    assert!(exact != kept_few && (exact - kept_few).abs() < 0.1, "{exact} and {kept_few}");
+    assert!(exact != kept_few && (exact - kept_few).abs() < 0.25 * exact, "{exact} and {kept_few}");
     // Another seed varies the images otherwise: nothing that is there is taken.
     let files = kept().len();
     place.train(&line("--name other --teacher-cache @/cache --seed 6").replace("--seed 5", ""));
@@ -376,7 +376,8 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
             _ if name.ends_with("-kd") || name.ends_with("soft") || name == "cifar10-small-both" => {
                 &["labels", "logits"]
             }
-            "deit-cifar-10-distill" => &["teacher-labels"],
+            // The labels are those of the teacher's own new head.
+            "deit-cifar-10-distill" => &["labels", "teacher-labels"],
             _ if name.ends_with("hard") || name == "deit-ti-distilled-imagenet" => &["labels", "teacher-labels"],
             "distillvit-student" => &["labels", "softened-teacher"],
             "distillable-vit-lwr" => &["labels", "retrospection"],
