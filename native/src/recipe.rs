@@ -185,6 +185,9 @@ pub struct NetworkRecipe {
     pub distillvit: Table,
 }
 
+// Whether a number is accepted; else its key, its value and what is accepted.
+type Check<'a> = dyn Fn(bool, &str, &dyn std::fmt::Display, &str) -> Result<()> + 'a;
+
 impl NetworkRecipe {
     /// The table of the model's family: what overrides the numbers of its name.
     pub fn numbers(&mut self) -> &mut Table {
@@ -260,7 +263,7 @@ impl NetworkRecipe {
         self.config(role).map(|_| ())
     }
 
-    fn validate_schedule(&self, check: &dyn Fn(bool, &str, &dyn std::fmt::Display, &str) -> Result<()>) -> Result<()> {
+    fn validate_schedule(&self, check: &Check<'_>) -> Result<()> {
         let below_peak =
             |key: &str, rate: f64| check((0.0..=self.peak()).contains(&rate), key, &rate, "between 0 and lr");
         let epochs = |key: &str, epochs: u64| check(epochs <= 1_000_000, key, &epochs, "at most 1000000");

@@ -51,6 +51,7 @@ impl Pupil {
 }
 
 /// Who teaches.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Teacher {
     /// A trained network.
     Ready(Network),

@@ -34,7 +34,7 @@ pub fn append(history: &mut History, new: History) {
 /// At most `most` positions of `length`, evenly spaced, the last one among them.
 pub fn thin(length: usize, most: usize) -> Vec<usize> {
     let stride = length.div_ceil(most.max(1)).max(1);
-    (0..length).filter(|at| (length - 1 - at) % stride == 0).collect()
+    (0..length).filter(|at| (length - 1 - at).is_multiple_of(stride)).collect()
 }
 
 /// The losses, a line a recorded step.
