@@ -274,7 +274,7 @@ impl DistillVit {
         }
     }
 
-    /// What a training pass of this network drops: see [`Training::draw`].
+    /// What a training pass of this network drops: see `Training::draw`.
     pub fn draw_training(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Training {
         let dropped = Dropped { drop_path: 0.0, depth: self.blocks.len(), elements: self.drops_elements };
         Training::draw(&dropped, seed, step, batch, device)

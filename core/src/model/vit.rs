@@ -338,7 +338,7 @@ impl VisionTransformer {
         (read(&self.head, class), distillation)
     }
 
-    /// What a training pass of this network drops: see [`Training::draw`].
+    /// What a training pass of this network drops: see `Training::draw`.
     pub fn draw_training(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Training {
         let dropped = Dropped { drop_path: self.drop_path, depth: self.blocks.len(), elements: self.drops_elements };
         Training::draw(&dropped, seed, step, batch, device)
