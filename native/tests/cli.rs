@@ -347,6 +347,20 @@ fn pictures(place: &Place, name: &str, classes: usize, each: usize) {
     }
 }
 
+/// Flowers-102: small pictures beside the two MATLAB files, which `tests/fixtures/make_fixtures.py` wrote.
+fn flowers(place: &Place) {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/flowers-102");
+    let folder = place.path("flowers");
+    fs::create_dir_all(folder.join("jpg")).expect("makes");
+    for name in ["imagelabels.mat", "setid.mat"] {
+        fs::copy(fixtures.join(name), folder.join(name)).expect("copies");
+    }
+    for id in 1..=204_u32 {
+        let picture = image::RgbImage::from_fn(9, 12, |x, y| image::Rgb([id as u8, (x * 20) as u8, (y * 20) as u8]));
+        picture.save(folder.join(format!("jpg/image_{id:05}.jpg"))).expect("writes");
+    }
+}
+
 /// Every recipe of a data set, small: each term of each step is a number, and each network is measured.
 fn runs_small(dataset: &str, folder: &str, place: &Place) {
     let list = lines(&place.good("recipes --json", &[]));
@@ -373,9 +387,8 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
             }
             _ if name.ends_with("-saf-kd") => &["attention", "labels", "logits"],
             _ if name.ends_with("-saf") => &["attention", "labels"],
-            _ if name.ends_with("-kd") || name.ends_with("soft") || name == "cifar10-small-both" => {
-                &["labels", "logits"]
-            }
+            _ if name.ends_with("-kd") || name.ends_with("soft") => &["labels", "logits"],
+            "cifar10-small-both" | "cifar10-vit-ti" => &["labels", "logits"],
             // The labels are those of the teacher's own new head.
             "deit-cifar-10-distill" => &["labels", "teacher-labels"],
             _ if name.ends_with("hard") || name == "deit-ti-distilled-imagenet" => &["labels", "teacher-labels"],
@@ -411,6 +424,8 @@ fn the_recipes_of_folders_run_small() {
     pictures(&place, "dogs", 2, 40);
     runs_small("ImageNet", "imagenet", &place);
     runs_small("folder", "dogs", &place);
+    flowers(&place);
+    runs_small("Flowers-102", "flowers", &place);
 }
 
 #[test]
