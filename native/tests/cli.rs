@@ -199,8 +199,13 @@ fn a_run_is_trained_measured_and_used() {
         let eval = &lines(&place.good(&line, &[]))[0];
         assert_eq!((&eval["accuracy"], &eval["samples"]), (&accuracy.into(), &TEST_SAMPLES.into()));
     }
-    let eval = place.good("eval @/runs/first --dataset MNIST --data-dir @/data --limit 7 --json --device cpu", &[]);
-    assert_eq!(lines(&eval)[0]["samples"], 7);
+    let line =
+        "eval @/runs/first --dataset MNIST --data-dir @/data --limit 7 --json --device cpu --confusion @/matrix.csv";
+    assert_eq!(lines(&place.good(line, &[]))[0]["samples"], 7);
+    let matrix = fs::read_to_string(place.path("matrix.csv")).expect("reads");
+    let counts =
+        matrix.lines().skip(1).flat_map(|row| row.split(',').skip(1)).map(|n| n.parse::<u64>().expect("a number"));
+    assert_eq!((matrix.lines().count(), counts.sum::<u64>()), (11, 7));
 
     // Pictures of the held-out digits are taken for what the digits were taken for.
     let mut names = Vec::new();
@@ -682,6 +687,7 @@ fn every_bad_input_is_refused_in_one_line() {
     add("eval @/runs/taken --dataset digits".into(), 1, Command, "taken");
     add("eval @/runs/none --dataset digits".into(), 1, Command, "none");
     add("eval @/runs/taken --dataset digits --limit 0".into(), 2, Command, "limit");
+    add("eval @/runs/taken --dataset digits --confusion x.png".into(), 2, Command, ".svg");
     add("eval --dataset digits --model nothing --weights @/other.safetensors".into(), 2, Command, "digits_student");
     add(format!("eval {weights} @/other.safetensors"), 1, Command, "other.safetensors");
     add(format!("eval {weights} @/cut.safetensors"), 1, Command, "cut.safetensors");
