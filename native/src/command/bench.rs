@@ -108,8 +108,10 @@ fn transformer(network: &BenchNetwork) -> Transformer {
 
 /// A number with three figures that count.
 fn short(value: f64) -> String {
-    let before = value.abs().max(1e-9).log10().floor();
-    format!("{value:.*}", (2.0 - before).clamp(0.0, 9.0) as usize)
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    format!("{value:.*}", (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize)
 }
 
 /// The case, a line a path, and what ours takes of what Burn's own takes.
@@ -167,7 +169,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_three_figures() {
-        for (value, text) in [(1234.5, "1234"), (87.66, "87.7"), (1.0, "1.00"), (0.0312, "0.0312")] {
+        for (value, text) in [(1234.5, "1234"), (87.66, "87.7"), (1.0, "1.00"), (0.0312, "0.0312"), (0.0, "0")] {
             assert_eq!(short(value), text);
         }
     }
