@@ -416,12 +416,19 @@ pub fn images(pixels: Vec<f32>, samples: usize, device: &Device) -> Tensor<4> {
     Tensor::from_data(TensorData::new(pixels, [samples, 1, 28, 28]), device)
 }
 
+/// One line for a device that failed: the last cause that the runtime names, without its backtrace.
+pub fn failure(error: impl std::fmt::Debug) -> String {
+    let text = format!("{error:?}");
+    let causes = text.lines().map(str::trim).take_while(|line| *line != "Backtrace:");
+    format!("the device failed ({})", causes.filter(|line| !line.is_empty()).last().unwrap_or("no reason is known"))
+}
+
 /// The numbers of a tensor.
 ///
 /// # Errors
 /// If the device failed.
 pub async fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, String> {
-    let data = tensor.into_data_async().await.map_err(|error| format!("the device failed: {error:?}"))?;
+    let data = tensor.into_data_async().await.map_err(failure)?;
     Ok(data.iter().collect())
 }
 
@@ -479,4 +486,20 @@ pub async fn rehearsal(device: &Device) -> Result<Vec<f32>, String> {
     // No held-out samples, and so nothing but steps.
     run.advance(2, &Digits::new(Split::Test, 0), || 0.0).await?;
     Ok([run.history.student_loss, run.history.twin_loss].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::failure;
+
+    #[test]
+    fn a_failure_is_one_line() {
+        struct Nested;
+        impl std::fmt::Debug for Nested {
+            fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(out, "it went wrong\nCaused by:\n  no memory\nBacktrace:\n  0: main")
+            }
+        }
+        assert_eq!(failure(Nested), "the device failed (no memory)");
+    }
 }
