@@ -194,9 +194,12 @@ pub struct Eval {
     /// Where the data set's files are.
     #[arg(long, visible_alias = "data_dir", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Measure on the first N held-out samples only.
+    /// Measure on N held-out samples only, evenly spaced.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Write how often each class was taken for each: FILE.svg, a picture, or FILE.csv.
+    #[arg(long, value_name = "FILE")]
+    pub confusion: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
