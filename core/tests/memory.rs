@@ -6,7 +6,7 @@ mod common;
 mod digits;
 
 use common::devices;
-use digits::batch;
+use digits::{batch, values};
 use potstill_core::model::{Network, NetworkConfig, Pool, Training, VitConfig};
 use potstill_core::objective::{LogitDistillation, Objective};
 use potstill_core::train::{AdamW, AdamWConfig, Learner, training_step};
@@ -43,7 +43,8 @@ fn a_distillation_holds_no_more_memory_after_many_steps_than_after_some() {
         for step in 0..STEPS {
             let batch = batch(step, 8, &device);
             let teacher = Some(&teacher);
-            (learner, _) =
+            let report;
+            (learner, report) =
                 training_step(learner, teacher, &mut optimiser, &objective, batch, &Training::default(), 1e-3);
             if step + 1 == SETTLED || step + 1 == STEPS {
                 device.sync().expect("the device works");
@@ -55,6 +56,8 @@ fn a_distillation_holds_no_more_memory_after_many_steps_than_after_some() {
                     usage.bytes_reserved
                 );
                 after.push([usage.bytes_in_use, usage.bytes_reserved]);
+                // Last, since reading takes memory of its own.
+                assert!(values(report.values)[0].is_finite());
             }
         }
         let [settled, last] = [after[0], after[1]];

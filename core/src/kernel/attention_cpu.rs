@@ -13,8 +13,8 @@ use burn::backend::{Flex, Shape, TensorMetadata};
 use super::attention::{portable_backward, portable_forward};
 use super::cpu::{self, LANES, Level, Strided, Task, exp, fma, fold2, largest, product};
 
-/// Rows of scores that are worked on together; a multiple of the six that a product keeps in registers.
-pub(super) const QUERIES: usize = 30;
+/// Rows of scores that are worked on together.
+pub(super) const QUERIES: usize = 32;
 
 /// Multiply-adds below which a second thread costs more than it does.
 pub(super) const PARALLEL_WORK: usize = 256 * 1024;

@@ -158,8 +158,6 @@ pub(super) struct Strided<'a> {
 /// `c = a b`, or `c += a b`, for `c` of `[rows, columns]` and a sum of `inner` terms.
 ///
 /// `b` and `c` have whole rows, `b_row` and `c_row` apart; `columns` is a multiple of [`LANES`].
-///
-/// A strip of `b`'s columns is used up before the next is begun, so that it is read from the first cache.
 #[inline(always)]
 pub(super) fn product<L: Level>(
     [rows, inner, columns]: [usize; 3],
@@ -168,42 +166,28 @@ pub(super) fn product<L: Level>(
     (c, c_row): (&mut [f32], usize),
     accumulate: bool,
 ) {
-    let mut column = 0;
-    while column < columns {
-        let (b, c) = ((&b[column..], b_row), &mut c[column..]);
-        if columns - column >= 2 * LANES {
-            strip::<L, 2>([rows, inner], a, b, (c, c_row), accumulate);
-            column += 2 * LANES;
-        } else {
-            strip::<L, 1>([rows, inner], a, b, (c, c_row), accumulate);
-            column += LANES;
-        }
-    }
-}
-
-/// `W` registers of columns of [`product`]. Six rows of two registers, and the two of `b`, are what sixteen registers hold
-/// where a multiply-add is one instruction on whole registers of [`LANES`]; elsewhere fewer fit.
-#[inline(always)]
-fn strip<L: Level, const W: usize>(
-    [rows, inner]: [usize; 2],
-    a: Strided,
-    b: (&[f32], usize),
-    (c, c_row): (&mut [f32], usize),
-    accumulate: bool,
-) {
     let mut row = 0;
     while row < rows {
         let a = Strided { values: &a.values[row * a.row..], ..a };
-        let c = (&mut c[row * c_row..], c_row);
-        row += match rows - row {
-            6.. if L::FUSED => tile::<L, 6, W>(inner, a, b, c, accumulate),
-            4.. => tile::<L, 4, W>(inner, a, b, c, accumulate),
-            _ => tile::<L, 1, W>(inner, a, b, c, accumulate),
-        };
+        let c = &mut c[row * c_row..];
+        let four = rows - row >= 4;
+        let mut column = 0;
+        while column < columns {
+            let (b, c) = (&b[column..], &mut c[column..]);
+            let wide = columns - column >= 2 * LANES;
+            match (four, wide) {
+                (true, true) => tile::<L, 4, 2>(inner, a, (b, b_row), (c, c_row), accumulate),
+                (true, false) => tile::<L, 4, 1>(inner, a, (b, b_row), (c, c_row), accumulate),
+                (false, true) => tile::<L, 1, 2>(inner, a, (b, b_row), (c, c_row), accumulate),
+                (false, false) => tile::<L, 1, 1>(inner, a, (b, b_row), (c, c_row), accumulate),
+            }
+            column += if wide { 2 * LANES } else { LANES };
+        }
+        row += if four { 4 } else { 1 };
     }
 }
 
-/// `R` rows and `W` registers of columns of [`product`], which stay in registers over the whole sum. Returns `R`.
+/// `R` rows and `W` registers of columns of [`product`], which stay in registers over the whole sum.
 #[expect(
     clippy::needless_range_loop,
     reason = "indices with constant bounds are what the compiler unrolls into registers"
@@ -215,7 +199,7 @@ fn tile<L: Level, const R: usize, const W: usize>(
     (b, b_row): (&[f32], usize),
     (c, c_row): (&mut [f32], usize),
     accumulate: bool,
-) -> usize {
+) {
     let mut sums = [[[0.0_f32; LANES]; W]; R];
     for k in 0..inner {
         let mut terms = [[0.0_f32; LANES]; W];
@@ -241,7 +225,6 @@ fn tile<L: Level, const R: usize, const W: usize>(
             }
         }
     }
-    R
 }
 
 // ---- Threads
