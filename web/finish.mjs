@@ -4,7 +4,7 @@
 //
 // trunk calls it as a hook, with the folder in TRUNK_STAGING_DIR.
 import { createHash } from "node:crypto";
-import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -23,9 +23,6 @@ try {
   console.error(`finish.mjs: uPlot is not there (${error.code}); run first: npm ci --prefix ${here}`);
   process.exit(1);
 }
-
-// trunk also builds the folder's own crate as a page's main program. Nothing loads it: it is the worker once more.
-for (const name of ["potstill-web.js", "potstill-web_bg.wasm"]) rmSync(join(folder, name), { force: true });
 
 const files = readdirSync(folder, { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile())

@@ -85,6 +85,9 @@ export async function launch(options = {}) {
       "--no-sandbox",
       "--enable-unsafe-webgpu",
       "--use-webgpu-adapter=swiftshader",
+      // A camera that shows a moving pattern, and nobody asked whether it may.
+      "--use-fake-device-for-media-stream",
+      "--use-fake-ui-for-media-stream",
       "--disable-quic",
       "--no-first-run",
       "--disable-background-networking",
