@@ -199,6 +199,9 @@ pub struct Eval {
     /// Measure on N held-out samples only, spread over the set and its classes; of digits, no more are drawn.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Write how often each class was taken for each: FILE.svg, a picture, or FILE.csv.
+    #[arg(long, value_name = "FILE")]
+    pub confusion: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,

@@ -4,6 +4,7 @@
 mod bench;
 mod cli;
 mod command;
+mod confusion;
 mod dataset;
 mod device;
 mod error;

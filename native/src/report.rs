@@ -156,29 +156,35 @@ const fn colour(role: Role) -> RGBColor {
 }
 
 const SIZE: (u32, u32) = (1000, 420);
-const INK: RGBColor = RGBColor(40, 40, 40);
+/// Lines and letters of every picture.
+pub const INK: RGBColor = RGBColor(40, 40, 40);
 
 /// Draws held-out accuracy after each epoch and the smoothed training loss of each network, as SVG.
 pub fn curves(lines: &[LogLine], report: &RunReport) -> Result<String> {
     let mut svg = String::new();
     draw(&mut svg, lines, report).map_err(|error| Failure::work(format!("cannot draw the curves: {error}")))?;
-    // A title and a description make the picture readable without eyes.
     let description: String = report
         .models
         .iter()
         .map(|(role, model)| format!("{}: {:.2} % right on held-out samples. ", role.name(), 100.0 * model.accuracy))
         .collect();
-    let label = format!("<title>Training curves on {}</title><desc>{description}</desc>", escape(&report.dataset.name));
+    Ok(described(svg, &format!("Training curves on {}", report.dataset.name), &description))
+}
+
+/// A picture with a title and a description, which say what is in it to those who cannot see it.
+pub fn described(mut svg: String, title: &str, description: &str) -> String {
+    let label = format!("<title>{}</title><desc>{}</desc>", escape(title), escape(description));
     let end = svg.find('>').map_or(0, |index| index + 1);
     svg.insert_str(end, &label);
-    Ok(svg)
+    svg
 }
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+/// The result of drawing.
+pub type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
 fn draw(svg: &mut String, lines: &[LogLine], report: &RunReport) -> Drawn {
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();

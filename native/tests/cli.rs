@@ -199,8 +199,13 @@ fn a_run_is_trained_measured_and_used() {
         let eval = &lines(&place.good(&line, &[]))[0];
         assert_eq!((&eval["accuracy"], &eval["samples"]), (&accuracy.into(), &TEST_SAMPLES.into()));
     }
-    let eval = place.good("eval @/runs/first --dataset MNIST --data-dir @/data --limit 7 --json --device cpu", &[]);
-    assert_eq!(lines(&eval)[0]["samples"], 7);
+    let line =
+        "eval @/runs/first --dataset MNIST --data-dir @/data --limit 7 --json --device cpu --confusion @/matrix.csv";
+    assert_eq!(lines(&place.good(line, &[]))[0]["samples"], 7);
+    let matrix = fs::read_to_string(place.path("matrix.csv")).expect("reads");
+    let counts =
+        matrix.lines().skip(1).flat_map(|row| row.split(',').skip(1)).map(|n| n.parse::<u64>().expect("a number"));
+    assert_eq!((matrix.lines().count(), counts.sum::<u64>()), (11, 7));
 
     // Pictures of the held-out digits are taken for what the digits were taken for.
     let mut names = Vec::new();
@@ -357,6 +362,20 @@ fn pictures(place: &Place, name: &str, classes: usize, each: usize) {
     }
 }
 
+/// Flowers-102: small pictures beside the two MATLAB files, which `tests/fixtures/make_fixtures.py` wrote.
+fn flowers(place: &Place) {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/flowers-102");
+    let folder = place.path("flowers");
+    fs::create_dir_all(folder.join("jpg")).expect("makes");
+    for name in ["imagelabels.mat", "setid.mat"] {
+        fs::copy(fixtures.join(name), folder.join(name)).expect("copies");
+    }
+    for id in 1..=204_u32 {
+        let picture = image::RgbImage::from_fn(9, 12, |x, y| image::Rgb([id as u8, (x * 20) as u8, (y * 20) as u8]));
+        picture.save(folder.join(format!("jpg/image_{id:05}.jpg"))).expect("writes");
+    }
+}
+
 /// Every recipe of a data set, small: each term of each step is a number, and each network is measured.
 fn runs_small(dataset: &str, folder: &str, place: &Place) {
     let list = lines(&place.good("recipes --json", &[]));
@@ -383,9 +402,8 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
             }
             _ if name.ends_with("-saf-kd") => &["attention", "labels", "logits"],
             _ if name.ends_with("-saf") => &["attention", "labels"],
-            _ if name.ends_with("-kd") || name.ends_with("soft") || name == "cifar10-small-both" => {
-                &["labels", "logits"]
-            }
+            _ if name.ends_with("-kd") || name.ends_with("soft") => &["labels", "logits"],
+            "cifar10-small-both" | "cifar10-vit-ti" => &["labels", "logits"],
             // The labels are those of the teacher's own new head.
             "deit-cifar-10-distill" => &["labels", "teacher-labels"],
             _ if name.ends_with("hard") || name == "deit-ti-distilled-imagenet" => &["labels", "teacher-labels"],
@@ -421,6 +439,8 @@ fn the_recipes_of_folders_run_small() {
     pictures(&place, "dogs", 2, 40);
     runs_small("ImageNet", "imagenet", &place);
     runs_small("folder", "dogs", &place);
+    flowers(&place);
+    runs_small("Flowers-102", "flowers", &place);
 }
 
 #[test]
@@ -440,15 +460,19 @@ fn a_run_without_a_name_gets_a_fresh_folder() {
 fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
     // The first stage of each is the one that is interrupted.
     let distilled = "--set teacher.epochs=40 --set student.epochs=3 --set baseline=false";
-    goes_on(distilled, &["teacher", "student"]);
+    goes_on(TINY, distilled, &["teacher", "student"]);
     // A mean of the parameters, a table of past logits and gathered gradients are part of where a run stands.
     let own_past = "--objective student --retrospect --lwr-k 2 --lwr-max-epochs 60 --model-ema-decay 0.9 --accumulate 3 \
                     --opt adam --sched step --decay-epochs 4 --set student.epochs=40";
-    goes_on(own_past, &["student", "student-ema"]);
+    goes_on(TINY, own_past, &["student", "student-ema"]);
+    // And so are the running statistics of a network that normalises over the batch.
+    let resnet = "teacher.resnet={image_size=28,channels=1,classes=10,width=4}";
+    let small = ["--set", "teacher.model=resnet18", "--set", resnet, "--batch-size", "16"];
+    goes_on(&small, "--objective teacher --set teacher.epochs=40", &["teacher"]);
 }
 
 #[cfg(unix)]
-fn goes_on(options: &str, weights: &[&str]) {
+fn goes_on(networks: &[&str], options: &str, weights: &[&str]) {
     let place = Place::new();
     let line = |name: &str| {
         format!(
@@ -456,8 +480,8 @@ fn goes_on(options: &str, weights: &[&str]) {
              --allow-untrained-teacher {options}"
         )
     };
-    place.good(&line("whole"), TINY);
-    let child = place.command(&line("cut"), TINY).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    place.good(&line("whole"), networks);
+    let child = place.command(&line("cut"), networks).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.expect("the command starts");
     // Interrupted after the first checkpoint, some way into forty epochs.
     while !place.path("runs/cut/checkpoint").exists() {
@@ -673,6 +697,7 @@ fn every_bad_input_is_refused_in_one_line() {
     add("eval @/runs/taken --dataset digits".into(), 1, Command, "taken");
     add("eval @/runs/none --dataset digits".into(), 1, Command, "none");
     add("eval @/runs/taken --dataset digits --limit 0".into(), 2, Command, "limit");
+    add("eval @/runs/taken --dataset digits --confusion x.png".into(), 2, Command, ".svg");
     add("eval --dataset digits --model nothing --weights @/other.safetensors".into(), 2, Command, "digits_student");
     add(format!("eval {weights} @/other.safetensors"), 1, Command, "other.safetensors");
     add(format!("eval {weights} @/cut.safetensors"), 1, Command, "cut.safetensors");

@@ -5,10 +5,13 @@
 //! is believed: sizes are multiplied with overflow checks and compared with the bytes that are there before anything
 //! is allocated, and every fault is an [`Error`] with numbers.
 
+use std::cmp::Ordering;
+use std::io::Read;
+
 use super::{Error, ImageShape, Images};
 
 /// Longest header that is read: the magic number and [`MAX_SIZES`] sizes.
-pub const MAX_HEADER: usize = 4 + 4 * MAX_SIZES;
+const MAX_HEADER: usize = 4 + 4 * MAX_SIZES;
 /// Most sizes that a file may have.
 pub const MAX_SIZES: usize = 4;
 /// Most bytes that a file may have once decompressed: twice the largest known set of this format (EMNIST, 0.55 GB).
@@ -91,13 +94,28 @@ fn parse<'a>(bytes: &'a [u8], what: &'static str, sizes: u8) -> Result<(Header, 
     Ok((header, data))
 }
 
-/// Bytes of a whole decompressed file, header and data, from its first bytes, so that a reader can bound what it
-/// decompresses. [`MAX_HEADER`] bytes always suffice (fewer where the file is shorter).
+/// Reads a file to its end, but no further than one byte beyond what its own header declares, so that a small compressed
+/// file cannot fill the memory. The outer error is the reader's, the inner one the format's.
 ///
 /// # Errors
-/// If the header is short, damaged, of another kind, or declares more than [`MAX_BYTES`].
-pub fn expected_len(start: &[u8]) -> Result<u64, Error> {
-    header(start, "IDX data", None).map(|header| header.total)
+/// Inner: a header that is short, damaged, of another kind, or declares more than [`MAX_BYTES`]; fewer or more bytes than
+/// it declares.
+pub fn read(mut reader: impl Read) -> std::io::Result<Result<Vec<u8>, Error>> {
+    let what = "IDX data";
+    let mut bytes = Vec::new();
+    reader.by_ref().take(MAX_HEADER as u64).read_to_end(&mut bytes)?;
+    let expected = match header(&bytes, what, None) {
+        Ok(header) => header.total,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let left = (expected + 1).saturating_sub(bytes.len() as u64);
+    reader.take(left).read_to_end(&mut bytes)?;
+    let found = bytes.len() as u64;
+    Ok(match found.cmp(&expected) {
+        Ordering::Less => Err(Error::Truncated { what, expected, found }),
+        Ordering::Equal => Ok(bytes),
+        Ordering::Greater => Err(Error::Trailing { what, expected, found }),
+    })
 }
 
 /// Reads MNIST, or a set of its form with ten classes (Fashion-MNIST, KMNIST), from decompressed bytes.
@@ -176,13 +194,17 @@ mod tests {
     }
 
     #[test]
-    fn the_length_is_known_from_the_header_alone() {
+    fn no_more_is_read_than_the_header_declares() {
         let (images, labels) = pair();
-        assert_eq!(expected_len(&images[..16]).unwrap(), 40);
-        assert_eq!(expected_len(&labels[..8]).unwrap(), 12);
-        assert_eq!(expected_len(&images[..15]), Err(Error::Header { what: "IDX data", needed: 16, found: 15 }));
-        assert!(expected_len(&[0, 0, 8, 0]).is_err());
-        assert!(expected_len(&[0, 0, 8, 200]).is_err());
+        let found = |bytes: &[u8]| read(bytes).expect("memory");
+        assert_eq!(found(&images).as_ref(), Ok(&images));
+        assert_eq!(found(&labels).as_ref(), Ok(&labels));
+        let what = "IDX data";
+        assert_eq!(found(&images[..15]), Err(Error::Header { what, needed: 16, found: 15 }));
+        assert_eq!(found(&images[..39]), Err(Error::Truncated { what, expected: 40, found: 39 }));
+        assert!(found(&[0, 0, 8, 0]).is_err() && found(&[0, 0, 8, 200]).is_err());
+        let endless = images.chain(std::io::repeat(0));
+        assert_eq!(read(endless).expect("memory"), Err(Error::Trailing { what, expected: 40, found: 41 }));
     }
 
     /// Damaged files are refused or read, but never end the program, and what is read keeps the promises of `Images`.
@@ -204,7 +226,7 @@ mod tests {
                     _ => {}
                 }
             }
-            let _ = expected_len(&files[0]);
+            let _ = read(&*files[0]).expect("memory");
             match mnist(&files[0], &files[1]) {
                 Ok(set) => {
                     for index in 0..set.len() {

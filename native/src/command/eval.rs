@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::cli::Eval;
+use crate::confusion::{self, Format};
 use crate::dataset::{self, Split};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Failure, Result};
@@ -21,6 +22,8 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
     let network = load_network(&options.network, &chosen.device)?;
     let dataset = dataset::open_sized(&options.dataset, options.data_dir.as_deref(), Split::HeldOut, options.limit)?;
     fits(&network.config, dataset.as_ref())?;
+    let matrix = options.confusion.as_deref().map(|path| Ok((path, Format::of(path, network.config.classes())?)));
+    let matrix = matrix.transpose()?;
     let start = Instant::now();
     let (evaluation, _) = evaluate(
         &|images| network.classify(images),
@@ -31,6 +34,10 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
         &chosen.device,
     )?;
     let rate = evaluation.samples() as f64 / start.elapsed().as_secs_f64();
+    if let Some((path, format)) = matrix {
+        let title = format!("{} samples of {}", evaluation.samples(), dataset.name());
+        confusion::write(path, format, &evaluation, dataset.class_names(), &title)?;
+    }
     if options.json {
         let line = json!({
             "accuracy": evaluation.accuracy(),

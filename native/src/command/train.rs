@@ -430,6 +430,7 @@ fn as_eval(options: &Train) -> Result<Eval> {
             .ok_or_else(|| Failure::usage("--eval needs --dataset or --data-path"))?,
         data_dir: options.data_path.clone().or_else(|| options.data_dir.clone()),
         limit: None,
+        confusion: None,
         json: options.json,
     })
 }
