@@ -84,9 +84,9 @@ fn main(
         put(s, thread);
         for (var slice = 0u; slice < SLICES; slice++) {
             workgroupBarrier();
-            load_right(values, D, slice * SLICE, first, tokens, thread);
+            load(RIGHT, values, D, slice * SLICE, first, tokens, thread);
             workgroupBarrier();
-            let more = mix_right(thread);
+            let more = combine(RIGHT, thread);
             for (var i = 0u; i < 4u; i++) {
                 mix[slice][i] = mix[slice][i] * decay[i] + more[i];
             }

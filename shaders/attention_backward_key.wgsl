@@ -18,16 +18,6 @@
 @group(0) @binding(4) var<storage, read_write> d_qkv: array<f32>;        // (B, N, 3, H, D); the last two thirds
 @group(0) @binding(5) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
-const D: u32 = {{ head_size }}u;
-const SLICES: u32 = (D + SLICE - 1u) / SLICE;
-
-fn element(source: u32, place: u32) -> f32 {
-    if (source == 0u) {
-        return qkv[place];
-    }
-    return d_output[place];
-}
-
 @compute @workgroup_size({{ threads }})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -72,9 +62,9 @@ fn main(
         put_turned(p, thread);
         for (var slice = 0u; slice < SLICES; slice++) {
             workgroupBarrier();
-            load_left(grads, D, slice * SLICE, first, tokens, thread);
+            load(LEFT, grads, D, slice * SLICE, first, tokens, thread);
             workgroupBarrier();
-            d_value[slice] += mix_left(thread);
+            d_value[slice] += combine(LEFT, thread);
         }
         var slope = products(grads, values, D, first, start, tokens, thread);
         for (var i = 0u; i < 4u; i++) {
@@ -88,24 +78,17 @@ fn main(
         put_turned(slope, thread);
         for (var slice = 0u; slice < SLICES; slice++) {
             workgroupBarrier();
-            load_left(queries, D, slice * SLICE, first, tokens, thread);
+            load(LEFT, queries, D, slice * SLICE, first, tokens, thread);
             workgroupBarrier();
-            d_key[slice] += mix_left(thread);
+            d_key[slice] += combine(LEFT, thread);
         }
     }
 
     for (var i = 0u; i < 4u; i++) {
         let token = start + 4u * r + i;
         if (token < tokens && wanted == unit) {
-            for (var slice = 0u; slice < SLICES; slice++) {
-                for (var k = 0u; k < 4u; k++) {
-                    let d = slice * SLICE + c + k * QUADS;
-                    if (d < D) {
-                        d_qkv[base + third + token * step + d] = scale * d_key[slice][i][k];
-                        d_qkv[base + 2u * third + token * step + d] = d_value[slice][i][k];
-                    }
-                }
-            }
+            write_row(base + third + token * step, &d_key, i, scale, c);
+            write_row(base + 2u * third + token * step, &d_value, i, 1.0, c);
         }
     }
 }

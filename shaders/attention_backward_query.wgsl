@@ -20,17 +20,7 @@
 @group(0) @binding(5) var<storage, read_write> delta: array<f32>;        // (B, H, N)
 @group(0) @binding(6) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
-const D: u32 = {{ head_size }}u;
-const SLICES: u32 = (D + SLICE - 1u) / SLICE;
-
 var<workgroup> parts: array<vec4<f32>, THREADS>;             // of delta
-
-fn element(source: u32, place: u32) -> f32 {
-    if (source == 0u) {
-        return qkv[place];
-    }
-    return d_output[place];
-}
 
 @compute @workgroup_size({{ threads }})
 fn main(
@@ -90,23 +80,16 @@ fn main(
         put(s, thread);
         for (var slice = 0u; slice < SLICES; slice++) {
             workgroupBarrier();
-            load_right(keys, D, slice * SLICE, first, tokens, thread);
+            load(RIGHT, keys, D, slice * SLICE, first, tokens, thread);
             workgroupBarrier();
-            gradient[slice] += mix_right(thread);
+            gradient[slice] += combine(RIGHT, thread);
         }
     }
 
     for (var i = 0u; i < 4u; i++) {
         let token = start + 4u * r + i;
         if (token < tokens && wanted == unit) {
-            for (var slice = 0u; slice < SLICES; slice++) {
-                for (var k = 0u; k < 4u; k++) {
-                    let d = slice * SLICE + c + k * QUADS;
-                    if (d < D) {
-                        d_qkv[base + token * step + d] = scale * gradient[slice][i][k];
-                    }
-                }
-            }
+            write_row(base + token * step, &gradient, i, scale, c);
             if (c == 0u) {
                 delta[pair * tokens + token] = dot[i];
             }

@@ -5,12 +5,12 @@
 //
 // E of a tile lives in registers and is dropped; delta is what the gradient of a row's softmax needs of the whole row.
 //
-// Owner of every sum. See score_tile.wgsl for the scores. E is summed by its owner, over the teacher's heads upwards, then
+// Owner of every sum. See tile.wgsl for the scores. E is summed by its owner, over the teacher's heads upwards, then
 // the student's. rows and delta are summed by each invocation over its own four keys of every tile, over tiles upwards;
 // the first invocation of a row adds those sums, over invocations upwards.
 //
 // Limits. Any number of tokens from 1 and any head sizes; at most 64 heads of the student, whose sums are private; 64
-// invocations; 10 KiB of workgroup memory. Elements of each qkv below 2^31.
+// invocations; 14.5 KiB of workgroup memory. Elements of each qkv below 2^31.
 // Reads, in bytes: 8 B N ceil(N / 32) (H_T D_T + 2 H_S D_S). Writes 4 B N (1 + H_S).
 
 @group(0) @binding(0) var<storage, {{ access }}> student: array<f32>;        // (B, N, 3, H_S, D_S)

@@ -4,7 +4,7 @@
 //   dS_h[i,j] = 2 / H_S * d_rows[i] * P_h[i,j] (E[i,j] - delta_h[i])
 //   dq_h[i,d] = scale * sum_j dS_h[i,j] k_h[j,d]        dk_h[j,d] = scale * sum_i dS_h[i,j] q_h[i,d]
 //
-// Owner of every sum. See score_tile.wgsl for the scores and difference_tile.wgsl for E. Of a gradient, invocation (r, c)
+// Owner of every sum. See tile.wgsl for the scores and map_tile.wgsl for E. Of a gradient, invocation (r, c)
 // owns tokens 4 r to 4 r + 3 of the tile and channels c, c + 8, c + 16 and c + 24 of every slice; it sums over the other
 // side's tokens in order, tile after tile, and keeps the running sum in d_student, whose elements have no other writer.
 //
@@ -20,7 +20,14 @@
 @group(0) @binding(4) var<storage, read_write> d_student: array<f32>;        // (B, N, 3, H_S, D_S)
 @group(0) @binding(5) var<storage, read> info: array<u32>;                   // tokens, groups, heads, size, scale of each
 
-var<workgroup> slopes: array<vec4<f32>, SIDE * PITCH>;       // dS; a row for each owned token, four of the others together
+// The part of a row of the student that has the gradient, and the side of a tile that holds the other one.
+//@ if keys
+const OWNED: u32 = 1u;
+const OTHER: u32 = LEFT;
+//@ else
+const OWNED: u32 = 0u;
+const OTHER: u32 = RIGHT;
+//@ end
 
 @compute @workgroup_size({{ threads }})
 fn main(
@@ -37,7 +44,6 @@ fn main(
     let image = unit / tiles;
     let own = (unit % tiles) * SIDE;
     let net = student_network();
-    let step = 3u * net.heads * net.size;
     let r = thread / QUADS;
     let c = thread % QUADS;
 
@@ -51,6 +57,8 @@ fn main(
 //@ end
         var e = difference(image, query, key, tokens, thread);
         for (var head = 0u; head < net.heads; head++) {
+            let owned = rows_of(net, image, head, OWNED, tokens);
+            let others = rows_of(net, image, head, 1u - OWNED, tokens);
             var p = probabilities(net, image, head, query, key, tokens, thread);
             var slope = mat4x4<f32>();
             for (var i = 0u; i < 4u; i++) {
@@ -62,47 +70,21 @@ fn main(
                 }
             }
 //@ if keys
-            slope = transpose(slope);
-//@ end
-            for (var i = 0u; i < 4u; i++) {
-//@ if keys
-                slopes[(4u * c + i) * PITCH + r] = slope[i];
+            put_turned(slope, thread);
 //@ else
-                slopes[(4u * r + i) * PITCH + c] = slope[i];
+            put(slope, thread);
 //@ end
-            }
             for (var slice = 0u; slice < net.size; slice += SLICE) {
                 workgroupBarrier();
-//@ if keys
-                load_queries(net, origin(net, image, head, 0u, tokens), slice, query, tokens, thread);
-//@ else
-                load_keys(net, origin(net, image, head, 1u, tokens), slice, key, tokens, thread);
-//@ end
+                load(OTHER, others, net.size, slice, other, tokens, thread);
                 workgroupBarrier();
-                var gradient = mat4x4<f32>();          // a column an owned token, a row a channel
-                for (var j = 0u; j < QUADS; j++) {
-                    var x = mat4x4<f32>();
-                    for (var i = 0u; i < 4u; i++) {
-//@ if keys
-                        x[i] = queries[(c + QUADS * i) * PITCH + j];
-//@ else
-                        x[i] = keys[(c + QUADS * i) * PITCH + j];
-//@ end
-                    }
-                    for (var i = 0u; i < 4u; i++) {
-                        gradient[i] += slopes[(4u * r + i) * PITCH + j] * x;
-                    }
-                }
+                let gradient = combine(OTHER, thread);
                 for (var i = 0u; i < 4u; i++) {
                     for (var k = 0u; k < 4u; k++) {
                         let token = own + 4u * r + i;
                         let d = slice + c + QUADS * k;
                         if (token < tokens && d < net.size) {
-//@ if keys
-                            let place = origin(net, image, head, 1u, tokens) + token * step + d;
-//@ else
-                            let place = origin(net, image, head, 0u, tokens) + token * step + d;
-//@ end
+                            let place = owned.base + token * owned.step + d;
                             if (other == 0u) {
                                 d_student[place] = gradient[i][k];
                             } else {
@@ -117,11 +99,12 @@ fn main(
     }
 //@ if keys
 
-    // The values take no part.
+    // The values take no part. Those of a token lie together.
+    let values = rows_of(net, image, 0u, 2u, tokens);
     for (var e = thread; e < SIDE * net.heads * net.size; e += THREADS) {
         let token = own + e / (net.heads * net.size);
         if (token < tokens) {
-            d_student[origin(net, image, 0u, 2u, tokens) + token * step + e % (net.heads * net.size)] = 0.0;
+            d_student[values.base + token * values.step + e % (net.heads * net.size)] = 0.0;
         }
     }
 //@ end

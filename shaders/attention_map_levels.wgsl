@@ -3,10 +3,10 @@
 //
 //   s[i,j] = scale * sum_d q[i,d] k[j,d]        level[i] = log sum_j exp s[i,j]
 //
-// Owner of every sum. See score_tile.wgsl for s. An invocation sums its own four keys of every tile, over tiles upwards,
+// Owner of every sum. See tile.wgsl for s. An invocation sums its own four keys of every tile, over tiles upwards,
 // scaled to the highest score it has seen; the first invocation of a row adds those sums, over invocations upwards.
 //
-// Limits. Any number of tokens from 1, any heads and head sizes; 64 invocations; 11 KiB of workgroup memory. Elements of
+// Limits. Any number of tokens from 1, any heads and head sizes; 64 invocations; 15.5 KiB of workgroup memory. Elements of
 // each qkv below 2^31.
 // Reads, in bytes: 8 B H N D ceil(N / 32) for each network. Writes 4 B N (H_S + H_T).
 

@@ -27,52 +27,6 @@
 //@ end
 // info: rows, classes, eps, 1 / tau, a NaN; two words each
 
-const LANES: u32 = {{ lanes }}u;              // invocations of a row
-const THREADS: u32 = {{ threads }}u;
-const ROWS: u32 = THREADS / LANES;            // rows of a workgroup
-const LOWEST: f32 = -3.4028234e38;
-
-var<workgroup> scratch: array<vec4<f32>, THREADS>;
-
-// Sums over the lanes of a row; every lane gets the sums.
-fn total(x: vec4<f32>, thread: u32) -> vec4<f32> {
-    let lane = thread % LANES;
-    workgroupBarrier();
-    scratch[thread] = x;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        if (lane < half) {
-            scratch[thread] += scratch[thread + half];
-        }
-        workgroupBarrier();
-    }
-    return scratch[thread - lane];
-}
-
-// Maxima over the lanes of a row; every lane gets the maxima.
-fn highest(x: vec4<f32>, thread: u32) -> vec4<f32> {
-    let lane = thread % LANES;
-    workgroupBarrier();
-    scratch[thread] = x;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        if (lane < half) {
-            scratch[thread] = max(scratch[thread], scratch[thread + half]);
-        }
-        workgroupBarrier();
-    }
-    return scratch[thread - lane];
-}
-
-// 0 for minus infinity, 1 for a finite number, 2 for a NaN or plus infinity.
-fn state(x: f32) -> f32 {
-    let bits = bitcast<u32>(x);
-    if ((bits & 0x7fffffffu) < 0x7f800000u) {
-        return 1.0;
-    }
-    return select(2.0, 0.0, bits == 0xff800000u);
-}
-
 @compute @workgroup_size({{ threads }})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -93,25 +47,7 @@ fn main(
     let base = row * classes;
     let end = select(0u, classes, row < count);    // lanes of a row past the last go along and read nothing
 
-    // Peaks and states: of the student, of the teacher.
-    var top = vec4<f32>(LOWEST, LOWEST, 0.0, 0.0);
-    for (var c = lane; c < end; c += LANES) {
-        let z = student[base + c];
-        let s = state(z);
-        if (s == 1.0) {
-            top.x = max(top.x, z);
-        }
-        top.z = max(top.z, s);
-//@ if teacher
-        let w = teacher[base + c];
-        let r = state(w);
-        if (r == 1.0) {
-            top.y = max(top.y, w);
-        }
-        top.w = max(top.w, r);
-//@ end
-    }
-    top = highest(top, thread);
+    let top = peaks(base, lane, end, thread);
 //@ if teacher
     let sound = top.z == 1.0 && top.w == 1.0;
 //@ else

@@ -14,11 +14,6 @@
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;            // (rows, C)
 @group(0) @binding(4) var<storage, read> info: array<u32>;               // rows, epsilon; two words each
 
-const C: u32 = {{ columns }}u;
-const LANES: u32 = {{ lanes }}u;              // invocations of a row
-const THREADS: u32 = {{ threads }}u;
-const PART: u32 = (C + LANES - 1u) / LANES;   // channels of a lane: lane, lane + LANES, ..
-
 @compute @workgroup_size({{ threads }})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -31,28 +26,11 @@ fn main(
     let start = row * C;
 
     var own: array<f32, PART>;
-    var sum = 0.0;
-    for (var i = 0u; i < PART; i++) {
-        let c = lane + i * LANES;
-        own[i] = 0.0;
-        if (real && c < C) {
-            own[i] = x[start + c];
-        }
-        sum += own[i];
-    }
-    let mean = over_row(sum, thread) / f32(C);
-    sum = 0.0;
-    for (var i = 0u; i < PART; i++) {
-        if (lane + i * LANES < C) {
-            sum += (own[i] - mean) * (own[i] - mean);
-        }
-    }
-    let variance = over_row(sum, thread) / f32(C);
-    let inverse = 1.0 / sqrt(variance + bitcast<f32>(info[2]));
+    standardise(&own, start, real, thread);
     for (var i = 0u; i < PART; i++) {
         let c = lane + i * LANES;
         if (real && c < C) {
-            y[start + c] = (own[i] - mean) * inverse * gamma[c] + beta[c];
+            y[start + c] = own[i] * gamma[c] + beta[c];
         }
     }
 }

@@ -18,12 +18,8 @@
 @group(0) @binding(4) var<storage, read_write> partial: array<f32>;      // (groups, 2, C)
 @group(0) @binding(5) var<storage, read> info: array<u32>;               // rows, epsilon, groups; two words each
 
-const C: u32 = {{ columns }}u;
-const LANES: u32 = {{ lanes }}u;              // invocations of a row
-const THREADS: u32 = {{ threads }}u;
 const BLOCK: u32 = {{ block }}u;              // rows of a workgroup
 const ROWS: u32 = THREADS / LANES;            // of them in work
-const PART: u32 = (C + LANES - 1u) / LANES;   // channels of a lane: lane, lane + LANES, ..
 
 @compute @workgroup_size({{ threads }})
 fn main(
@@ -47,25 +43,9 @@ fn main(
         let row = unit * BLOCK + first + thread / LANES;
         let real = row < info[0];
         let start = row * C;
-        var normal: array<f32, PART>;              // x, then n
+        var normal: array<f32, PART>;              // n
         var slope: array<f32, PART>;               // g
-        var sum = 0.0;
-        for (var i = 0u; i < PART; i++) {
-            let c = lane + i * LANES;
-            normal[i] = 0.0;
-            if (real && c < C) {
-                normal[i] = x[start + c];
-            }
-            sum += normal[i];
-        }
-        let mean = over_row(sum, thread) / f32(C);
-        sum = 0.0;
-        for (var i = 0u; i < PART; i++) {
-            if (lane + i * LANES < C) {
-                sum += (normal[i] - mean) * (normal[i] - mean);
-            }
-        }
-        let inverse = 1.0 / sqrt(over_row(sum, thread) / f32(C) + bitcast<f32>(info[2]));
+        let inverse = standardise(&normal, start, real, thread);
         var along = 0.0;
         var across = 0.0;
         for (var i = 0u; i < PART; i++) {
@@ -73,7 +53,6 @@ fn main(
             slope[i] = 0.0;
             if (real && c < C) {
                 let gradient = dy[start + c];
-                normal[i] = (normal[i] - mean) * inverse;
                 slope[i] = gradient * gamma[c];
                 d_gamma[i] += gradient * normal[i];
                 d_beta[i] += gradient;

@@ -1,7 +1,7 @@
 // The Classify view's worker held against `potstill predict`: the same weights and pictures, the same numbers.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { assert, program, root, scratch, skip, test, webgpu, worker } from "./harness.mjs";
+import { assert, opened, program, root, scratch, skip, test, worker } from "./harness.mjs";
 
 const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
 const potstill = process.env.POTSTILL ?? join(target, "release", "potstill");
@@ -68,9 +68,7 @@ async function predicted(weights, paths) {
 
 for (const [device, where] of [["cpu", "WebAssembly"], ["software", "WebGPU"]])
   test(`pictures give the same logits on ${where} and natively`, async ({ browser, site }) => {
-    if (device === "software") webgpu();
-    const w = await worker(browser, site);
-    await w.ask({ do: "open", device, fault: null });
+    const w = await opened(browser, site, device);
     const paths = await pictures(w.page);
     const weights = join(root, "web", "weights", "digits_teacher.safetensors");
     const expected = await predicted(weights, paths);

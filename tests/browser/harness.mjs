@@ -85,6 +85,9 @@ export async function launch(options = {}) {
       "--no-sandbox",
       "--enable-unsafe-webgpu",
       "--use-webgpu-adapter=swiftshader",
+      // Else SwiftShader compiles one instruction for each word of workgroup memory that begins as zero: seconds for a
+      // shader with 16 KiB of it. Without, Chromium writes a loop into the shader that does the same.
+      "--disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
       "--disable-quic",
       "--no-first-run",
       "--disable-background-networking",
@@ -170,7 +173,7 @@ export const barePage = { "/bare.html": bare, "/bare-worker.js": ["text/javascri
 
 /**
  * A worker of its own in a new tab. `ask(command, buffers)` gives `{ answer, buffers }` or throws the worker's line;
- * `events()` all news so far; `until(predicate)` waits for the news that fit; `restart()` ends the worker and starts another.
+ * `events()` all news so far, `forget()` drops them; `until(is)` waits for news of a kind; `restart()` ends the worker and starts another.
  */
 export async function worker(browser, site) {
   const page = await browser.context.newPage();
@@ -189,10 +192,31 @@ export async function worker(browser, site) {
     await page.waitForFunction((is) => window.events.some((event) => event.is === is), is, { timeout: seconds * 1000 });
     return (await events()).find((event) => event.is === is);
   };
+  const forget = () => page.evaluate(() => (window.events = []));
   const restart = async () => {
     await page.evaluate(() => (window.worker.terminate(), (window.events = []), window.begin()));
   };
-  return { page, console, ask, events, until, restart, close: () => page.close() };
+  return { page, console, ask, events, until, forget, restart, close: () => page.close() };
+}
+
+let onWebgpu;
+
+/**
+ * A worker whose device is open, and no news. On WebGPU all tests share one: its device is tested as it always is, which
+ * takes longer than most tests on an adapter that is a program.
+ */
+export async function opened(browser, site, device) {
+  const open = async () => {
+    const w = await worker(browser, site);
+    const { answer } = await w.ask({ do: "open", device, fault: null });
+    assert(answer.gpu === (device === "software"), `${device}: ${answer.reason}`);
+    return w;
+  };
+  if (device !== "software") return open();
+  onWebgpu ??= open();
+  const w = await onWebgpu;
+  await w.forget();
+  return w;
 }
 
 /** The curves that a worker's news tell, as one history. */
@@ -244,15 +268,6 @@ export function skip(reason) {
   throw new Skipped(reason);
 }
 
-/**
- * Skips a test of WebGPU unless POTSTILL_BROWSER_WEBGPU=1: without a GPU the adapter computes on the processor, and compiling the
- * kernels alone takes it minutes a test.
- */
-export function webgpu() {
-  if (process.env.POTSTILL_BROWSER_WEBGPU !== "1")
-    skip("kernels take minutes to start on a software adapter; run with POTSTILL_BROWSER_WEBGPU=1");
-}
-
 const tests = [];
 
 /** Registers a test. */
@@ -287,7 +302,7 @@ export async function runTests(filter = "") {
     const seconds = () => `${((Date.now() - start) / 1000).toFixed(1)} s`;
     try {
       await begin();
-      await within(run({ browser, site }), process.env.POTSTILL_BROWSER_WEBGPU === "1" ? 1800 : 300);
+      await within(run({ browser, site }), 600);
       counts.passed += 1;
       console.log(`test ${name} ... ok (${seconds()})`);
     } catch (error) {
@@ -299,7 +314,8 @@ export async function runTests(filter = "") {
         console.log(`test ${name} ... FAILED (${seconds()})\n  ${error.stack ?? error}`);
       }
     }
-    for (const page of browser?.context.pages() ?? []) await page.close().catch(() => {});
+    const kept = (await onWebgpu?.catch(() => {}))?.page;
+    for (const page of browser?.context.pages() ?? []) if (page !== kept) await page.close().catch(() => {});
   }
   await browser?.close();
   await site?.close();

@@ -416,12 +416,19 @@ pub fn images(pixels: Vec<f32>, samples: usize, device: &Device) -> Tensor<4> {
     Tensor::from_data(TensorData::new(pixels, [samples, 1, 28, 28]), device)
 }
 
+/// One line for a device that failed: the last cause that the runtime names, without its backtrace.
+pub fn failure(error: impl std::fmt::Debug) -> String {
+    let text = format!("{error:?}");
+    let causes = text.lines().map(str::trim).take_while(|line| *line != "Backtrace:");
+    format!("the device failed ({})", causes.filter(|line| !line.is_empty()).last().unwrap_or("no reason is known"))
+}
+
 /// The numbers of a tensor.
 ///
 /// # Errors
 /// If the device failed.
 pub async fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, String> {
-    let data = tensor.into_data_async().await.map_err(|error| format!("the device failed: {error:?}"))?;
+    let data = tensor.into_data_async().await.map_err(failure)?;
     Ok(data.iter().collect())
 }
 
@@ -464,18 +471,35 @@ pub fn count(logits: &[f32], dataset: &dyn Dataset) -> Evaluation {
 }
 
 /// The losses of two small training steps on `device`: a rehearsal whose numbers must be the same everywhere. It reaches
-/// what the kernels' own test does not: matrix products in the shapes of these networks, and the optimiser.
+/// what the kernels' own test does not: matrix products in the shapes of these networks, and the optimiser. Networks of
+/// one block, since every block runs the same programs.
 ///
 /// # Errors
 /// If the device failed.
 pub async fn rehearsal(device: &Device) -> Result<Vec<f32>, String> {
-    let recipe = DistilRecipe { train_samples: 64, batch: 32, steps: 2, ..DistilRecipe::default() };
+    let recipe = DistilRecipe { train_samples: 64, batch: 32, steps: 2, depth: 1, ..DistilRecipe::default() };
     let plan = Plan::new(recipe)?;
     let digits = Arc::new(Digits::new(Split::Train, 64));
-    let teacher = live_teacher().init(plan.teacher_seed(), device).map_err(|error| error.to_string())?;
+    let teacher = plan.student.init(plan.teacher_seed(), device).map_err(|error| error.to_string())?;
     let mut run = Distillation::new(plan, Some(teacher), digits, device)?;
     run.chunk = 2;
     // No held-out samples, and so nothing but steps.
     run.advance(2, &Digits::new(Split::Test, 0), || 0.0).await?;
     Ok([run.history.student_loss, run.history.twin_loss].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::failure;
+
+    #[test]
+    fn a_failure_is_one_line() {
+        struct Nested;
+        impl std::fmt::Debug for Nested {
+            fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(out, "it went wrong\nCaused by:\n  no memory\nBacktrace:\n  0: main")
+            }
+        }
+        assert_eq!(failure(Nested), "the device failed (no memory)");
+    }
 }

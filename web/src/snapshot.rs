@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::Module;
-use burn::tensor::{Device, ExecutionError};
+use burn::tensor::Device;
 use potstill_core::data::{Dataset, Normalisation, Preprocess};
 use potstill_core::model::Network;
 use potstill_core::objective::{LogitTable, Readout};
@@ -17,7 +17,7 @@ use potstill_core::train::adamw::{AdamWRecord, Moments};
 use potstill_core::weights::{self, Description, NamedTensor, STATE_PREFIX};
 use serde::{Deserialize, Serialize};
 
-use crate::distil::{Distillation, Pupil, Teacher};
+use crate::distil::{Distillation, Pupil, Teacher, failure};
 use crate::plan::{Plan, live_teacher};
 use crate::protocol::{DistilRecipe, History, TeacherChoice};
 
@@ -49,26 +49,25 @@ pub struct Snapshot {
 /// # Errors
 /// If the device failed.
 pub async fn save(run: &Distillation, class_names: &[String]) -> Result<Vec<u8>, String> {
-    let failed = |error: ExecutionError| format!("the device failed: {error:?}");
-    let mut tensors = weights::read(&run.student.network()).await.map_err(failed)?;
+    let mut tensors = weights::read(&run.student.network()).await.map_err(failure)?;
     let mut others = Vec::new();
     let mut updates = BTreeMap::new();
-    let twin = weights::read(&run.twin.network()).await.map_err(failed)?;
+    let twin = weights::read(&run.twin.network()).await.map_err(failure)?;
     others.extend(prefixed("twin.", twin));
     let mut pupils = vec![("student", &run.student), ("twin", &run.twin)];
     let shipped = run.plan.recipe.teacher == TeacherChoice::Shipped;
     match &run.teacher {
         Teacher::Ready(_) if shipped => {}
         Teacher::Ready(network) => {
-            others.extend(prefixed("teacher.", weights::read(network).await.map_err(failed)?));
+            others.extend(prefixed("teacher.", weights::read(network).await.map_err(failure)?));
         }
         Teacher::Learning(pupil) => {
-            others.extend(prefixed("teacher.", weights::read(&pupil.network()).await.map_err(failed)?));
+            others.extend(prefixed("teacher.", weights::read(&pupil.network()).await.map_err(failure)?));
             pupils.push(("teacher", pupil));
         }
     }
     for (whose, pupil) in pupils {
-        let Some(record) = pupil.optimiser.record().await.map_err(failed)? else { continue };
+        let Some(record) = pupil.optimiser.record().await.map_err(failure)? else { continue };
         updates.insert(whose.to_owned(), record.steps);
         for Moments { path, first, second, .. } in record.moments {
             let vector = |kind, values: Vec<f32>| NamedTensor {
@@ -223,6 +222,6 @@ impl Snapshot {
 /// # Errors
 /// If the device failed.
 pub async fn export<M: Module>(model: &M, description: &Description) -> Result<Vec<u8>, String> {
-    let tensors = weights::read(model).await.map_err(|error| format!("the device failed: {error:?}"))?;
+    let tensors = weights::read(model).await.map_err(failure)?;
     weights::to_safetensors(&tensors, description.metadata()).map_err(|error| error.to_string())
 }

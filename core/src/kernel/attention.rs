@@ -32,7 +32,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Shape, Slice, TensorMetadata};
 use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
-use super::launch::{Scalar, Shader, contiguous, launch, output, runs_wgsl};
+use super::launch::{Scalar, Shader, TILE, TILE_THREADS, contiguous, launch, output, runs_wgsl, tiled};
 
 /// The widest head of the WGSL path: of a wider one, the sums over channels would not stay in registers.
 const WIDEST_HEAD: usize = 128;
@@ -138,9 +138,6 @@ enum Pass {
     BackwardKey,
 }
 
-/// Invocations of a workgroup, whatever its tiles.
-const THREADS: usize = 64;
-
 impl Pass {
     /// Rows of a tile, of queries as of keys, for sequences of `tokens`.
     ///
@@ -157,20 +154,19 @@ impl Pass {
     }
 
     fn shader(self, head_size: usize, side: usize) -> Shader {
-        const TILE: &str = include_str!("../../../shaders/tile.wgsl");
+        const GRADIENT: &str = include_str!("../../../shaders/attention_gradient.wgsl");
         let (file, texts): (_, &'static [&'static str]) = match self {
             Pass::Forward => ("attention", &[include_str!("../../../shaders/attention.wgsl"), TILE]),
-            Pass::BackwardQuery => {
-                ("attention_backward_query", &[include_str!("../../../shaders/attention_backward_query.wgsl"), TILE])
-            }
-            Pass::BackwardKey => {
-                ("attention_backward_key", &[include_str!("../../../shaders/attention_backward_key.wgsl"), TILE])
-            }
+            Pass::BackwardQuery => (
+                "attention_backward_query",
+                &[include_str!("../../../shaders/attention_backward_query.wgsl"), GRADIENT, TILE],
+            ),
+            Pass::BackwardKey => (
+                "attention_backward_key",
+                &[include_str!("../../../shaders/attention_backward_key.wgsl"), GRADIENT, TILE],
+            ),
         };
-        // In reads of four rows. An odd pitch spreads neighbouring channels over the banks; of 8 rows it would not fit 16 KiB.
-        let pitch = if side == 8 { 2 } else { side / 4 + 1 };
-        let shader = Shader::new(file, texts, THREADS).value("head_size", head_size);
-        shader.value("side", side).value("pitch", pitch)
+        tiled(Shader::new(file, texts, TILE_THREADS).value("head_size", head_size), side)
     }
 
     /// Launches the pass over `buffers`: a gang of invocations for each image, head and tile of rows.
@@ -182,7 +178,7 @@ impl Pass {
     ) {
         let side = self.side(head_size, tokens);
         let tiles = batch * heads * tokens.div_ceil(side);
-        let gangs = THREADS / (side / 4).pow(2);
+        let gangs = TILE_THREADS / (side / 4).pow(2);
         let scalars = [Scalar::Count(tokens), Scalar::Count(heads), Scalar::Count(tiles), Scalar::Real(scale)];
         launch(self.shader(head_size, side), tiles.div_ceil(gangs), buffers, &scalars);
     }

@@ -32,7 +32,7 @@ use burn::tensor::Tensor;
 
 use super::attention::{swap, unpack};
 use super::backend::KernelBackend;
-use super::launch::{Scalar, Shader, contiguous, launch, output, runs_wgsl};
+use super::launch::{Scalar, Shader, TILE, TILE_THREADS, contiguous, launch, output, runs_wgsl, tiled};
 
 /// The mean over images, rows and columns of the squared difference of the head-averaged attention, `[1]`.
 ///
@@ -156,30 +156,25 @@ enum Pass {
     BackwardKey,
 }
 
-/// Tokens along the side of a tile, and invocations of a workgroup: what `score_tile.wgsl` is written for.
+/// Tokens along the side of a tile, so that it is one workgroup's: what `map_tile.wgsl` is written for.
 const SIDE: usize = 32;
-const THREADS: usize = 64;
 
 /// The most heads of a student: the forward pass keeps a sum of each in its registers.
 const MOST_HEADS: usize = 64;
 
 impl Pass {
     fn shader(self, heads: usize) -> Shader {
-        const TILE: &str = include_str!("../../../shaders/score_tile.wgsl");
-        const DIFFERENCE: &str = include_str!("../../../shaders/difference_tile.wgsl");
+        const MAP: &str = include_str!("../../../shaders/map_tile.wgsl");
         let (file, texts): (_, &'static [&'static str]) = match self {
             Pass::Levels => {
-                ("attention_map_levels", &[include_str!("../../../shaders/attention_map_levels.wgsl"), TILE])
+                ("attention_map_levels", &[include_str!("../../../shaders/attention_map_levels.wgsl"), MAP, TILE])
             }
-            Pass::Forward => {
-                ("attention_map", &[include_str!("../../../shaders/attention_map.wgsl"), TILE, DIFFERENCE])
+            Pass::Forward => ("attention_map", &[include_str!("../../../shaders/attention_map.wgsl"), MAP, TILE]),
+            Pass::BackwardQuery | Pass::BackwardKey => {
+                ("attention_map_backward", &[include_str!("../../../shaders/attention_map_backward.wgsl"), MAP, TILE])
             }
-            Pass::BackwardQuery | Pass::BackwardKey => (
-                "attention_map_backward",
-                &[include_str!("../../../shaders/attention_map_backward.wgsl"), TILE, DIFFERENCE],
-            ),
         };
-        let shader = Shader::new(file, texts, THREADS);
+        let shader = tiled(Shader::new(file, texts, TILE_THREADS), SIDE);
         match self {
             Pass::Levels => shader,
             Pass::Forward => shader.value("heads", heads),

@@ -223,11 +223,15 @@ fn layout(classes: usize) -> (usize, usize) {
 impl Direction {
     fn shader(self, classes: usize, teacher: bool) -> Shader {
         let (lanes, threads) = layout(classes);
+        const ROWS: &str = include_str!("../../../shaders/logit_rows.wgsl");
         let (file, texts): (_, &'static [&'static str]) = match self {
-            Direction::Forward => ("distillation_loss", &[include_str!("../../../shaders/distillation_loss.wgsl")]),
-            Direction::Backward => {
-                ("distillation_loss_backward", &[include_str!("../../../shaders/distillation_loss_backward.wgsl")])
+            Direction::Forward => {
+                ("distillation_loss", &[include_str!("../../../shaders/distillation_loss.wgsl"), ROWS])
             }
+            Direction::Backward => (
+                "distillation_loss_backward",
+                &[include_str!("../../../shaders/distillation_loss_backward.wgsl"), ROWS],
+            ),
         };
         Shader::new(file, texts, threads).value("lanes", lanes).flag("teacher", teacher)
     }

@@ -26,6 +26,19 @@ const ACCESS: &str = if cfg!(target_family = "wasm") { "read" } else { "read_wri
 /// What shaders share that sum over the invocations of a row.
 pub(super) const ROW_SUM: &str = include_str!("../../../shaders/row_sum.wgsl");
 
+/// What shaders share that work on tiles of rows in registers.
+pub(super) const TILE: &str = include_str!("../../../shaders/tile.wgsl");
+
+/// Invocations of a workgroup of such a shader, whatever its tiles.
+pub(super) const TILE_THREADS: usize = 64;
+
+/// Fills what [`TILE`] asks for: tiles of `side` rows, which is 8, 16 or 32.
+pub(super) fn tiled(shader: Shader, side: usize) -> Shader {
+    // In reads of four rows. An odd pitch spreads neighbouring channels over the banks; of 8 rows it would not fit 16 KiB.
+    let pitch = if side == 8 { 2 } else { side / 4 + 1 };
+    shader.value("side", side).value("pitch", pitch)
+}
+
 /// One WGSL template with everything its text is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shader {

@@ -257,13 +257,15 @@ const BLOCK: usize = 32;
 const COLUMNS: usize = 32;
 const PARAMETER_THREADS: usize = 256;
 
+const ROW: &str = include_str!("../../../shaders/layer_norm_row.wgsl");
+
 fn forward_shader(columns: usize, lanes: usize) -> Shader {
-    let texts = &[include_str!("../../../shaders/layer_norm.wgsl"), ROW_SUM];
+    let texts = &[include_str!("../../../shaders/layer_norm.wgsl"), ROW, ROW_SUM];
     Shader::new("layer_norm", texts, THREADS).value("columns", columns).value("lanes", lanes)
 }
 
 fn backward_shader(columns: usize, lanes: usize) -> Shader {
-    let texts = &[include_str!("../../../shaders/layer_norm_backward.wgsl"), ROW_SUM];
+    let texts = &[include_str!("../../../shaders/layer_norm_backward.wgsl"), ROW, ROW_SUM];
     let shader = Shader::new("layer_norm_backward", texts, THREADS);
     shader.value("columns", columns).value("lanes", lanes).value("block", BLOCK)
 }

@@ -115,14 +115,12 @@ async fn check<const I: usize, const O: usize>(
     Check { kernel, case, forward_error, gradient_error, passed, detail }
 }
 
-/// Runs each kernel on `device` against its CPU path, forward and backward, over a dozen shapes
-/// that reach every tiling. Takes well under a second on a GPU, beside the compilation of the shaders.
+/// Runs each kernel on `device` against its CPU path, forward and backward, over few shapes that reach every tiling: a page
+/// waits for their shaders to be compiled. Takes well under a second on a GPU beside that.
 pub async fn selftest(device: &Device) -> Vec<Check> {
     let mut checks = Vec::new();
-    // Batch, tokens, heads, head size: single rows, the small models' 17 tokens, odd sizes, the 197 of 224-pixel images.
-    for [batch, tokens, heads, head_size] in
-        [[1, 1, 1, 1], [2, 5, 3, 7], [3, 17, 4, 16], [2, 65, 2, 32], [1, 50, 1, 80], [1, 33, 1, 128], [1, 197, 1, 64]]
-    {
+    // Batch, tokens, heads, head size: an odd size, the small models' 17 tokens, 65, the 197 of 224-pixel images.
+    for [batch, tokens, heads, head_size] in [[2, 5, 3, 7], [3, 17, 4, 16], [2, 65, 2, 32], [1, 197, 1, 64]] {
         let scale = 1.0 / libm::sqrtf(head_size as f32);
         let input = wave([batch, tokens, 3, heads, head_size], 0.37, 0.1, 1.5);
         let case = format!("B {batch}, N {tokens}, H {heads}, D {head_size}");
@@ -135,7 +133,7 @@ pub async fn selftest(device: &Device) -> Vec<Check> {
         let run = |qkv: Tensor<5>, device: &Device| attention_map_loss(qkv, Tensor::from_data(teacher.clone(), device));
         checks.push(check(device, "attention_map_loss", case, input, run).await);
     }
-    for [rows, classes] in [[3, 1], [5, 10], [17, 100], [3, 1000]] {
+    for [rows, classes] in [[5, 10], [17, 100], [3, 1000]] {
         let input = wave([rows, classes], 0.7, 0.3, 2.0);
         let teacher = wave([rows, classes], 1.1, -0.4, 3.0);
         let targets = distributions([rows, classes]);

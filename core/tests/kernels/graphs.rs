@@ -97,7 +97,9 @@ fn kernels_sit_among_other_operations() {
 fn selftest_passes_on_every_device() {
     for (name, device) in devices() {
         let checks = read_sync(selftest(&device));
-        assert!(checks.len() >= 12);
+        for kernel in ["attention", "attention_map_loss", "distillation_loss", "cross_entropy"] {
+            assert!(checks.iter().any(|check| check.kernel == kernel), "{name}: {kernel} is not checked");
+        }
         for check in checks {
             println!("{name}: {check:?}");
             assert!(check.passed, "{name}: {check:?}");

@@ -54,6 +54,8 @@ pub struct State {
     pub evaluation: Option<Evaluation>,
     /// Whether the worker trains.
     pub running: bool,
+    /// Whether training ended by a failure. That of a lost device may be told before the loss itself.
+    failed: bool,
     /// Whether networks or data are being made ready.
     pub changing: bool,
     /// Whether a hidden tab paused the run.
@@ -228,7 +230,7 @@ impl Run {
             let mut state = self.state.borrow_mut();
             state.prepared = Some(Prepared { recipe: *recipe, step, history: *history });
             state.evaluation = None;
-            state.running = false;
+            (state.running, state.failed) = (false, false);
         }
         notice::idle();
         distil::networks_changed();
@@ -264,7 +266,10 @@ impl Run {
 
     /// Goes on training, `steps` or to the end.
     pub async fn train(&self, steps: Option<u32>) -> Result<(), String> {
-        self.state.borrow_mut().running = true;
+        {
+            let mut state = self.state.borrow_mut();
+            (state.running, state.failed) = (true, false);
+        }
         distil::refresh();
         let asked = self.client.ask(Command::Run { steps }, Vec::new()).await;
         if let Err(problem) = asked {
@@ -322,7 +327,7 @@ impl Run {
                 notice::idle();
                 {
                     let mut state = self.state.borrow_mut();
-                    state.running = false;
+                    (state.running, state.failed) = (false, matches!(reason, StopReason::Failed(_)));
                     if let Some(prepared) = state.prepared.as_mut() {
                         prepared.step = prepared.step.max(step);
                     }
@@ -354,7 +359,8 @@ impl Run {
         let (was_running, recipe, checkpoint) = {
             let mut state = self.state.borrow_mut();
             state.restarts += 1;
-            let was_running = std::mem::replace(&mut state.running, false);
+            let was_running = state.running || state.failed;
+            (state.running, state.failed) = (false, false);
             state.device = None;
             state.data = None;
             (was_running, state.prepared.as_ref().map(|prepared| prepared.recipe.clone()), state.checkpoint.clone())

@@ -1,0 +1,71 @@
+// What the passes over rows of logits share, joined to their texts: how LANES invocations work on a row together, and the
+// peaks of a row. The pass declares `student` and, with a teacher, `teacher`.
+
+const LANES: u32 = {{ lanes }}u;              // invocations of a row
+const THREADS: u32 = {{ threads }}u;
+const ROWS: u32 = THREADS / LANES;            // rows of a workgroup
+const LOWEST: f32 = -3.4028234e38;
+
+var<workgroup> scratch: array<vec4<f32>, THREADS>;
+
+// Sums over the lanes of a row; every lane gets the sums.
+fn total(x: vec4<f32>, thread: u32) -> vec4<f32> {
+    let lane = thread % LANES;
+    workgroupBarrier();
+    scratch[thread] = x;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if (lane < half) {
+            scratch[thread] += scratch[thread + half];
+        }
+        workgroupBarrier();
+    }
+    return scratch[thread - lane];
+}
+
+// Maxima over the lanes of a row; every lane gets the maxima.
+fn highest(x: vec4<f32>, thread: u32) -> vec4<f32> {
+    let lane = thread % LANES;
+    workgroupBarrier();
+    scratch[thread] = x;
+    workgroupBarrier();
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        if (lane < half) {
+            scratch[thread] = max(scratch[thread], scratch[thread + half]);
+        }
+        workgroupBarrier();
+    }
+    return scratch[thread - lane];
+}
+
+// 0 for minus infinity, 1 for a finite number, 2 for a NaN or plus infinity.
+fn state(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    if ((bits & 0x7fffffffu) < 0x7f800000u) {
+        return 1.0;
+    }
+    return select(2.0, 0.0, bits == 0xff800000u);
+}
+
+// Peaks of the finite logits and the worst states, of the own row: student's and teacher's peak, student's and teacher's
+// state. `base` is the row's first place; the lane takes its classes below `end`.
+fn peaks(base: u32, lane: u32, end: u32, thread: u32) -> vec4<f32> {
+    var top = vec4<f32>(LOWEST, LOWEST, 0.0, 0.0);
+    for (var c = lane; c < end; c += LANES) {
+        let z = student[base + c];
+        let s = state(z);
+        if (s == 1.0) {
+            top.x = max(top.x, z);
+        }
+        top.z = max(top.z, s);
+//@ if teacher
+        let w = teacher[base + c];
+        let r = state(w);
+        if (r == 1.0) {
+            top.y = max(top.y, w);
+        }
+        top.w = max(top.w, r);
+//@ end
+    }
+    return highest(top, thread);
+}
