@@ -24,6 +24,10 @@ try {
   process.exit(1);
 }
 
+// trunk leaves the line that asked it for the page's program.
+const page = join(folder, "index.html");
+writeFileSync(page, readFileSync(page, "utf8").replace(/<link data-trunk[^>]*>\n/g, ""));
+
 const files = readdirSync(folder, { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile())
   .map((entry) => relative(folder, join(entry.parentPath ?? entry.path, entry.name)).split(sep).join("/"))
