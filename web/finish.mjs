@@ -4,7 +4,7 @@
 //
 // trunk calls it as a hook, with the folder in TRUNK_STAGING_DIR.
 import { createHash } from "node:crypto";
-import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -24,8 +24,9 @@ try {
   process.exit(1);
 }
 
-// trunk also builds the folder's own crate as a page's main program. Nothing loads it: it is the worker once more.
-for (const name of ["potstill-web.js", "potstill-web_bg.wasm"]) rmSync(join(folder, name), { force: true });
+// trunk leaves the line that asked it for the page's program.
+const page = join(folder, "index.html");
+writeFileSync(page, readFileSync(page, "utf8").replace(/<link data-trunk[^>]*>\n/g, ""));
 
 const files = readdirSync(folder, { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile())

@@ -50,6 +50,8 @@ pub enum Command {
     Recipes(Recipes),
     /// Measure a network of a run, or a weights file, on a data set.
     Eval(Eval),
+    /// Write a network of a run, or a weights file, as one file for others, such as the page.
+    Export(Export),
     /// Download a data set's official files, check them and unpack them.
     Fetch(Fetch),
     /// Classify pictures with a network of a run, or a weights file.
@@ -196,7 +198,7 @@ pub struct Eval {
     /// Where the data set's files are.
     #[arg(long, visible_alias = "data_dir", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Measure on N held-out samples only, evenly spaced.
+    /// Measure on N held-out samples only, spread over the set and its classes; of digits, no more are drawn.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// Write how often each class was taken for each: FILE.svg, a picture, or FILE.csv.
@@ -205,6 +207,25 @@ pub struct Eval {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    #[command(flatten)]
+    pub network: Network,
+    /// The safetensors file to write.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Round the weights to half precision: half the bytes.
+    #[arg(long)]
+    pub half: bool,
+    /// Measure what is written on this data set's held-out samples, and write the figure into the file.
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+    /// Where the data set's files are.
+    #[arg(long, visible_alias = "data_dir", value_name = "DIR", requires = "dataset")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// Options of `fetch`.

@@ -1,7 +1,7 @@
 //! A network on held-out data.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Dataset, Transform, assemble};
+use potstill_core::data::{Dataset, Transform, assemble, spread_indices};
 use potstill_core::model::NetworkConfig;
 use potstill_core::train::Evaluation;
 
@@ -13,7 +13,7 @@ const BATCH: usize = 100;
 /// What turns normalised images `[B, C, S, S]` into logits `[B, classes]`: a network with its read-out.
 pub type Classify<'a> = &'a dyn Fn(Tensor<4>) -> Tensor<2>;
 
-/// Runs `model` on `limit` evenly spaced samples, or all, and returns the counts and each sample's predicted class.
+/// Runs `model` on `limit` samples spread over the set and its classes, or all, and returns the counts and each sample's predicted class.
 ///
 /// # Errors
 /// Exit code 2 if images or classes do not fit the model; 1 if the device fails.
@@ -26,11 +26,9 @@ pub fn evaluate(
     device: &Device,
 ) -> Result<(Evaluation, Vec<u32>)> {
     fits(config, dataset)?;
-    let samples = limit.unwrap_or(usize::MAX).min(dataset.len());
+    let indices = spread_indices(dataset, limit.unwrap_or(usize::MAX));
     let mut evaluation = Evaluation::new(config.classes());
-    let mut predicted = Vec::with_capacity(samples);
-    // Evenly spaced: many sets stand class by class.
-    let indices = (0..samples).map(|place| (place * dataset.len() / samples) as u64).collect();
+    let mut predicted = Vec::with_capacity(indices.len());
     for_each_batch(model, config, dataset, transform, indices, device, |logits, labels| {
         predicted.extend(evaluation.add(logits, labels));
     })?;
@@ -88,4 +86,29 @@ pub fn fits(config: &NetworkConfig, dataset: &dyn Dataset) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use potstill_core::data::{Digits, ImageShape, Normalisation, Split};
+    use potstill_core::model::VitConfig;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_keeps_the_shares_of_the_classes() {
+        let config =
+            NetworkConfig::from(VitConfig { image_size: 28, channels: 1, classes: 10, ..VitConfig::default() });
+        let shape = ImageShape { channels: 1, height: 28, width: 28 };
+        let transform = Transform::plain(shape, Normalisation::mnist());
+        // Digits stand 0, 1, 2, ..., so that every tenth is of one class. This network takes all of them for threes.
+        let threes = |images: Tensor<4>| {
+            let row = Tensor::<2>::from_data([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]], &images.device());
+            row.expand([images.dims()[0], 10])
+        };
+        let (found, predicted) =
+            evaluate(&threes, &config, &Digits::new(Split::Test, 300), &transform, Some(30), &Device::flex())
+                .expect("evaluated");
+        assert_eq!((found.samples(), found.accuracy(), predicted), (30, 0.1, vec![3; 30]));
+    }
 }

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Train(options) => command::train::run(options, &cli.device),
         Command::Recipes(options) => command::recipes::run(options),
         Command::Eval(options) => command::eval::run(options, &cli.device),
+        Command::Export(options) => command::export::run(options, &cli.device),
         Command::Fetch(options) => command::fetch::run(options),
         Command::Predict(options) => command::predict::run(options, &cli.device),
         Command::Devices(options) => command::devices::run(options, &cli.device),

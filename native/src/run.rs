@@ -238,6 +238,18 @@ pub struct LoadedNetwork {
 }
 
 impl LoadedNetwork {
+    /// What a file of it says.
+    pub fn description(&self) -> Description {
+        Description {
+            name: self.name.clone(),
+            config: self.config.clone(),
+            class_names: self.class_names.clone(),
+            normalisation: self.normalisation.clone(),
+            preprocess: self.preprocess,
+            readout: self.readout,
+        }
+    }
+
     /// How samples become its inputs.
     pub fn transform(&self) -> Transform {
         let (channels, side) = (self.config.channels(), self.config.image_size());

@@ -228,6 +228,16 @@ fn a_run_is_trained_measured_and_used() {
     let accuracy = result["models"]["student"]["accuracy"].as_f64().expect("an accuracy");
     assert_eq!(right, (accuracy * TEST_SAMPLES as f64).round() as usize);
 
+    // A file for others: half the bytes, and what it says of its accuracy is what measuring it gives.
+    let export = "export @/runs/first --half --to @/half.safetensors --dataset MNIST --data-dir @/data --device cpu";
+    let said = place.good(export, &[]);
+    let eval = place.good("eval @/half.safetensors --dataset MNIST --data-dir @/data --json --device cpu", &[]);
+    let accuracy = lines(&eval)[0]["accuracy"].as_f64().expect("an accuracy");
+    assert!(said.contains(&format!("right on {:.2} % of {TEST_SAMPLES} samples", 100.0 * accuracy)), "{said}");
+    let size = |name: &str| fs::metadata(place.path(name)).expect("is there").len();
+    let (whole, half) = (size("runs/first/student.safetensors"), size("half.safetensors"));
+    assert!(10 * half < 7 * whole, "{half} of {whole} bytes");
+
     // A weights file says what it is: it serves as a teacher by itself.
     let teacher = place.text("runs/first/teacher.safetensors");
     place.train(&format!("--name second --teacher {teacher} --set baseline=false"));
@@ -399,7 +409,7 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
             _ if name.ends_with("-saf-kd") => &["attention", "labels", "logits"],
             _ if name.ends_with("-saf") => &["attention", "labels"],
             _ if name.ends_with("-kd") || name.ends_with("soft") => &["labels", "logits"],
-            "cifar10-small-both" | "cifar10-vit-ti" => &["labels", "logits"],
+            "cifar10-small-both" => &["labels", "logits"],
             // The labels are those of the teacher's own new head.
             "deit-cifar-10-distill" => &["labels", "teacher-labels"],
             _ if name.ends_with("hard") || name == "deit-ti-distilled-imagenet" => &["labels", "teacher-labels"],
@@ -701,6 +711,8 @@ fn every_bad_input_is_refused_in_one_line() {
     add(format!("eval {weights} @/none.safetensors"), 1, Command, "none.safetensors");
     add(format!("eval {weights} @/cwd"), 1, Command, "cwd");
     add("predict @/runs/taken --image @/noise.png".into(), 1, Command, "taken");
+    add("export @/runs/taken --to @/new/half.safetensors".into(), 1, Command, "taken");
+    add("export @/runs/taken --to @/half.bin".into(), 2, Command, ".safetensors");
     // The command line.
     add("".into(), 2, Parser, "Usage");
     add("distil".into(), 2, Parser, "distil");

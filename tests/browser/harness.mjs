@@ -85,6 +85,9 @@ export async function launch(options = {}) {
       "--no-sandbox",
       "--enable-unsafe-webgpu",
       "--use-webgpu-adapter=swiftshader",
+      // A camera that shows a moving pattern, and nobody asked whether it may.
+      "--use-fake-device-for-media-stream",
+      "--use-fake-ui-for-media-stream",
       // Else SwiftShader compiles one instruction for each word of workgroup memory that begins as zero: seconds for a
       // shader with 16 KiB of it. Without, Chromium writes a loop into the shader that does the same.
       "--disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",

@@ -9,7 +9,7 @@ use potstill_core::data::{Dataset, ImageShape, Images, Preprocess, Transform, as
 use potstill_core::model::{Network, NetworkConfig, Pool, VitConfig};
 use potstill_core::objective::Readout;
 use potstill_core::train::metrics::softmax;
-use potstill_core::weights::{self, Description, Metadata, NamedTensor, STATE_PREFIX, to_timm};
+use potstill_core::weights::{self, Description, Measured, Metadata, NamedTensor, STATE_PREFIX, to_timm};
 
 use crate::distil::Clock;
 use crate::look::look;
@@ -54,6 +54,13 @@ impl Classifier {
             side: side as u32,
             class_names,
             two_heads: config.shape().distillation_token,
+            measured: Measured::read(&metadata).map(|measured| {
+                let Measured { dataset, samples, accuracy } = measured;
+                format!(
+                    "When it was written, it was right on {:.1} % of {samples} pictures of {dataset}.",
+                    100.0 * accuracy
+                )
+            }),
             notes,
         };
         Ok(Self { report, network, transform })
@@ -79,10 +86,11 @@ impl Classifier {
         let shape = self.transform.shape;
         let pixels = prepare(&decode(file, true)?, shape, &self.transform.preprocess)?;
         let seen_as = rgba(&pixels, shape.channels);
-        // Through the same code as a data set's pictures, as in the native program.
+        // Through the same code as a data set's pictures, as in the native program; prepared, it is not cropped again.
+        let plain = Transform::plain(shape, self.transform.normalisation.clone());
         let picture = Images::new("picture", shape, self.report.class_names.clone(), pixels, vec![0]);
         let picture: &dyn Dataset = &picture.map_err(|error| error.to_string())?;
-        let batch = assemble(picture, &[0], &self.transform).map_err(|error| error.to_string())?;
+        let batch = assemble(picture, &[0], &plain).map_err(|error| error.to_string())?;
         let data = TensorData::new(batch.images, [1, shape.channels, shape.height, shape.width]);
         let readout = match readout {
             _ if !self.report.two_heads => Readout::Class,
@@ -220,6 +228,40 @@ mod tests {
         assert_eq!(report.summary, "ViT, 2 blocks of width 128, patch 16 on 32 x 32");
         assert_eq!((report.side, report.two_heads, report.class_names.len(), report.notes.len()), (32, true, 7, 2));
         assert_eq!(u64::from(report.parameters), config.parameters());
+    }
+
+    #[test]
+    fn what_is_shown_is_what_was_classified() {
+        let device = Device::flex();
+        let config: NetworkConfig = VitConfig {
+            image_size: 16,
+            patch_size: 8,
+            width: 8,
+            depth: 1,
+            heads: 1,
+            classes: 3,
+            ..VitConfig::default()
+        }
+        .into();
+        let network = config.init(9, &device).expect("valid");
+        let tensors = block_on(weights::read(&network)).expect("readable");
+        let mut description = Description::of("small", config, &Metadata::new());
+        description.normalisation = potstill_core::data::Normalisation::half();
+        description.preprocess.crop_fraction = 0.5;
+        let mut metadata = description.metadata();
+        Measured { dataset: "samples".into(), samples: 10, accuracy: 0.5 }.write(&mut metadata);
+        let bytes = weights::to_safetensors(&tensors, metadata).expect("a file");
+        let classifier = Classifier::read("x".into(), &bytes, &device).expect("read");
+        assert!(classifier.report().measured.as_ref().is_some_and(|line| line.contains("50.0 % of 10 pictures")));
+        let frog = include_bytes!("../samples/frog.png");
+        let (found, buffers) =
+            block_on(classifier.classify(frog, ReadoutChoice::Class, &device, || 0.0)).expect("classified");
+        let numbers = (0..3).flat_map(|channel| buffers[0].iter().skip(channel).step_by(4));
+        let numbers: Vec<f32> = numbers.map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
+        let seen = Tensor::<4>::from_data(TensorData::new(numbers, [1, 3, 16, 16]), &device);
+        for (found, expected) in found.logits.iter().zip(network.forward(seen, None).logits.into_data().iter::<f32>()) {
+            assert!((found - expected).abs() < 1e-5, "{found} and {expected}");
+        }
     }
 
     #[test]

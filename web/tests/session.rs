@@ -3,10 +3,10 @@
 
 use burn::cubecl::future::block_on;
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Digits, Normalisation, Split, Subset, assemble, epoch_order};
+use potstill_core::data::{Digits, ImageShape, Normalisation, Split, Subset, Transform, assemble, epoch_order};
 use potstill_core::model::Training;
 use potstill_core::objective::{LogitDistillation, Objective};
-use potstill_core::train::{AdamW, Learner, StepBatch, training_step};
+use potstill_core::train::{AdamW, Evaluation, Learner, StepBatch, training_step};
 use potstill_core::weights::{self, Description};
 use potstill_web::data::transform;
 use potstill_web::plan::{Plan, live_teacher, optimiser};
@@ -185,6 +185,41 @@ fn a_snapshot_is_a_file_of_its_student() {
         block_on(weights::read(&description.network(tensors, &Device::flex()).expect("fits"))).expect("readable")
     };
     assert_eq!(network(&files[0]), network(&exported[0]));
+}
+
+/// The fraction of the native program's first `samples` held-out digits that a file's network is right about.
+fn accuracy_of(file: &[u8], samples: usize) -> f32 {
+    let (tensors, metadata) = weights::from_safetensors(file).expect("readable");
+    let description = Description::read(&metadata).expect("readable").expect("described");
+    let shape = ImageShape { channels: 1, height: 28, width: 28 };
+    let transform =
+        Transform { preprocess: description.preprocess, ..Transform::plain(shape, description.normalisation.clone()) };
+    let network = description.network(tensors, &Device::flex()).expect("fits");
+    let digits = Digits::new(Split::Test, samples);
+    let mut evaluation = Evaluation::new(10);
+    for start in (0..samples).step_by(100) {
+        let batch =
+            assemble(&digits, &(start as u64..start as u64 + 100).collect::<Vec<_>>(), &transform).expect("readable");
+        let images = Tensor::<4>::from_data(TensorData::new(batch.images, [100, 1, 28, 28]), &Device::flex());
+        let logits = description.readout.of(&network.forward(images, None)).into_data();
+        evaluation.add(&logits.iter().collect::<Vec<f32>>(), &batch.labels);
+    }
+    evaluation.accuracy() as f32
+}
+
+#[test]
+fn a_saved_file_is_as_accurate_as_the_session_says() {
+    let mut session = session();
+    prepare(&mut session, DistilRecipe { train_samples: 640, ..recipe(Method::Soft) });
+    run(&mut session, None);
+    let (_, files) = ask(&mut session, Command::Snapshot, Vec::new()).expect("a snapshot");
+    let Ok((Answer::Evaluation(told), _)) = ask(&mut session, Command::Evaluate, Vec::new()) else {
+        panic!("an evaluation")
+    };
+    for (file, model) in [(teacher_file(), Model::Teacher), (files[0].clone(), Model::Student)] {
+        let said = told.models.iter().find(|told| told.model == model).expect("of each network").accuracy;
+        assert_eq!(accuracy_of(&file, told.samples as usize), said, "{model:?}");
+    }
 }
 
 #[test]

@@ -42,4 +42,4 @@ pub use prepare::{decode, prepare};
 pub use preprocess::{Interpolation, Preprocess, Resize};
 pub use rand_augment::RandAugment;
 pub use rng::{Purpose, Rng};
-pub use subset::{Subset, balanced_indices};
+pub use subset::{Subset, balanced_indices, spread_indices};

@@ -10,8 +10,9 @@
 
 use std::borrow::Cow;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, ImageShape, Normalisation, Picture};
@@ -153,21 +154,33 @@ fn resize_box(
         Interpolation::Bilinear => FilterType::Bilinear,
         Interpolation::Bicubic => FilterType::CatmullRom,
     };
-    let kind = if from.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-    let side = |side: usize| u32::try_from(side).expect("a picture's side fits 32 bits");
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
-    let mut resizer = Resizer::new();
-    let mut pass = |pixels: &[u8], source: ImageShape, [left, top, width, height]: [f64; 4], to: ImageShape| {
-        let image = ImageRef::new(side(source.width), side(source.height), pixels, kind).expect("pixels fit the size");
-        let mut result = Image::new(side(to.width), side(to.height), kind);
-        resizer.resize(&image, &mut result, &options.crop(left, top, width, height)).expect("the box lies inside");
-        result.into_vec()
+    let pass = |pixels: &[u8], from: ImageShape, [left, top, width, height]: [f64; 4], to: ImageShape| {
+        let options = options.crop(left, top, width, height);
+        match from.channels {
+            1 => resize_typed::<U8>(pixels, from, to, &options),
+            3 => resize_typed::<U8x3>(pixels, from, to, &options),
+            channels => panic!("a picture has 1 or 3 channels, and this has {channels}"),
+        }
     };
     // The library alone would go along columns first: overshoot is cut at each rounding, so the order shows.
     let rows = ImageShape { width, ..from };
     let narrow = pass(&picture.pixels, from, [left, 0.0, box_width, from.height as f64], rows);
     let pixels = pass(&narrow, rows, [0.0, top, width as f64, box_height], to);
     Picture { shape: to, pixels: Cow::Owned(pixels) }
+}
+
+/// One pass of the resizer. By its type and not by its name, so that a program holds the code of these two kinds of pixels
+/// alone; that of all thirteen comes with tables of half a megabyte.
+fn resize_typed<P: PixelTrait>(pixels: &[u8], from: ImageShape, to: ImageShape, options: &ResizeOptions) -> Vec<u8> {
+    let side = |side: usize| u32::try_from(side).expect("a picture's side fits 32 bits");
+    let source = TypedImageRef::<P>::from_buffer(side(from.width), side(from.height), pixels);
+    let mut bytes = vec![0; to.bytes()];
+    let mut result =
+        TypedImage::<P>::from_buffer(side(to.width), side(to.height), &mut bytes).expect("made for this size");
+    let source = source.expect("pixels fit the size");
+    Resizer::new().resize_typed(&source, &mut result, options).expect("the box lies inside");
+    bytes
 }
 
 /// Cuts a rectangle out of a picture.

@@ -35,6 +35,20 @@ pub fn balanced_indices(dataset: &dyn Dataset, samples: usize, seed: u64) -> Res
     Ok(chosen)
 }
 
+/// The indices of `samples` samples that stand for the whole set, or of all where it has no more: fixed, spread evenly over
+/// the set, and with each class's share in it, in whatever order the set's classes stand.
+pub fn spread_indices(dataset: &dyn Dataset, samples: usize) -> Vec<u64> {
+    let len = dataset.len();
+    let samples = samples.min(len);
+    // Class by class, each in the set's order. Even steps through the set itself would meet but some classes where they
+    // alternate, as those of the drawn digits do.
+    let mut by_class: Vec<usize> = (0..len).collect();
+    by_class.sort_by_key(|&index| dataset.label(index));
+    let mut chosen: Vec<u64> = (0..samples).map(|place| by_class[place * len / samples] as u64).collect();
+    chosen.sort_unstable();
+    chosen
+}
+
 /// A view of some samples of a data set, under new indices.
 #[derive(Debug, Clone)]
 pub struct Subset<D> {
@@ -127,6 +141,21 @@ mod tests {
         let mut all = balanced_indices(&whole, 100, 5).unwrap();
         all.sort_unstable();
         assert!(all.into_iter().eq(0..100));
+    }
+
+    #[test]
+    fn a_spread_keeps_the_shares_of_the_classes() {
+        // Classes 0, 1, 2, 0, 1, 2, ...: every third sample is of one class.
+        let names = ["a", "b", "c"].map(String::from).to_vec();
+        let shape = ImageShape { channels: 1, height: 1, width: 1 };
+        let whole = Images::new("set", shape, names, (0..90).collect(), (0..90).map(|i| i % 3).collect()).unwrap();
+        let spread = |set: &Images, samples| Subset::of(set.clone(), spread_indices(set, samples)).unwrap();
+        assert_eq!(counts(&spread(&whole, 18)), [6, 6, 6]);
+        let thirds = |set: &dyn Fn(u64) -> bool| spread(&whole, 18).indices.iter().filter(|&&i| set(i)).count();
+        assert_eq!([thirds(&|i| i < 30), thirds(&|i| (30..60).contains(&i)), thirds(&|i| i >= 60)], [6, 6, 6]);
+        assert_eq!(counts(&spread(&set(), 25)), [1, 12, 12]);
+        assert!(spread_indices(&whole, 200).into_iter().eq(0..90));
+        assert!(spread_indices(&whole, 0).is_empty());
     }
 
     #[test]

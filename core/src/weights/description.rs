@@ -7,6 +7,8 @@
 use burn::tensor::Device;
 
 use super::{Fit, FitError, Fitted, Metadata, NamedTensor, fit};
+use serde::{Deserialize, Serialize};
+
 use crate::data::{Normalisation, Preprocess};
 use crate::model::{Network, NetworkConfig};
 use crate::objective::Readout;
@@ -20,6 +22,7 @@ const CLASSES: &str = "potstill.classes";
 const NORMALISATION: &str = "potstill.normalisation";
 const PREPROCESS: &str = "potstill.preprocess";
 const READOUT: &str = "potstill.readout";
+const MEASURED: &str = "potstill.measured";
 
 /// A network as its file describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +39,30 @@ pub struct Description {
     pub preprocess: Preprocess,
     /// How its heads make one prediction; files that say nothing are read as DeiT's own, by both heads.
     pub readout: Readout,
+}
+
+/// How well the network of a file did when the file was written, for those who cannot measure it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// The data set whose held-out samples were looked at.
+    pub dataset: String,
+    /// How many of them.
+    pub samples: u64,
+    /// The fraction it was right about.
+    pub accuracy: f64,
+}
+
+impl Measured {
+    /// Adds it to a header's string map.
+    pub fn write(&self, metadata: &mut Metadata) {
+        metadata.insert(MEASURED.to_owned(), serde_json::to_string(self).expect("plain JSON"));
+    }
+
+    /// What `metadata` says of it, where it says anything that can be understood.
+    pub fn read(metadata: &Metadata) -> Option<Self> {
+        serde_json::from_str(metadata.get(MEASURED)?).ok()
+    }
 }
 
 /// Why a file's description and its tensors make no network.
@@ -166,6 +193,17 @@ mod tests {
         state.push(NamedTensor { name: format!("{STATE_PREFIX}twin.head.bias"), shape: vec![1], values: vec![0.0] });
         let network = after.network(state, &device).expect("fits");
         assert_eq!(block_on(read(&network)).expect("readable"), tensors);
+    }
+
+    #[test]
+    fn what_was_measured_is_read_back() {
+        let measured = Measured { dataset: "digits-test".into(), samples: 2_000, accuracy: 0.9805 };
+        let mut metadata = Metadata::new();
+        assert_eq!(Measured::read(&metadata), None);
+        measured.write(&mut metadata);
+        assert_eq!(Measured::read(&metadata), Some(measured));
+        metadata.insert(MEASURED.to_owned(), "very good".to_owned());
+        assert_eq!(Measured::read(&metadata), None);
     }
 
     #[test]

@@ -11,8 +11,8 @@ mod positions;
 mod safetensors;
 mod state;
 
-pub use self::safetensors::{Metadata, WeightsError, from_safetensors, to_safetensors};
-pub use description::{Description, DescriptionError, STATE_PREFIX};
+pub use self::safetensors::{Metadata, WeightsError, from_safetensors, to_safetensors, to_safetensors_half};
+pub use description::{Description, DescriptionError, Measured, STATE_PREFIX};
 pub use fit::{Fit, FitError, Fitted, classes, fit};
 pub use layout::to_timm;
 pub use positions::{Resampling, resample};

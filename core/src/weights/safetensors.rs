@@ -15,6 +15,14 @@ pub enum WeightsError {
     /// The container itself is broken.
     #[error("not a readable safetensors file: {0}")]
     Container(#[from] SafeTensorError),
+    /// A value is beyond what the type written holds.
+    #[error("tensor {name} holds {value:e}, and half precision ends at 65504; write it in single precision")]
+    Range {
+        /// The tensor's name.
+        name: String,
+        /// The value.
+        value: f32,
+    },
     /// A tensor is stored in a type that is no floating-point type read here.
     #[error("tensor {name} is stored as {dtype:?}; only F64, F32, F16 and BF16 are read")]
     Type {
@@ -30,12 +38,37 @@ pub enum WeightsError {
 /// # Errors
 /// [`WeightsError::Container`] if a tensor's values do not fill its shape.
 pub fn to_safetensors(tensors: &[NamedTensor], metadata: Metadata) -> Result<Vec<u8>, WeightsError> {
+    write(Dtype::F32, tensors.iter().map(|tensor| (tensor, bytemuck::cast_slice(&tensor.values))), metadata)
+}
+
+/// The same rounded to float16: half the bytes, and about three decimal digits.
+///
+/// # Errors
+/// As [`to_safetensors`], and [`WeightsError::Range`] for a finite value that float16 does not reach.
+pub fn to_safetensors_half(tensors: &[NamedTensor], metadata: Metadata) -> Result<Vec<u8>, WeightsError> {
+    let half = |tensor: &NamedTensor| {
+        let mut bytes = Vec::with_capacity(2 * tensor.values.len());
+        for &value in &tensor.values {
+            let rounded = half::f16::from_f32(value);
+            if value.is_finite() && !rounded.is_finite() {
+                return Err(WeightsError::Range { name: tensor.name.clone(), value });
+            }
+            bytes.extend(rounded.to_le_bytes());
+        }
+        Ok(bytes)
+    };
+    let halves = tensors.iter().map(half).collect::<Result<Vec<_>, _>>()?;
+    write(Dtype::F16, tensors.iter().zip(halves.iter().map(Vec::as_slice)), metadata)
+}
+
+// Tensors, each with its bytes in `dtype`.
+fn write<'a>(
+    dtype: Dtype,
+    tensors: impl Iterator<Item = (&'a NamedTensor, &'a [u8])>,
+    metadata: Metadata,
+) -> Result<Vec<u8>, WeightsError> {
     let views = tensors
-        .iter()
-        .map(|tensor| {
-            let bytes = bytemuck::cast_slice(&tensor.values);
-            Ok((tensor.name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?))
-        })
+        .map(|(tensor, bytes)| Ok((tensor.name.as_str(), TensorView::new(dtype, tensor.shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, SafeTensorError>>()?;
     Ok(serialize(views, Some(metadata))?)
 }
@@ -66,4 +99,24 @@ pub fn from_safetensors(bytes: &[u8]) -> Result<(Vec<NamedTensor>, Metadata), We
         })
         .collect::<Result<_, _>>()?;
     Ok((tensors, metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_rounds_to_the_nearest_and_refuses_what_it_does_not_reach() {
+        let tensor = |values: Vec<f32>| NamedTensor { name: "w".into(), shape: vec![values.len()], values };
+        let single = to_safetensors(&[tensor(vec![0.1; 1000])], Metadata::new()).expect("written");
+        let half = to_safetensors_half(&[tensor(vec![0.1; 1000])], Metadata::new()).expect("written");
+        assert!((1990..2010).contains(&(single.len() - half.len())), "{} and {}", single.len(), half.len());
+        // 10 bits after the leading one; a value half way goes to the even neighbour.
+        let values = vec![1.0 + f32::EPSILON, 1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0, -65504.0];
+        let (read, _) = from_safetensors(&to_safetensors_half(&[tensor(values)], Metadata::new()).expect("written"))
+            .expect("readable");
+        assert_eq!(read[0].values, [1.0, 1.0, 1.0 + 2.0 / 1024.0, -65504.0]);
+        let error = to_safetensors_half(&[tensor(vec![1.0, 7e4])], Metadata::new()).expect_err("too large");
+        assert!(matches!(error, WeightsError::Range { value: 7e4, .. }), "{error}");
+    }
 }

@@ -20,7 +20,7 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
     }
     let chosen = device::choose(choice)?;
     let network = load_network(&options.network, &chosen.device)?;
-    let dataset = dataset::open(&options.dataset, options.data_dir.as_deref(), Split::HeldOut)?;
+    let dataset = dataset::open_sized(&options.dataset, options.data_dir.as_deref(), Split::HeldOut, options.limit)?;
     fits(&network.config, dataset.as_ref())?;
     let matrix = options.confusion.as_deref().map(|path| Ok((path, Format::of(path, network.config.classes())?)));
     let matrix = matrix.transpose()?;

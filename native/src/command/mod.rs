@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod devices;
 pub mod eval;
+pub mod export;
 pub mod fetch;
 pub mod predict;
 pub mod recipes;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{ImageShape, Images, assemble};
+use potstill_core::data::{ImageShape, Images, Transform, assemble};
 use serde::Serialize;
 
 use crate::cli::Predict;
@@ -96,7 +96,9 @@ fn classify(
     let images = Images::new("pictures", shape, network.class_names.clone(), pixels, vec![0; count]);
     let images = images.map_err(Failure::work)?;
     let indices: Vec<u64> = (0..count as u64).collect();
-    let batch = assemble(&images, &indices, &network.transform()).map_err(Failure::work)?;
+    // Nothing is left to crop: the pictures are prepared.
+    let transform = Transform::plain(shape, network.normalisation.clone());
+    let batch = assemble(&images, &indices, &transform).map_err(Failure::work)?;
     let data = TensorData::new(batch.images, [count, shape.channels, shape.height, shape.width]);
     let logits = network.classify(Tensor::<4>::from_data(data, device));
     let logits: Vec<f32> = logits.try_into_data().context("the device failed")?.iter().collect();
@@ -143,7 +145,46 @@ fn for_people(found: &Prediction) -> String {
 
 #[cfg(test)]
 mod tests {
+    use potstill_core::data::{Normalisation, Preprocess};
+    use potstill_core::model::{NetworkConfig, VitConfig};
+    use potstill_core::objective::Readout;
+
     use super::*;
+
+    #[test]
+    fn prepared_pictures_are_not_cropped_again() {
+        let device = Device::flex();
+        let config: NetworkConfig = VitConfig {
+            image_size: 16,
+            patch_size: 8,
+            width: 8,
+            depth: 1,
+            heads: 1,
+            classes: 3,
+            ..VitConfig::default()
+        }
+        .into();
+        let network = LoadedNetwork {
+            model: config.init(5, &device).expect("valid"),
+            config,
+            class_names: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            normalisation: Normalisation::half(),
+            preprocess: Preprocess { crop_fraction: 0.5, ..Preprocess::default() },
+            readout: Readout::Class,
+            name: "small".into(),
+            path: "small".into(),
+        };
+        let shape = ImageShape { channels: 3, height: 16, width: 16 };
+        let pixels: Vec<u8> = (0..shape.bytes()).map(|i| (i * i % 251) as u8).collect();
+        // (H, W, C) bytes to (C, H, W) numbers from -1 to 1.
+        let numbers = (0..3).flat_map(|channel| pixels.iter().skip(channel).step_by(3));
+        let numbers: Vec<f32> = numbers.map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
+        let expected = network.classify(Tensor::from_data(TensorData::new(numbers, [1, 3, 16, 16]), &device));
+        let found = classify(&network, shape, vec!["x.png".into()], pixels, 3, &device).expect("classified");
+        for (found, expected) in found[0].logits.iter().zip(expected.into_data().iter::<f32>()) {
+            assert!((found - expected).abs() < 1e-5, "{found} and {expected}");
+        }
+    }
 
     #[test]
     fn the_top_classes_are_the_likeliest_in_order() {

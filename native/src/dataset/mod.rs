@@ -63,8 +63,8 @@ pub fn open(name: &str, data_dir: Option<&Path>, split: Split) -> Result<Arc<dyn
     open_sized(name, data_dir, split, None)
 }
 
-/// The same with at least `samples` samples where the set has no end, as the drawn digits have none. A set of files has
-/// the samples that it has.
+/// The same with as many samples as are asked for where the set has no end, as the drawn digits have none. A set of files
+/// has the samples that it has.
 ///
 /// # Errors
 /// As [`open`], and exit code 2 for more samples than are drawn.
@@ -81,11 +81,11 @@ pub fn open_sized(
     }
     match &*name {
         "digits" => {
-            let (split, usual) = match split {
-                Split::Train => (DigitsSplit::Train, DIGITS_TRAIN),
-                _ => (DigitsSplit::Test, DIGITS_TEST),
+            let (split, samples) = match split {
+                // A recipe that takes fewer chooses them among the usual ones.
+                Split::Train => (DigitsSplit::Train, samples.map_or(DIGITS_TRAIN, |samples| samples.max(DIGITS_TRAIN))),
+                _ => (DigitsSplit::Test, samples.unwrap_or(DIGITS_TEST)),
             };
-            let samples = samples.unwrap_or(usual).max(usual);
             if samples > DIGITS_MOST {
                 let message = format!("{samples} samples of digits were asked for; ask for 1 to {DIGITS_MOST}");
                 return Err(Failure::usage(message));
@@ -174,6 +174,9 @@ mod tests {
         }
         let more = open_sized("digits", None, Split::Test, Some(10_003)).expect("digits");
         assert_eq!((more.len(), more.label(10_002)), (10_003, 2));
+        let few = open_sized("digits", None, Split::HeldOut, Some(30)).expect("digits");
+        assert_eq!((few.len(), few.image(29).expect("drawn").pixels), (30, set.image(29).expect("drawn").pixels));
+        assert_eq!(open_sized("digits", None, Split::Train, Some(30)).expect("digits").len(), 20_000);
         assert_eq!(open_sized("digits", None, Split::Train, Some(1 << 40)).err().map(|f| f.code()), Some(2));
         assert_eq!(open("cifar", None, Split::Train).err().map(|f| f.code()), Some(2));
     }

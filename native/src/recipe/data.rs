@@ -20,7 +20,7 @@ pub struct DataRecipe {
     /// How many training samples are used; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_samples: Option<usize>,
-    /// How many held-out samples are measured on, evenly spaced; all if absent.
+    /// How many held-out samples are measured on, spread over the set and its classes; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_samples: Option<usize>,
     /// What is held out: `val` or `test`; absent, what [`Split::HeldOut`] says.

@@ -221,7 +221,7 @@ fn show_report(report: &ClassifierReport) {
     dom::add(&area, dom::make("p", "", &format!("In use: {}", report.name)));
     let size = format!("{}, {:.2} million parameters.", report.summary, f64::from(report.parameters) / 1e6);
     dom::add(&area, dom::make("p", "hint", &size));
-    for note in &report.notes {
+    for note in report.measured.iter().chain(&report.notes) {
         dom::add(&area, dom::make("p", "hint", note));
     }
     dom::show(&dom::by_id("readout-field"), report.two_heads);
@@ -430,29 +430,31 @@ fn show_answer(name: &str, classified: &Classified, buffers: &[ArrayBuffer]) {
     let maps = buffers.get(1).map(files::floats).unwrap_or_default();
     VIEW.with(|view| *view.seen.borrow_mut() = Some((classified.side as usize, rgba, maps)));
     let layer = dom::input("layer");
-    layer.set_max(&classified.layers.to_string());
-    dom::show(&dom::by_id("layer-field"), classified.layers > 0);
+    let layers = classified.layers.to_string();
+    if layer.max() != layers {
+        // Another network: its last layer is the one that its answer was read from.
+        layer.set_max(&layers);
+        layer.set_value(&layers);
+    }
+    for id in ["attended-figure", "layer-field"] {
+        dom::show(&dom::by_id(id), classified.layers > 0);
+    }
     show_seen();
 }
 
-/// The picture as the network saw it, under the chosen layer's attention.
+/// The picture as the network saw it, and beside it the same under the chosen layer's attention.
 fn show_seen() {
     let layer = dom::input("layer").value_as_number() as usize;
     VIEW.with(|view| {
         let seen = view.seen.borrow();
         let Some((side, rgba, maps)) = seen.as_ref() else { return };
+        dom::paint(&dom::canvas("seen"), *side as u32, rgba);
         let map = layer.checked_sub(1).and_then(|layer| maps.chunks_exact(side * side).nth(layer));
-        let canvas = dom::canvas("seen");
-        let text = match map {
-            Some(map) => {
-                dom::paint(&canvas, *side as u32, &picture::with_attention(rgba, map));
-                format!("layer {layer}, most at the {}", words::place_of_peak(map, *side))
-            }
-            None => {
-                dom::paint(&canvas, *side as u32, rgba);
-                "off".to_owned()
-            }
-        };
+        let Some(map) = map else { return };
+        let canvas = dom::canvas("attended");
+        dom::paint(&canvas, *side as u32, &picture::with_attention(rgba, map));
+        let text = format!("layer {layer}: most at the {}", words::place_of_peak(map, *side));
+        dom::set(&canvas, "aria-label", &format!("Attention of {text}"));
         dom::text(&dom::by_id("layer-value"), &text);
         dom::set(&dom::input("layer"), "aria-valuetext", &text);
     });

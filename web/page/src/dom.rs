@@ -197,16 +197,17 @@ pub fn paint(canvas: &HtmlCanvasElement, side: u32, rgba: &[u8]) {
     }
 }
 
-/// A colour of the theme in use, such as `--student`.
+/// A colour of the theme in use, such as `--student`. Read off an element that has it: the variable's own text names the
+/// colours of both themes.
 pub fn colour(variable: &str) -> String {
-    let root = document().document_element().expect("a document has a root");
-    window()
-        .get_computed_style(&root)
-        .ok()
-        .flatten()
-        .and_then(|style| style.get_property_value(variable).ok())
-        .map(|value| value.trim().to_owned())
-        .unwrap_or_default()
+    let probe = make("span", "", "");
+    style(&probe, "color", &format!("var({variable})"));
+    let page = document().body().expect("a page has a body");
+    page.append_child(&probe).expect("elements can be appended");
+    let colour = window().get_computed_style(&probe).ok().flatten();
+    let colour = colour.and_then(|style| style.get_property_value("color").ok()).unwrap_or_default();
+    probe.remove();
+    colour
 }
 
 /// Makes an area take dropped files.

@@ -510,6 +510,8 @@ pub struct ClassifierReport {
     pub class_names: Vec<String>,
     /// Whether there are two heads.
     pub two_heads: bool,
+    /// How well it did when the file was written, as a sentence, where the file says it.
+    pub measured: Option<String>,
     /// What the file did not say and was assumed, a line each.
     pub notes: Vec<String>,
 }
