@@ -1,10 +1,8 @@
 // The Classify view's worker held against `potstill predict`: the same weights and pictures, the same numbers.
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { assert, opened, program, root, scratch, skip, test, worker } from "./harness.mjs";
+import { assert, needPotstill, opened, potstill, program, root, scratch, test, worker } from "./harness.mjs";
 
-const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
-const potstill = process.env.POTSTILL ?? join(target, "release", "potstill");
 const folder = scratch();
 
 /** Pictures that are hard to read alike: odd sizes, EXIF rotation, transparency, grey, PNG and JPEG; drawn by the browser. */
@@ -60,7 +58,7 @@ async function pictures(page) {
 }
 
 async function predicted(weights, paths) {
-  if (!existsSync(potstill)) skip(`there is no ${potstill}; run: cargo build --release`);
+  needPotstill();
   const images = paths.flatMap((path) => ["--image", path]);
   const text = await program(potstill, ["predict", weights, ...images, "--device", "cpu", "--json"]);
   return text.trim().split("\n").map((line) => JSON.parse(line).logits);

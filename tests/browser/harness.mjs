@@ -244,6 +244,15 @@ export function close(found, expected, tolerance, what) {
   });
 }
 
+const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
+/** The native program. */
+export const potstill = process.env.POTSTILL ?? join(target, "release", "potstill");
+
+/** Skips a test that asks the native program where that is not built. */
+export function needPotstill() {
+  if (!existsSync(potstill)) skip(`there is no ${potstill}; run: cargo build --release`);
+}
+
 /** Runs a program to its end; its standard output, or an error with its standard error. */
 export function program(path, args, { input, environment } = {}) {
   return new Promise((done, failed) => {

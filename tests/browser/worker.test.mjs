@@ -1,10 +1,8 @@
 // The worker alone in Chromium, on WebAssembly's CPU path and on WebGPU, held against the native program.
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { assert, close, curves, opened, program, root, scratch, skip, test, worker } from "./harness.mjs";
+import { assert, close, curves, needPotstill, opened, potstill, program, root, scratch, test, worker } from "./harness.mjs";
 
-const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
-const potstill = process.env.POTSTILL ?? join(target, "release", "potstill");
 const teacherPath = join(root, "web", "weights", "digits_teacher.safetensors");
 const teacher = readFileSync(teacherPath);
 
@@ -32,10 +30,6 @@ async function trained(browser, site, device, recipe, seconds) {
 }
 
 const folder = scratch();
-
-function needPotstill() {
-  if (!existsSync(potstill)) skip(`there is no ${potstill}; run: cargo build --release`);
-}
 
 // The same run made longer, so that its first 20 steps come before the first look at held-out samples: on an adapter that is
 // a program, those thousand pictures would take far longer than the steps.
