@@ -32,16 +32,26 @@ impl Format {
     /// The format that a file's name asks for.
     ///
     /// # Errors
-    /// Exit code 2 for another name, or for a picture of too many classes.
-    pub fn of(path: &Path, classes: usize) -> Result<Self> {
+    /// Exit code 2 for another name.
+    pub fn of(path: &Path) -> Result<Self> {
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("svg") if classes > MOST_DRAWN => Err(Failure::usage(format!(
-                "a picture shows at most {MOST_DRAWN} classes and there are {classes}; name a .csv file"
-            ))),
             Some("svg") => Ok(Self::Svg),
             Some("csv") => Ok(Self::Csv),
             _ => Err(Failure::usage(format!("--confusion takes a .svg or a .csv file, not {}", path.display()))),
         }
+    }
+
+    /// Whether it has room for so many classes.
+    ///
+    /// # Errors
+    /// Exit code 2 for a picture of too many.
+    pub fn takes(self, classes: usize) -> Result<()> {
+        if self == Self::Svg && classes > MOST_DRAWN {
+            return Err(Failure::usage(format!(
+                "a picture shows at most {MOST_DRAWN} classes and there are {classes}; name a .csv file"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -142,9 +152,10 @@ mod tests {
 
     #[test]
     fn the_name_says_the_format() {
-        let of = |name: &str, classes| Format::of(Path::new(name), classes).map_err(|failure| failure.code());
-        assert_eq!((of("a.svg", 10), of("a.csv", 1000)), (Ok(Format::Svg), Ok(Format::Csv)));
-        assert_eq!((of("a.svg", 1000), of("a.png", 10), of("a", 10)), (Err(2), Err(2), Err(2)));
+        let of = |name: &str| Format::of(Path::new(name)).map_err(|failure| failure.code());
+        assert_eq!((of("a.svg"), of("a.csv")), (Ok(Format::Svg), Ok(Format::Csv)));
+        assert_eq!((of("a.png"), of("a")), (Err(2), Err(2)));
+        assert!(Format::Svg.takes(128).is_ok() && Format::Svg.takes(129).is_err() && Format::Csv.takes(1000).is_ok());
     }
 
     #[test]

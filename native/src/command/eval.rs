@@ -18,12 +18,12 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
     if options.limit == Some(0) {
         return Err(Failure::usage("--limit is 0; it must be at least 1"));
     }
+    let matrix = options.confusion.as_deref().map(|path| Ok((path, Format::of(path)?))).transpose()?;
     let chosen = device::choose(choice)?;
     let network = load_network(&options.network, &chosen.device)?;
     let dataset = dataset::open_sized(&options.dataset, options.data_dir.as_deref(), Split::HeldOut, options.limit)?;
     fits(&network.config, dataset.as_ref())?;
-    let matrix = options.confusion.as_deref().map(|path| Ok((path, Format::of(path, network.config.classes())?)));
-    let matrix = matrix.transpose()?;
+    matrix.map_or(Ok(()), |(_, format)| format.takes(network.config.classes()))?;
     let start = Instant::now();
     let (evaluation, _) = evaluate(
         &|images| network.classify(images),
