@@ -5,8 +5,12 @@
     benches/pytorch.py cpu --potstill target/release/potstill      the three CPU steps; as many threads on both sides
 
 Needs PyTorch alone. First the two sides are shown to compute the same: the losses of PyTorch's composed formulas are held
-against the published golden numbers that Potstill's tests use. Then every case runs in each mode of PyTorch, and in the
-command. Times are medians of repeats that end in a wait for the device. The last thing printed is one table in Markdown.
+against the published golden numbers that Potstill's tests use, and `potstill selftest` holds its kernels on the device
+against their definitions. Then every case runs in each mode of PyTorch, and in the command. Times are medians of repeats that
+end in a wait for the device. The last thing printed is one table in Markdown; a row's share is that of the floating-point
+operations that a large matrix product reaches there in the same mode.
+
+Compiling takes PyTorch longer than all the rest: --modes and --cases choose.
 """
 
 import argparse
@@ -198,7 +202,8 @@ def attention(device, mode, batch, heads, tokens, size):
 
     def work():
         qkv.grad = None
-        run(qkv[0], qkv[1], qkv[2]).sum().backward()
+        out = run(qkv[0], qkv[1], qkv[2])
+        out.backward(torch.ones_like(out))
 
     return work
 
@@ -216,12 +221,25 @@ def saf(device, mode, batch, tokens, heads, size, teacher_heads, teacher_size):
     return work
 
 
-def ceiling(device):
-    """What a large matrix product reaches in float32 without TF32, in 10^9 floating-point operations a second."""
+def ceiling(device, mode):
+    """What a large matrix product reaches in a mode, in 10^9 floating-point operations a second."""
     side = 4096 if device.type == "cuda" else 1024
-    a, b = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
+    dtype = torch.bfloat16 if mode["bf16"] else torch.float32
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     milliseconds, _ = measure(lambda: a @ b, device, 3, 10)
     return 2 * side**3 / milliseconds / 1e6
+
+
+def use_tf32(on):
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
+
+
+def selftest(binary, device):
+    """Ends the script if Potstill's kernels do not compute what they should on this device."""
+    command = [binary, "--device", device, "selftest"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        sys.exit(f"error: {' '.join(command)}: {result.stdout}{result.stderr}")
 
 
 def potstill(binary, device, arguments, environment=None):
@@ -241,23 +259,21 @@ def network_arguments(sizes):
 
 
 def table(rows):
-    """Rows of (case, samples, who, milliseconds, peak bytes or None)."""
-    reference = {case: ms for case, _, who, ms, _ in rows if who == "PyTorch float32"}
-    print("\n| case | path | ms | samples/s | peak MiB | times PyTorch float32 |")
-    print("|---|---|--:|--:|--:|--:|")
-    for case, samples, who, ms, peak in rows:
-        ratio = f"{reference[case] / ms:.2f}" if case in reference else "-"
-        memory = "-" if peak is None else f"{peak / 2**20:.0f}"
-        print(f"| {case} | {who} | {ms:.2f} | {samples / ms * 1e3:.1f} | {memory} | {ratio} |")
+    """Rows of dictionaries: case, samples, who, ms, peak (bytes or None), share (of the ceiling, or None)."""
+    reference = {row["case"]: row["ms"] for row in rows if row["who"] == "PyTorch float32"}
+    print("\n| case | path | ms | samples/s | peak MiB | share of a matrix product | times PyTorch float32 |")
+    print("|---|---|--:|--:|--:|--:|--:|")
+    for row in rows:
+        ms = row["ms"]
+        ratio = f"{reference[row['case']] / ms:.2f}" if row["case"] in reference else "-"
+        memory = "-" if row["peak"] is None else f"{row['peak'] / 2**20:.0f}"
+        share = "-" if row["share"] is None else f"{100 * row['share']:.1f} %"
+        rate = f"{row['samples'] / ms * 1e3:.1f}"
+        print(f"| {row['case']} | {row['who']} | {ms:.2f} | {rate} | {memory} | {share} | {ratio} |")
 
 
-def add_potstill(rows, case, samples, found):
-    for row in found:
-        if row["bench"] != "ceiling":
-            who = "Potstill" if row["path"] == "potstill" else "Burn alone"
-            rows.append((case, samples, who, row["median_ms"], row["peak_bytes"]))
-        else:
-            print(f"ceiling of Burn: {json.dumps(row['ceiling'])}", file=sys.stderr)
+def names(row):
+    return "Potstill" if row["path"] == "potstill" else "Burn alone"
 
 
 def gpu(options):
@@ -280,24 +296,42 @@ def gpu(options):
     make = lambda mode: saf(device, mode, *shape)
     cases.append((f"SAF {shape}", shape[0], make, ["saf", "--case", ",".join(map(str, shape))]))
 
+    modes = {name: MODES[name] for name in options.modes.split(",")}
+    cases = [case for case in cases if options.cases in case[0]]
     print(f"PyTorch {torch.__version__} on {torch.cuda.get_device_name()}", file=sys.stderr)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    print(f"ceiling of PyTorch: {ceiling(device):.0f} GFLOP/s in float32", file=sys.stderr)
+    selftest(options.potstill, "gpu")
+    ceilings = {}
+    for label, mode in modes.items():
+        use_tf32(mode["tf32"])
+        ceilings[label] = ceiling(device, mode)
+        print(f"ceiling of PyTorch {label}: {ceilings[label]:.0f} GFLOP/s", file=sys.stderr)
     rows = []
     for name, samples, make, arguments in cases:
-        for label, mode in MODES.items():
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = mode["tf32"]
+        repeats = ["--repeats", str(options.repeats), "--warmup", str(options.warmup)]
+        found = potstill(options.potstill, "gpu", arguments + repeats)
+        # What the definition computes, from the rate that Potstill reports of it.
+        flops = [row["gflop_per_s"] * row["median_ms"] * 1e6 for row in found if "gflop_per_s" in row]
+        for label, mode in modes.items():
+            use_tf32(mode["tf32"])
             torch.compiler.reset()
             try:
                 ms, peak = measure(make(mode), device, options.warmup, options.repeats)
-            except (RuntimeError, torch.cuda.OutOfMemoryError) as error:
+            except RuntimeError as error:
                 print(f"skipped: {name}, {label}: {str(error).splitlines()[0]}", file=sys.stderr)
                 continue
-            rows.append((name, samples, f"PyTorch {label}", ms, peak))
+            share = flops[0] / ms / 1e6 / ceilings[label] if flops else None
+            row = {"case": name, "samples": samples, "who": f"PyTorch {label}", "ms": ms, "peak": peak, "share": share}
+            rows.append(row)
         torch.cuda.empty_cache()
-        repeats = ["--repeats", str(options.repeats), "--warmup", str(options.warmup)]
-        add_potstill(rows, name, samples, potstill(options.potstill, "gpu", arguments + repeats))
-        print(f"done: {name}", file=sys.stderr)
+        top = next((row["ceiling"]["gflop_per_s"] for row in found if row["bench"] == "ceiling"), None)
+        for row in found:
+            if row["bench"] != "ceiling":
+                share = row["gflop_per_s"] / top if "gflop_per_s" in row else None
+                ms, peak = row["median_ms"], row["peak_bytes"]
+                rows.append(
+                    {"case": name, "samples": samples, "who": names(row), "ms": ms, "peak": peak, "share": share}
+                )
+        print(f"done: {name}; ceiling of Burn: {top} GFLOP/s", file=sys.stderr)
     table(rows)
 
 
@@ -326,9 +360,9 @@ def cpu(options):
             arguments += ["--repeats", str(options.repeats), "--warmup", str(options.warmup)]
             for row in potstill(options.potstill, "cpu", arguments, {"RAYON_NUM_THREADS": str(threads)}):
                 if row["bench"] != "ceiling":
-                    who = "Potstill" if row["path"] == "potstill" else "Burn alone"
-                    best.setdefault(who, []).append(row["median_ms"])
-        rows.extend((name, batch, who, min(times), None) for who, times in best.items())
+                    best.setdefault(names(row), []).append(row["median_ms"])
+        for who, times in best.items():
+            rows.append({"case": name, "samples": batch, "who": who, "ms": min(times), "peak": None, "share": None})
         print(f"done: {name}, load {os.getloadavg()}", file=sys.stderr)
     table(rows)
 
@@ -341,7 +375,11 @@ def main():
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3, help="of the CPU steps; the least median counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--modes", default=",".join(MODES), help="of PyTorch on a GPU, with commas between")
+    parser.add_argument("--cases", default="", help="only those with this in their name, on a GPU")
     options = parser.parse_args()
+    if unknown := set(options.modes.split(",")) - set(MODES):
+        parser.error(f"--modes {','.join(sorted(unknown))}: the modes are {', '.join(MODES)}")
     torch.manual_seed(0)
     check_losses()
     {"gpu": gpu, "cpu": cpu}[options.where](options)

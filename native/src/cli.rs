@@ -4,6 +4,7 @@ mod images;
 mod training;
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use potstill_core::objective::Readout;
 
+use crate::bench::Path;
 use crate::device::DeviceChoice;
 use crate::recipe::Goal;
 pub use images::Images;
@@ -275,11 +277,17 @@ pub struct Bench {
     #[command(subcommand)]
     pub what: BenchWhat,
     /// Timed repeats of each path.
-    #[arg(long, global = true, value_name = "N", default_value_t = 20)]
-    pub repeats: usize,
+    #[arg(long, global = true, value_name = "N", default_value = "20")]
+    pub repeats: NonZeroUsize,
     /// Repeats before them, for compilation and tuning.
-    #[arg(long, global = true, value_name = "N", default_value_t = 3)]
-    pub warmup: usize,
+    #[arg(long, global = true, value_name = "N", default_value = "3")]
+    pub warmup: NonZeroUsize,
+    /// Measure one path alone.
+    #[arg(long, global = true, value_enum)]
+    pub only: Option<Path>,
+    /// Name the kernels that were launched, and how often.
+    #[arg(long, global = true)]
+    pub kernels: bool,
     /// Print one JSON object a line.
     #[arg(long, global = true)]
     pub json: bool,
@@ -309,8 +317,8 @@ pub enum BenchWhat {
     /// A training step of a vision transformer.
     Step {
         /// Images a step; may be repeated.
-        #[arg(long = "batch", value_name = "B", default_values_t = [64])]
-        batches: Vec<usize>,
+        #[arg(long = "batch", value_name = "B", default_values = ["64"])]
+        batches: Vec<NonZeroUsize>,
         /// none (labels alone), KD, SAF or SAF+KD; may be repeated.
         #[arg(long = "distillation", value_name = "NAME", default_values_t = ["none".to_owned()])]
         objectives: Vec<String>,
@@ -329,16 +337,16 @@ pub enum BenchWhat {
     /// A forward pass of a vision transformer without gradients.
     Inference {
         /// Images a pass; may be repeated.
-        #[arg(long = "batch", value_name = "B", default_values_t = [1, 256])]
-        batches: Vec<usize>,
+        #[arg(long = "batch", value_name = "B", default_values = ["1", "256"])]
+        batches: Vec<NonZeroUsize>,
         #[command(flatten)]
         network: BenchNetwork,
     },
     /// Batches of drawn digits, made on the host.
     Loader {
         /// Images a batch; may be repeated.
-        #[arg(long = "batch", value_name = "B", default_values_t = [128])]
-        batches: Vec<usize>,
+        #[arg(long = "batch", value_name = "B", default_values = ["128"])]
+        batches: Vec<NonZeroUsize>,
         /// Vary the images as handwriting is.
         #[arg(long)]
         augment: bool,

@@ -10,6 +10,7 @@ mod device;
 mod error;
 mod evaluate;
 mod fetch;
+mod memory;
 mod prepare;
 mod progress;
 mod pytorch;
@@ -24,11 +25,8 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 
-// Training allocates and frees the same large tensors at every step: an allocator that keeps them saves the page faults.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::keep();
     let cli = Cli::parse_from(cli::arguments());
     let result = match &cli.command {
         Command::Train(options) => command::train::run(options, &cli.device),

@@ -140,6 +140,37 @@ mod tests {
     }
 
     #[test]
+    fn the_highest_classes_teach_as_their_probabilities_with_the_rest_spread_evenly_do() {
+        // TinyViT's sparse labels: of the softmax the highest K stay and the others share what is left. Half precision is
+        // all that is lost beside, at any temperature.
+        let (classes, k) = (10, 3);
+        let (teacher, student) = (wave(20, classes), wave(40, classes).split_off(20 * classes));
+        let mut bytes = Vec::new();
+        Packing::Top { k }.pack(&teacher, classes, &mut bytes);
+        let kept = Packing::Top { k }.unpack(&bytes, classes).expect("whole rows");
+        let sparse = |row: &[f32]| -> Vec<f32> {
+            let mut p = softmax(row, 1.0);
+            let mut order: Vec<usize> = (0..classes).collect();
+            order.sort_by(|a, b| p[*b].total_cmp(&p[*a]));
+            let rest = order[k..].iter().map(|class| p[*class]).sum::<f64>() / (classes - k) as f64;
+            order[k..].iter().for_each(|class| p[*class] = rest);
+            p.iter().map(|p| libm::log(*p) as f32).collect()
+        };
+        let divergence = |teacher: &[f32], student: &[f32], temperature: f64| -> f64 {
+            let (p, q) = (softmax(teacher, temperature), softmax(student, temperature));
+            p.iter().zip(&q).map(|(p, q)| p * libm::log(p / q)).sum()
+        };
+        for temperature in [1.0, 2.0, 4.0] {
+            let rows = teacher.chunks(classes).zip(kept.chunks(classes)).zip(student.chunks(classes));
+            for ((teacher, kept), student) in rows {
+                let expected = divergence(&sparse(teacher), student, temperature);
+                let found = divergence(kept, student, temperature);
+                assert!((found - expected).abs() < 2e-3 * (1.0 + expected), "{found} and {expected}");
+            }
+        }
+    }
+
+    #[test]
     fn a_class_that_there_is_not_and_rows_that_do_not_fit_are_refused() {
         let mut bytes = Vec::new();
         Packing::Top { k: 2 }.pack(&wave(1, 9), 9, &mut bytes);

@@ -1,12 +1,11 @@
 //! Attention forward and backward, from packed queries, keys and values to their gradient.
 
-use burn::tensor::Device;
 use burn::tensor::Tensor;
 use potstill_core::kernel;
 use serde_json::json;
 
 use super::stock::packed_attention;
-use super::{Path, Repeats, Row, Work, Workload, measure, random};
+use super::{Passes, Path, Row, Setting, Work, Workload, measure, random};
 use crate::error::Result;
 
 /// With the scale that every known model has.
@@ -15,26 +14,30 @@ fn ours(qkv: Tensor<5>) -> Tensor<4> {
     kernel::attention(qkv, scale)
 }
 
-/// Measures attention of `[B, H, N, D]`.
+/// Measures attention of `[B, H, N, D]`; the backward pass begins with a gradient of ones.
 ///
 /// # Errors
-/// If the device fails.
-pub fn attention(device: &Device, repeats: Repeats, [batch, heads, tokens, size]: [usize; 4]) -> Result<Vec<Row>> {
-    let device = &device.clone().autodiff();
-    let qkv = random([batch, tokens, 3, heads, size], device, true);
+/// If the case does not fit or the device fails.
+pub fn attention(setting: &Setting, [batch, heads, tokens, size]: [usize; 4]) -> Result<Vec<Row>> {
+    let case = json!({ "batch": batch, "heads": heads, "tokens": tokens, "head_size": size });
+    let [b, h, n, d] = [batch, heads, tokens, size].map(|count| count as f64);
+    // Inputs, copies, output and gradients; scores, probabilities and their gradients.
+    setting.admit(&case, b * h * n * (12.0 * d + 4.0 * n))?;
+    let device = &setting.device.clone().autodiff();
     type Attend = fn(Tensor<5>) -> Tensor<4>;
     let workload = |path, attend: Attend| {
-        let (run, hold) = (qkv.clone(), qkv.clone());
-        Workload {
-            path,
-            run: Box::new(move || Box::new(attend(run.clone()).sum().backward())),
-            hold: Some(Box::new(move || Box::new(attend(hold.clone())))),
-        }
+        let start = move || {
+            let qkv = random([batch, tokens, 3, heads, size], device, true);
+            let hold = qkv.clone();
+            Ok(Passes {
+                run: Box::new(move || Box::new(attend(qkv.clone()).backward())),
+                hold: Some(Box::new(move || Box::new(attend(hold.clone())))),
+            })
+        };
+        Workload { path, start: Box::new(start) }
     };
-    let case = json!({ "batch": batch, "heads": heads, "tokens": tokens, "head_size": size });
     // Two products forward, four backward.
-    let products = 2 * batch * heads * tokens * tokens * size;
-    let work = Work { flops: Some(6.0 * products as f64), samples: Some(batch), ..Work::default() };
+    let work = Work { flops: Some(6.0 * 2.0 * b * h * n * n * d), samples: Some(batch), ..Work::default() };
     let paths = vec![workload(Path::Potstill, ours), workload(Path::Stock, packed_attention)];
-    measure("attention", &case, work, device, repeats, paths)
+    measure("attention", &case, work, setting, paths)
 }

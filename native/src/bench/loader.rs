@@ -1,12 +1,13 @@
 //! Batches as training reads them: drawn, varied and normalised on the host. There is no other path to hold it against.
 
-use burn::tensor::Device;
+use std::cell::Cell;
+
 use potstill_core::data::{
     Digits, Distortion, Draw, ImageShape, Normalisation, Split, Transform, Visit, assemble_visits, epoch_order,
 };
 use serde_json::json;
 
-use super::{Path, Repeats, Row, Work, Workload, measure};
+use super::{Passes, Path, Row, Setting, Work, Workload, measure};
 use crate::error::{Failure, Result};
 
 /// Samples of the data set, and their shape.
@@ -17,7 +18,7 @@ const SHAPE: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
 ///
 /// # Errors
 /// If `batch` is 0 or more than the data set holds.
-pub fn loader(repeats: Repeats, batch: usize, augmented: bool) -> Result<Vec<Row>> {
+pub fn loader(setting: &Setting, batch: usize, augmented: bool) -> Result<Vec<Row>> {
     if batch == 0 || batch > SAMPLES {
         return Err(Failure::usage(format!("--batch {batch}: it must lie between 1 and {SAMPLES}")));
     }
@@ -26,16 +27,15 @@ pub fn loader(repeats: Repeats, batch: usize, augmented: bool) -> Result<Vec<Row
     transform.augment.distortion = augmented.then(Distortion::handwriting);
     let order = epoch_order(SAMPLES, 0, 0);
     let visits: Vec<Visit> = order[..batch].iter().map(|&index| Visit { index, repeat: 0 }).collect();
-    let mut epoch = 0;
+    let epoch = Cell::new(0);
     let run = || {
-        epoch += 1;
-        let draw = augmented.then_some(Draw { seed: 0, epoch });
+        epoch.set(epoch.get() + 1);
+        let draw = augmented.then_some(Draw { seed: 0, epoch: epoch.get() });
         let made = assemble_visits(&dataset, &visits, &transform, draw);
         Box::new(made.ok()) as Box<dyn std::any::Any>
     };
     let case = json!({ "batch": batch, "image": SHAPE.width, "channels": SHAPE.channels, "augmented": augmented });
     let work = Work { samples: Some(batch), ..Work::default() };
-    let paths = vec![Workload { path: Path::Potstill, run: Box::new(run), hold: None }];
-    // Nothing is launched: the host does it.
-    measure("loader", &case, work, &Device::flex(), repeats, paths)
+    let start = || Ok(Passes { run: Box::new(run), hold: None });
+    measure("loader", &case, work, setting, vec![Workload { path: Path::Potstill, start: Box::new(start) }])
 }

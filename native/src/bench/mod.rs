@@ -4,13 +4,15 @@
 //! same of each. A time is that of one piece of work with a wait for the device at its end; what is said of it is the
 //! median of the repeats and the distance between their quartiles.
 //!
-//! What is counted beside time, each in a pass of its own that is not timed
+//! What is counted beside time, with one path's tensors alone on the device and in passes that are not timed
 //! * dispatches: launches of compute kernels, ours and Burn's, as the runtime reports them before it sends them off.
 //!   Copies between buffers are none. The CPU launches nothing.
 //! * kept bytes: device memory in use after the forward pass, less what was in use before: output, graph and all that
 //!   the backward pass will read. Only a runtime of wgpu tells.
 //! * peak bytes: memory the runtime has reserved after the work, having given back before what it did not use. It
 //!   reserves in pages, so this is what the device must have and not the sum of the tensors.
+//!
+//! A case that cannot fit is refused before anything is allocated: [`Setting::admit`].
 
 mod attention;
 mod distillation_loss;
@@ -21,16 +23,18 @@ mod step;
 mod stock;
 
 use std::any::Any;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use burn::cubecl::config::{TypeNameFormatLevel, type_name_format};
 use burn::cubecl::logging::{LaunchObservation, LaunchObserver};
 use burn::tensor::{Device, Distribution, Tensor};
+use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Failure, Result};
 pub use attention::attention;
 pub use distillation_loss::distillation_loss;
 pub use inference::inference;
@@ -47,8 +51,51 @@ pub struct Repeats {
     pub timed: usize,
 }
 
+/// What every benchmark is run with.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// What it runs on, without gradients.
+    pub device: Device,
+    /// How often.
+    pub repeats: Repeats,
+    /// The one path that is measured; both where there is none.
+    pub only: Option<Path>,
+    /// Whether the kernels that are launched are named.
+    pub kernels: bool,
+    /// Most bytes that a case may take.
+    pub memory: u64,
+}
+
+impl Setting {
+    /// Refuses a case that would take about `numbers` numbers of `f32` and so does not fit.
+    fn admit(&self, case: &Value, numbers: f64) -> Result<()> {
+        let bytes = numbers * size_of::<f32>() as f64;
+        if bytes <= self.memory as f64 {
+            return Ok(());
+        }
+        let gibibytes = |bytes: f64| bytes / f64::from(1 << 30);
+        Err(Failure::usage(format!(
+            "{}: this takes about {:.1} GiB, and {:.1} GiB are free; take smaller sizes",
+            written(case),
+            gibibytes(bytes),
+            gibibytes(self.memory as f64)
+        )))
+    }
+}
+
+/// A case in words: `batch 64, classes 10`.
+pub fn written(case: &Value) -> String {
+    let Some(sizes) = case.as_object() else { return case.to_string() };
+    let size = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{} {text}", name.replace('_', " ")),
+        Value::Object(_) => format!("{} ({})", name.replace('_', " "), written(value)),
+        other => format!("{} {other}", name.replace('_', " ")),
+    };
+    sizes.iter().map(size).collect::<Vec<_>>().join(", ")
+}
+
 /// Whose operations do the work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Path {
     /// This project's.
@@ -72,6 +119,8 @@ pub struct Row {
     pub spread_ms: f64,
     /// Kernel launches; none where the device launches nothing.
     pub dispatches: Option<usize>,
+    /// Those of the forward pass, where there is a backward pass too.
+    pub forward_dispatches: Option<usize>,
     /// Memory held from the forward to the backward pass.
     pub kept_bytes: Option<u64>,
     /// Memory reserved.
@@ -85,16 +134,28 @@ pub struct Row {
     /// Samples a second, where the work has samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_s: Option<f64>,
+    /// How often each kernel was launched, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<Kernels>,
+}
+
+/// A piece of work: it returns what came of it, which is kept until the device is done. A lazy stream does not write what
+/// nobody holds.
+type Pass<'a> = Box<dyn FnMut() -> Box<dyn Any> + 'a>;
+
+/// One path, ready to work.
+struct Passes<'a> {
+    /// The whole work.
+    run: Pass<'a>,
+    /// The forward pass, whose result holds its graph; none where there is no backward pass.
+    hold: Option<Pass<'a>>,
 }
 
 /// One path's way to do a piece of work.
 struct Workload<'a> {
     path: Path,
-    /// Does the whole work and returns what came of it, which is kept until the device is done: a lazy stream does not
-    /// write what nobody holds.
-    run: Box<dyn FnMut() -> Box<dyn Any> + 'a>,
-    /// Does the forward pass and returns what holds its graph; none where there is no backward pass.
-    hold: Option<Box<dyn FnMut() -> Box<dyn Any> + 'a>>,
+    /// Makes its tensors. Dropped with the passes, so that each path's memory is counted alone.
+    start: Box<dyn Fn() -> Result<Passes<'a>> + 'a>,
 }
 
 /// What a piece of work amounts to, by its definition.
@@ -105,12 +166,15 @@ struct Work {
     samples: Option<usize>,
 }
 
+/// How often each kernel was launched, by its name without parameters.
+pub type Kernels = BTreeMap<String, usize>;
+
 #[derive(Default)]
-struct Launches(AtomicUsize);
+struct Launches(Mutex<BTreeMap<&'static str, usize>>);
 
 impl LaunchObserver for Launches {
-    fn launched(&self, _kernel: &'static str) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn launched(&self, kernel: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(kernel).or_default() += 1;
     }
 }
 
@@ -119,8 +183,8 @@ fn wait(device: &Device) -> Result<()> {
 }
 
 /// Does a piece of work to its end.
-fn done(run: &mut dyn FnMut() -> Box<dyn Any>, device: &Device) -> Result<()> {
-    let held = run();
+fn done(pass: &mut Pass, device: &Device) -> Result<()> {
+    let held = pass();
     wait(device)?;
     drop(held);
     Ok(())
@@ -133,60 +197,86 @@ fn median_and_spread(times: &mut [f64]) -> (f64, f64) {
     (at(0.5), at(0.75) - at(0.25))
 }
 
-/// Measures `workloads` in turns.
+/// What `pass` returns, and the kernels that were launched for it; tuning is over if it has run before.
+fn launches(pass: &mut Pass, device: &Device) -> Result<(Box<dyn Any>, Kernels)> {
+    let launches = Arc::new(Launches::default());
+    let watching = LaunchObservation::new(launches.clone());
+    let held = pass();
+    wait(device)?;
+    drop(watching);
+    let mut kernels = Kernels::new();
+    for (name, count) in &*launches.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        *kernels.entry(type_name_format(name, TypeNameFormatLevel::Short)).or_default() += count;
+    }
+    Ok((held, kernels))
+}
+
+/// Everything of a row but its times. Leaves nothing on the device.
+fn count(bench: &'static str, case: &Value, workload: &Workload, setting: &Setting) -> Result<Row> {
+    let device = &setting.device;
+    let mut passes = (workload.start)()?;
+    for _ in 0..setting.repeats.warmup.max(1) {
+        done(&mut passes.run, device)?;
+    }
+    let used = || device.memory_pool_usage().map(|usage| usage.bytes_in_use);
+    let (held, kernels) = launches(&mut passes.run, device)?;
+    drop(held);
+    let (mut forward_dispatches, mut kept_bytes) = (None, None);
+    if let Some(hold) = &mut passes.hold {
+        // Frees what the last pass left behind, and compiles what a forward pass alone is merged into.
+        done(hold, device)?;
+        let before = used();
+        let (held, forward) = launches(hold, device)?;
+        kept_bytes = before.zip(used()).map(|(before, after)| after.saturating_sub(before));
+        forward_dispatches = Some(forward.values().sum());
+        drop(held);
+    }
+    wait(device)?;
+    device.memory_cleanup();
+    done(&mut passes.run, device)?;
+    let usage = device.memory_pool_usage();
+    drop(passes);
+    wait(device)?;
+    device.memory_cleanup();
+    Ok(Row {
+        bench,
+        case: case.clone(),
+        path: workload.path,
+        median_ms: 0.0,
+        spread_ms: 0.0,
+        dispatches: usage.is_some().then(|| kernels.values().sum()),
+        forward_dispatches: forward_dispatches.filter(|_| usage.is_some()),
+        kept_bytes,
+        peak_bytes: usage.map(|usage| usage.bytes_reserved),
+        gflop_per_s: None,
+        gbyte_per_s: None,
+        per_s: None,
+        kernels: setting.kernels.then_some(kernels),
+    })
+}
+
+/// Measures `workloads`: what they launch and keep one by one, their times in turns.
 fn measure(
     bench: &'static str,
     case: &Value,
     work: Work,
-    device: &Device,
-    repeats: Repeats,
+    setting: &Setting,
     mut workloads: Vec<Workload>,
 ) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for workload in &mut workloads {
-        for _ in 0..repeats.warmup.max(1) {
-            done(&mut workload.run, device)?;
-        }
-        let launches = Arc::new(Launches::default());
-        let watching = LaunchObservation::new(launches.clone());
-        done(&mut workload.run, device)?;
-        drop(watching);
-        let used = || device.memory_pool_usage().map(|usage| usage.bytes_in_use);
-        let kept_bytes = match &mut workload.hold {
-            Some(hold) => {
-                let before = used();
-                let held = hold();
-                wait(device)?;
-                let after = used();
-                drop(held);
-                before.zip(after).map(|(before, after)| after.saturating_sub(before))
-            }
-            None => None,
-        };
-        device.memory_cleanup();
-        done(&mut workload.run, device)?;
-        let usage = device.memory_pool_usage();
-        rows.push(Row {
-            bench,
-            case: case.clone(),
-            path: workload.path,
-            median_ms: 0.0,
-            spread_ms: 0.0,
-            dispatches: usage.is_some().then(|| launches.0.load(Ordering::Relaxed)),
-            kept_bytes,
-            peak_bytes: usage.map(|usage| usage.bytes_reserved),
-            gflop_per_s: None,
-            gbyte_per_s: None,
-            per_s: None,
-        });
-        device.memory_cleanup();
+    let (device, repeats) = (&setting.device, setting.repeats);
+    workloads.retain(|workload| setting.only.is_none_or(|only| only == workload.path));
+    let mut rows =
+        workloads.iter().map(|workload| count(bench, case, workload, setting)).collect::<Result<Vec<_>>>()?;
+    let mut paths = workloads.iter().map(|workload| (workload.start)()).collect::<Result<Vec<_>>>()?;
+    for passes in &mut paths {
+        done(&mut passes.run, device)?;
     }
-    let mut times = vec![Vec::with_capacity(repeats.timed); workloads.len()];
+    let mut times = vec![Vec::with_capacity(repeats.timed); paths.len()];
     for _ in 0..repeats.timed.max(1) {
-        for (workload, times) in workloads.iter_mut().zip(&mut times) {
+        for (passes, times) in paths.iter_mut().zip(&mut times) {
             wait(device)?;
             let start = Instant::now();
-            done(&mut workload.run, device)?;
+            done(&mut passes.run, device)?;
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
     }
@@ -214,15 +304,15 @@ pub struct Ceiling {
     pub gbyte_per_s: f64,
 }
 
-/// Measures the ceiling of `device`; `large` for real hardware, not for a CPU or a software adapter.
+/// Measures the ceiling of a device; `large` for real hardware, not for a CPU or a software adapter.
 ///
 /// # Errors
 /// If the device fails.
-pub fn ceiling(device: &Device, large: bool, repeats: Repeats) -> Result<Ceiling> {
-    let device = &device.clone().inner();
+pub fn ceiling(setting: &Setting, large: bool) -> Result<Ceiling> {
+    let (device, repeats) = (&setting.device, setting.repeats);
     let side = if large { 4096 } else { 256 };
     let elements = if large { 1 << 27 } else { 1 << 22 };
-    let time = |mut work: Box<dyn FnMut() -> Box<dyn Any>>| -> Result<f64> {
+    let time = |mut work: Pass| -> Result<f64> {
         for _ in 0..repeats.warmup.max(1) {
             done(&mut work, device)?;
         }

@@ -1,40 +1,45 @@
 //! The difference of head-averaged attention maps of a pair of blocks, forward and backward.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use potstill_core::kernel;
 use serde_json::json;
 
 use super::stock::map_loss;
-use super::{Path, Repeats, Row, Work, Workload, measure, random};
+use super::{Passes, Path, Row, Setting, Work, Workload, measure, random};
 use crate::error::Result;
 
 /// Measures the loss of a student and a teacher of `[B, N, H, D, teacher's H, teacher's D]`.
 ///
 /// # Errors
-/// If the device fails.
-pub fn saf(device: &Device, repeats: Repeats, case: [usize; 6]) -> Result<Vec<Row>> {
-    let [batch, tokens, heads, size, teacher_heads, teacher_size] = case;
-    let device = &device.clone().autodiff();
-    let student = random([batch, tokens, 3, heads, size], device, true);
-    let teacher = random([batch, tokens, 3, teacher_heads, teacher_size], &device.clone().inner(), false);
-    type Loss = fn(Tensor<5>, Tensor<5>) -> Tensor<1>;
-    let workload = |path, loss: Loss| {
-        let (student, teacher) = (student.clone(), teacher.clone());
-        let forward = move || loss(student.clone(), teacher.clone());
-        let hold = forward.clone();
-        Workload {
-            path,
-            run: Box::new(move || Box::new(forward().backward())),
-            hold: Some(Box::new(move || Box::new(hold()))),
-        }
-    };
+/// If the case does not fit or the device fails.
+pub fn saf(setting: &Setting, sizes: [usize; 6]) -> Result<Vec<Row>> {
+    let [batch, tokens, heads, size, teacher_heads, teacher_size] = sizes;
     let case = json!({
         "batch": batch, "tokens": tokens, "heads": heads, "head_size": size,
         "teacher_heads": teacher_heads, "teacher_head_size": teacher_size,
     });
+    let [b, n, h, d, teacher_h, teacher_d] = sizes.map(|count| count as f64);
+    // Inputs, copies and gradients; both networks' maps, and gradients of the student's.
+    setting.admit(&case, b * n * (12.0 * h * d + 6.0 * teacher_h * teacher_d + n * (4.0 * h + 2.0 * teacher_h)))?;
+    let plain = &setting.device;
+    let device = &plain.clone().autodiff();
+    type Loss = fn(Tensor<5>, Tensor<5>) -> Tensor<1>;
+    let workload = |path, loss: Loss| {
+        let start = move || {
+            let student = random([batch, tokens, 3, heads, size], device, true);
+            let teacher = random([batch, tokens, 3, teacher_heads, teacher_size], plain, false);
+            let forward = move || loss(student.clone(), teacher.clone());
+            let hold = forward.clone();
+            Ok(Passes {
+                run: Box::new(move || Box::new(forward().backward())),
+                hold: Some(Box::new(move || Box::new(hold()))),
+            })
+        };
+        Workload { path, start: Box::new(start) }
+    };
     // Scores of both networks, and two products of the student's gradient.
-    let products = 2 * batch * tokens * tokens * (3 * heads * size + teacher_heads * teacher_size);
-    let work = Work { flops: Some(products as f64), samples: Some(batch), ..Work::default() };
+    let products = 2.0 * b * n * n * (3.0 * h * d + teacher_h * teacher_d);
+    let work = Work { flops: Some(products), samples: Some(batch), ..Work::default() };
     let paths = vec![workload(Path::Potstill, kernel::attention_map_loss), workload(Path::Stock, map_loss)];
-    measure("saf", &case, work, device, repeats, paths)
+    measure("saf", &case, work, setting, paths)
 }

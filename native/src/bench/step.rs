@@ -1,16 +1,17 @@
 //! Training steps of a vision transformer: forward, backward and update, from labels alone or distilled.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use burn::optim::{AdamWConfig as StockAdamW, GradientsParams};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use potstill_core::model::{NetworkConfig, Pool, VitConfig};
 use potstill_core::objective::Objective;
 use potstill_core::train::{AdamW, AdamWConfig, Learner, StepBatch, training_step};
 use serde_json::{Value, json};
 
 use super::stock::{StockVit, map_loss, rows_of_losses};
-use super::{Path, Repeats, Row, Work, Workload, measure, random};
+use super::{Passes, Path, Row, Setting, Work, Workload, measure, random};
 use crate::error::{Failure, Result};
 
 /// The sizes of a network; the defaults of the command are DeiT-Ti's.
@@ -68,116 +69,173 @@ pub(super) fn forward_flops(config: &VitConfig) -> f64 {
     config.depth as f64 * block + patches + 2.0 * d * config.classes as f64
 }
 
-/// Measures a step of `batch` images towards the objective called `distillation` (`none`, `KD`, `SAF` or `SAF+KD`).
-///
-/// # Errors
-/// If the sizes or the objective make no sense, or the device fails.
-pub fn step(
-    device: &Device,
-    repeats: Repeats,
-    student: Transformer,
-    teacher: Transformer,
-    batch: usize,
-    distillation: &str,
-) -> Result<Vec<Row>> {
-    let name = distillation.to_ascii_lowercase();
-    let (kd, saf) = match name.as_str() {
-        "none" => (false, false),
+/// Numbers that the stock path keeps of one image for the backward pass: about 24 a token and channel of each block, and
+/// four maps a head.
+pub(super) fn activations(config: &VitConfig) -> f64 {
+    let (n, d, heads) = (config.tokens() as f64, config.width as f64, config.heads as f64);
+    config.depth as f64 * n * (24.0 * d + 4.0 * heads * n)
+}
+
+/// What is distilled: the logits, the attention maps.
+#[derive(Clone, Copy)]
+struct Distilled {
+    kd: bool,
+    saf: bool,
+}
+
+impl Distilled {
+    fn taught(self) -> bool {
+        self.kd || self.saf
+    }
+}
+
+fn objective(name: &str) -> Result<(Distilled, Objective)> {
+    let (kd, saf) = match name.to_ascii_lowercase().as_str() {
+        "none" => return Ok((Distilled { kd: false, saf: false }, Objective::Labels { smoothing: 0.1 })),
         "kd" => (true, false),
         "saf" => (false, true),
         "saf+kd" | "kd+saf" => (true, true),
-        _ => return Err(Failure::usage(format!("--distillation {distillation}: it must be none, KD, SAF or SAF+KD"))),
+        _ => return Err(Failure::usage(format!("--distillation {name}: it must be none, KD, SAF or SAF+KD"))),
     };
-    let objective = match name.as_str() {
-        "none" => Objective::Labels { smoothing: 0.1 },
-        other => Objective::named(other).ok_or_else(|| Failure::usage(format!("no objective {other}")))?,
-    };
-    let (config, teacher_config) = (student.config()?, teacher.config()?);
-    if objective.needs_teacher() {
-        let shapes = [&config, &teacher_config].map(VitConfig::shape);
-        objective.check(&shapes[0], &shapes[1]).map_err(Failure::usage)?;
-    }
-    let plain = &device.clone().inner();
-    let device = &device.clone().autodiff();
-    let images = random([batch, student.channels, student.image, student.image], plain, false);
-    let targets = Tensor::<2>::full([batch, student.classes], 1.0 / student.classes as f32, plain);
-    let taught = kd || saf;
+    let objective = Objective::named(name).ok_or_else(|| Failure::usage(format!("no objective {name}")))?;
+    Ok((Distilled { kd, saf }, objective))
+}
 
+/// Potstill's network, kernels and optimiser.
+fn ours(
+    setting: &Setting,
+    [config, teacher_config]: [&VitConfig; 2],
+    batch: usize,
+    name: &str,
+) -> Result<Passes<'static>> {
+    let plain = setting.device.clone();
+    let (distilled, objective) = objective(name)?;
     let build =
         |config: &VitConfig, device| NetworkConfig::from(config.clone()).init(0, device).map_err(Failure::usage);
-    let learner = Learner::from(build(&config, device)?);
-    let ours = RefCell::new((Some(learner), AdamW::new(AdamWConfig::default())));
-    let our_teacher = taught.then(|| build(&teacher_config, plain)).transpose()?;
-    let tracked = Tensor::<4>::from_inner(images.clone());
-    let our_batch = || StepBatch::new(tracked.clone(), targets.clone());
-    let run_ours = || -> Box<dyn std::any::Any> {
-        let (learner, optimiser) = &mut *ours.borrow_mut();
+    let device = &plain.clone().autodiff();
+    let learner = Learner::from(build(config, device)?);
+    let state = Rc::new(RefCell::new((Some(learner), AdamW::new(AdamWConfig::default()))));
+    let teacher = Rc::new(distilled.taught().then(|| build(teacher_config, &plain)).transpose()?);
+    let (images, targets) = inputs(setting, config, batch);
+    let inputs = move || StepBatch::new(images.clone(), targets.clone());
+    let (depth, teacher_depth) = (config.depth, teacher_config.depth);
+
+    let hold = {
+        let (state, teacher, inputs, objective) = (state.clone(), teacher.clone(), inputs.clone(), objective.clone());
+        move || -> Box<dyn std::any::Any> {
+            let (learner, _) = &*state.borrow();
+            let student = &learner.as_ref().expect("put back after every step").student;
+            let (taps, teacher_taps) = objective.taps(depth, teacher_depth);
+            let StepBatch { images, targets, .. } = inputs();
+            let taught = (*teacher).as_ref().map(|teacher| teacher.forward_with(images.clone(), None, &teacher_taps));
+            let trace = student.forward_with(images, None, &taps);
+            Box::new(objective.loss(&trace, taught.as_ref(), targets).total)
+        }
+    };
+    let run = move || -> Box<dyn std::any::Any> {
+        let (learner, optimiser) = &mut *state.borrow_mut();
         let student = learner.take().expect("put back after every step");
-        let training = student.student.draw_training(0, optimiser.steps(), batch, plain);
-        let teacher = our_teacher.as_ref();
-        let (updated, report) = training_step(student, teacher, optimiser, &objective, our_batch(), &training, 1e-3);
+        let training = student.student.draw_training(0, optimiser.steps(), batch, &plain);
+        let teacher = (*teacher).as_ref();
+        let (updated, report) = training_step(student, teacher, optimiser, &objective, inputs(), &training, 1e-3);
         *learner = Some(updated);
         Box::new(report)
     };
-    let hold_ours = || -> Box<dyn std::any::Any> {
-        let (learner, _) = &*ours.borrow();
-        let student = &learner.as_ref().expect("put back after every step").student;
-        let (taps, teacher_taps) = objective.taps(config.depth, teacher_config.depth);
-        let teacher = our_teacher.as_ref().map(|teacher| teacher.forward_with(tracked.clone(), None, &teacher_taps));
-        let trace = student.forward_with(tracked.clone(), None, &taps);
-        Box::new(objective.loss(&trace, teacher.as_ref(), targets.clone()).total)
-    };
+    Ok(Passes { run: Box::new(run), hold: Some(Box::new(hold)) })
+}
 
-    let stock_teacher = taught.then(|| StockVit::new(&teacher_config, plain));
+/// Burn's modules, composed losses and Burn's optimiser.
+fn stock(
+    setting: &Setting,
+    [config, teacher_config]: [&VitConfig; 2],
+    batch: usize,
+    distilled: Distilled,
+) -> Passes<'static> {
+    let teacher = distilled.taught().then(|| StockVit::new(teacher_config, &setting.device));
     let stride = (teacher_config.depth / config.depth).max(1);
     let optimiser = StockAdamW::new().with_epsilon(1e-8).with_weight_decay(0.05).init();
-    let stock = RefCell::new((Some(StockVit::new(&config, device)), optimiser));
-    let stock_loss = |student: &StockVit| {
-        let (logits, packed) = student.forward(tracked.clone());
-        let Some(teacher) = &stock_teacher else {
+    let network = StockVit::new(config, &setting.device.clone().autodiff());
+    let state = Rc::new(RefCell::new((Some(network), optimiser)));
+    let (images, targets) = inputs(setting, config, batch);
+    let loss = move |student: &StockVit| {
+        let (logits, packed) = student.forward(images.clone());
+        let Some(teacher) = &teacher else {
             let entropy = -(targets.clone() * burn::tensor::activation::log_softmax(logits, 1)).sum_dim(1);
             return entropy.mean();
         };
-        let (taught_logits, taught_packed) = teacher.forward(images.clone());
+        let (taught_logits, taught_packed) = teacher.forward(images.clone().inner());
         let rows = rows_of_losses(logits, taught_logits, targets.clone(), 2.0, 0.0);
-        let mut loss = match kd {
+        let mut loss = match distilled.kd {
             true => rows.mean(),
             false => rows.narrow(1, 0, 1).mean(),
         };
-        if saf {
+        if distilled.saf {
             for (index, packed) in packed.into_iter().enumerate() {
                 loss = loss + map_loss(packed, taught_packed[stride * (index + 1) - 1].clone());
             }
         }
         loss
     };
-    let run_stock = || -> Box<dyn std::any::Any> {
-        let (network, optimiser) = &mut *stock.borrow_mut();
+    let loss = Rc::new(loss);
+    let hold = {
+        let (state, loss) = (state.clone(), loss.clone());
+        move || -> Box<dyn std::any::Any> {
+            let (network, _) = &*state.borrow();
+            Box::new(loss(network.as_ref().expect("put back after every step")))
+        }
+    };
+    let run = move || -> Box<dyn std::any::Any> {
+        let (network, optimiser) = &mut *state.borrow_mut();
         let student = network.take().expect("put back after every step");
-        let loss = stock_loss(&student);
-        let gradients = loss.backward();
-        let gradients = GradientsParams::from_grads(gradients, &student);
+        let loss = loss(&student);
+        let gradients = GradientsParams::from_grads(loss.backward(), &student);
         *network = Some(optimiser.step(1e-3, student, gradients));
         Box::new(loss.inner())
     };
-    let hold_stock = || -> Box<dyn std::any::Any> {
-        let (network, _) = &*stock.borrow();
-        Box::new(stock_loss(network.as_ref().expect("put back after every step")))
-    };
+    Passes { run: Box::new(run), hold: Some(Box::new(hold)) }
+}
 
+/// Images, which take part in the graph as constants do, and soft targets.
+fn inputs(setting: &Setting, config: &VitConfig, batch: usize) -> (Tensor<4>, Tensor<2>) {
+    let plain = &setting.device;
+    let images = random([batch, config.channels, config.image_size, config.image_size], plain, false);
+    let targets = Tensor::full([batch, config.classes], 1.0 / config.classes as f32, plain);
+    (Tensor::from_inner(images), targets)
+}
+
+/// Measures a step of `batch` images towards the objective called `distillation` (`none`, `KD`, `SAF` or `SAF+KD`).
+///
+/// # Errors
+/// If the sizes or the objective make no sense or do not fit, or the device fails.
+pub fn step(
+    setting: &Setting,
+    student: Transformer,
+    teacher: Transformer,
+    batch: usize,
+    distillation: &str,
+) -> Result<Vec<Row>> {
+    let (distilled, objective) = objective(distillation)?;
+    let (config, teacher_config) = (student.config()?, teacher.config()?);
+    let configs = [&config, &teacher_config];
     let mut case = student.case();
     case["batch"] = json!(batch);
     case["distillation"] = json!(distillation);
-    if taught {
+    let (mut flops, mut numbers) = (3.0 * forward_flops(&config), activations(&config));
+    // Parameters, their gradients, two moments, and the vectors of an update, of both paths.
+    let mut fixed = 12.0 * config.parameters() as f64;
+    if distilled.taught() {
+        objective.check(&config.shape(), &teacher_config.shape()).map_err(Failure::usage)?;
         case["teacher"] = teacher.case();
+        // A backward pass is two forward passes; the teacher has none.
+        flops += forward_flops(&teacher_config);
+        numbers += activations(&teacher_config) / 4.0;
+        fixed += 2.0 * teacher_config.parameters() as f64;
     }
-    // A backward pass is two forward passes.
-    let teaching = if taught { forward_flops(&teacher_config) } else { 0.0 };
-    let flops = batch as f64 * (3.0 * forward_flops(&config) + teaching);
-    let work = Work { flops: Some(flops), samples: Some(batch), ..Work::default() };
+    setting.admit(&case, batch as f64 * numbers + fixed)?;
+    let work = Work { flops: Some(batch as f64 * flops), samples: Some(batch), ..Work::default() };
     let paths = vec![
-        Workload { path: Path::Potstill, run: Box::new(run_ours), hold: Some(Box::new(hold_ours)) },
-        Workload { path: Path::Stock, run: Box::new(run_stock), hold: Some(Box::new(hold_stock)) },
+        Workload { path: Path::Potstill, start: Box::new(|| ours(setting, configs, batch, distillation)) },
+        Workload { path: Path::Stock, start: Box::new(|| Ok(stock(setting, configs, batch, distilled))) },
     ];
-    measure("step", &case, work, device, repeats, paths)
+    measure("step", &case, work, setting, paths)
 }
