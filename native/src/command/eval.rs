@@ -23,7 +23,9 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
     let network = load_network(&options.network, &chosen.device)?;
     let dataset = dataset::open_sized(&options.dataset, options.data_dir.as_deref(), Split::HeldOut, options.limit)?;
     fits(&network.config, dataset.as_ref())?;
-    matrix.map_or(Ok(()), |(_, format)| format.takes(network.config.classes()))?;
+    if let Some((_, format)) = matrix {
+        format.takes(network.config.classes())?;
+    }
     let start = Instant::now();
     let (evaluation, _) = evaluate(
         &|images| network.classify(images),
