@@ -91,19 +91,19 @@ pub(super) fn swap<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
     B::float_swap_dims(tensor, 1, 2)
 }
 
-pub(super) fn portable_forward<B: Backend>(qkv: FloatTensor<B>, scale: f32) -> (FloatTensor<B>, FloatTensor<B>) {
+pub(super) fn portable_forward<B: KernelBackend>(qkv: FloatTensor<B>, scale: f32) -> (FloatTensor<B>, FloatTensor<B>) {
     let [batch, tokens, _, heads, _] = qkv.shape().dims();
     let [q, k, v] = unpack::<B>(qkv);
-    let scores = B::float_matmul(B::float_mul_scalar(q, scale.into()), B::float_transpose(k));
+    let scores = B::matmul(B::float_mul_scalar(q, scale.into()), B::float_transpose(k));
     let peak = B::float_max_dim(scores.clone(), 3);
     let weights = B::float_exp(B::float_sub(scores, peak.clone()));
     let sum = B::float_sum_dim(weights.clone(), 3);
-    let out = B::float_div(B::float_matmul(weights, v), sum.clone());
+    let out = B::float_div(B::matmul(weights, v), sum.clone());
     let lse = B::float_add(peak, B::float_log(sum));
     (swap::<B>(out), B::float_reshape(lse, Shape::new([batch, heads, tokens])))
 }
 
-pub(super) fn portable_backward<B: Backend>(
+pub(super) fn portable_backward<B: KernelBackend>(
     qkv: FloatTensor<B>,
     out: FloatTensor<B>,
     lse: FloatTensor<B>,
@@ -116,13 +116,13 @@ pub(super) fn portable_backward<B: Backend>(
     let lse = B::float_reshape(lse, Shape::new([batch, heads, tokens, 1]));
     let [q, k, v] = unpack::<B>(qkv);
     let q = B::float_mul_scalar(q, scale.into());
-    let scores = B::float_matmul(q.clone(), B::float_transpose(k.clone()));
+    let scores = B::matmul(q.clone(), B::float_transpose(k.clone()));
     let p = B::float_exp(B::float_sub(scores, lse));
-    let dv = B::float_matmul(B::float_transpose(p.clone()), d_out.clone());
-    let dp = B::float_matmul(d_out, B::float_transpose(v));
+    let dv = B::matmul(B::float_transpose(p.clone()), d_out.clone());
+    let dp = B::matmul(d_out, B::float_transpose(v));
     let ds = B::float_mul(p, B::float_sub(dp, delta));
-    let dk = B::float_matmul(B::float_transpose(ds.clone()), q);
-    let dq = B::float_mul_scalar(B::float_matmul(ds, k), scale.into());
+    let dk = B::matmul(B::float_transpose(ds.clone()), q);
+    let dq = B::float_mul_scalar(B::matmul(ds, k), scale.into());
     let parts =
         [dq, dk, dv].map(|part| B::float_reshape(swap::<B>(part), Shape::new([batch, tokens, 1, heads, head_size])));
     B::float_cat(parts.into(), 2)

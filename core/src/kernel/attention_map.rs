@@ -86,10 +86,10 @@ pub(super) fn forward_specs(student: &TensorSpec, teacher: &TensorSpec) -> (Tens
 // ---- Portable definition
 
 /// Probabilities `[B, H, N, N]` and log-sum-exps `[B, N, H]`.
-fn probabilities<B: Backend>(qkv: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
+fn probabilities<B: KernelBackend>(qkv: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
     let [batch, tokens, _, heads, head_size] = qkv.shape().dims();
     let [q, k, _] = unpack::<B>(qkv);
-    let scores = B::float_matmul(B::float_mul_scalar(q, scale(head_size).into()), B::float_transpose(k));
+    let scores = B::matmul(B::float_mul_scalar(q, scale(head_size).into()), B::float_transpose(k));
     let peak = B::float_max_dim(scores.clone(), 3);
     let weights = B::float_exp(B::float_sub(scores, peak.clone()));
     let sum = B::float_sum_dim(weights.clone(), 3);
@@ -104,7 +104,7 @@ fn difference<B: Backend>(student: FloatTensor<B>, teacher: FloatTensor<B>) -> F
 }
 
 /// Rows `[B, N]` and statistics `[B, N, 2 H_S + H_T]`.
-pub(super) fn portable_forward<B: Backend>(
+pub(super) fn portable_forward<B: KernelBackend>(
     student: FloatTensor<B>,
     teacher: FloatTensor<B>,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
@@ -120,7 +120,7 @@ pub(super) fn portable_forward<B: Backend>(
 }
 
 /// The gradient of `student`, zero at its values.
-pub(super) fn portable_backward<B: Backend>(
+pub(super) fn portable_backward<B: KernelBackend>(
     student: FloatTensor<B>,
     teacher: FloatTensor<B>,
     statistics: FloatTensor<B>,
@@ -135,8 +135,8 @@ pub(super) fn portable_backward<B: Backend>(
     let factor = B::float_reshape(factor, Shape::new([batch, 1, tokens, 1]));
     let ds = B::float_mul(B::float_mul(p, B::float_sub(e, deltas)), factor);
     let [q, k, v] = unpack::<B>(student);
-    let dq = B::float_matmul(ds.clone(), k);
-    let dk = B::float_matmul(B::float_transpose(ds), q);
+    let dq = B::matmul(ds.clone(), k);
+    let dk = B::matmul(B::float_transpose(ds), q);
     let dv = B::float_mul_scalar(v, 0.0.into());
     let parts =
         [dq, dk, dv].map(|part| B::float_reshape(swap::<B>(part), Shape::new([batch, tokens, 1, heads, head_size])));

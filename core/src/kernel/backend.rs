@@ -10,6 +10,7 @@
 //! public functions call, and the only ones that a graph of gradients sees.
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
@@ -17,7 +18,7 @@ use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 use super::adamw::{self, AdamWNumbers};
 use super::{
     attention, attention_cpu, attention_map, attention_map_cpu, distillation_loss, gelu, gram, launch, layer_norm,
-    linear,
+    linear, matmul,
 };
 
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
@@ -27,6 +28,18 @@ pub trait KernelBackend: Backend {
     #[fusion(dtype = x, shape = x)]
     fn wgsl_flag(x: FloatTensor<Self>) -> FloatTensor<Self> {
         filled_like::<Self>(x, 0.0)
+    }
+
+    /// `[.., R, K]` and `[.., K, C]` to `[.., R, C]`.
+    #[fusion(default)]
+    fn matmul(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(a, b)
+    }
+
+    /// The same by the shader, where WGSL runs.
+    #[fusion(dtype = a, shape = matmul::output_shape(a, b))]
+    fn matmul_by_shader(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(a, b)
     }
 
     /// `[B, N, 3, H, D]` to the output `[B, N, H, D]` and the log-sum-exp of each row `[B, H, N]`.
@@ -319,6 +332,41 @@ impl KernelBackend for CubeBackend {
         filled_like::<Self>(x, flag)
     }
 
+    fn matmul(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        if matmul::BY_SHADER { matmul::wgsl(a, b, None) } else { Self::float_matmul(a, b) }
+    }
+
+    fn matmul_by_shader(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        matmul::wgsl(a, b, None)
+    }
+
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        if matmul::BY_SHADER {
+            matmul::affine(x, weight, bias)
+        } else {
+            linear::portable_forward::<Self>(x, weight, bias)
+        }
+    }
+
+    fn affine_backward_x(weight: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        if matmul::BY_SHADER {
+            matmul::affine_backward_x(weight, dy)
+        } else {
+            linear::portable_backward_x::<Self>(weight, dy)
+        }
+    }
+
+    fn affine_backward_parameters(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        if matmul::BY_SHADER {
+            matmul::affine_backward_parameters(x, dy)
+        } else {
+            linear::portable_backward_parameters::<Self>(x, dy)
+        }
+    }
+
     fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
         attention::wgsl_forward(qkv, scale)
     }
@@ -430,6 +478,10 @@ impl KernelBackend for CubeBackend {
 }
 
 impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
+    fn matmul(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        matmul::tracked::<B, C>(a, b)
+    }
+
     fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
         attention::tracked::<B, C>(qkv, scale)
     }

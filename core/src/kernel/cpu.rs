@@ -28,6 +28,8 @@ pub(super) const PARALLEL_ELEMENTS: usize = 32 * 1024;
 pub(super) trait Level: Copy + Send + Sync {
     /// Whether a multiply-add is one instruction; emulated, it would be a function call.
     const FUSED: bool;
+    /// Whether the registers hold 4 rows of 2 [`LANES`] sums beside what is multiplied.
+    const ROOMY: bool;
 }
 
 #[derive(Clone, Copy)]
@@ -39,11 +41,14 @@ pub(super) struct Fused;
 impl Level for Plain {
     // AArch64 has fused instructions on every machine.
     const FUSED: bool = cfg!(target_arch = "aarch64");
+    // AArch64 has 32 registers of 128 bits, WebAssembly and the oldest x86-64 in effect 16.
+    const ROOMY: bool = cfg!(target_arch = "aarch64");
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Level for Fused {
     const FUSED: bool = true;
+    const ROOMY: bool = true;
 }
 
 /// A piece of work compiled for each [`Level`]; mark `run` `#[inline(always)]`.
@@ -174,7 +179,7 @@ pub(super) fn product<L: Level>(
         let mut column = 0;
         while column < columns {
             let (b, c) = (&b[column..], &mut c[column..]);
-            let wide = columns - column >= 2 * LANES;
+            let wide = L::ROOMY && columns - column >= 2 * LANES;
             match (four, wide) {
                 (true, true) => tile::<L, 4, 2>(inner, a, (b, b_row), (c, c_row), accumulate),
                 (true, false) => tile::<L, 4, 1>(inner, a, (b, b_row), (c, c_row), accumulate),

@@ -18,7 +18,7 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Shape, TensorMetadata};
+use burn::backend::{Autodiff, Dispatch, Shape, TensorMetadata};
 use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
@@ -46,13 +46,13 @@ pub(super) fn squares_shape(student: &Shape) -> Shape {
     Shape::new([student[0]])
 }
 
-fn difference<B: Backend>(student: FloatTensor<B>, teacher: FloatTensor<B>) -> FloatTensor<B> {
-    let gram = |rows: FloatTensor<B>| B::float_matmul(rows.clone(), B::float_transpose(rows));
+fn difference<B: KernelBackend>(student: FloatTensor<B>, teacher: FloatTensor<B>) -> FloatTensor<B> {
+    let gram = |rows: FloatTensor<B>| B::matmul(rows.clone(), B::float_transpose(rows));
     B::float_sub(gram(student), gram(teacher))
 }
 
 /// The squares `[M]`.
-pub(super) fn portable_forward<B: Backend>(student: FloatTensor<B>, teacher: FloatTensor<B>) -> FloatTensor<B> {
+pub(super) fn portable_forward<B: KernelBackend>(student: FloatTensor<B>, teacher: FloatTensor<B>) -> FloatTensor<B> {
     let matrices = student.shape()[0];
     let e = difference::<B>(student, teacher);
     let rows = B::float_sum_dim(B::float_mul(e.clone(), e), 2);
@@ -60,7 +60,7 @@ pub(super) fn portable_forward<B: Backend>(student: FloatTensor<B>, teacher: Flo
 }
 
 /// The gradient of `student`.
-pub(super) fn portable_backward<B: Backend>(
+pub(super) fn portable_backward<B: KernelBackend>(
     student: FloatTensor<B>,
     teacher: FloatTensor<B>,
     d_squares: FloatTensor<B>,
@@ -68,7 +68,7 @@ pub(super) fn portable_backward<B: Backend>(
     let matrices = student.shape()[0];
     let e = difference::<B>(student.clone(), teacher);
     let factor = B::float_reshape(B::float_mul_scalar(d_squares, 4.0.into()), Shape::new([matrices, 1, 1]));
-    B::float_mul(B::float_matmul(e, student), factor)
+    B::float_mul(B::matmul(e, student), factor)
 }
 
 // ---- Gradient

@@ -13,6 +13,7 @@
 //! | [`gram_loss`] | `[M, R, D]` twice to `[1]` | nothing |
 //! | [`layer_norm`](fn@layer_norm) | `[.., C]`, `[C]` twice to `[.., C]` | nothing |
 //! | [`linear`](fn@linear) | `[.., K]`, `[K, M]`, `[M]` to `[.., M]` | nothing |
+//! | [`matmul`](fn@matmul) | `[.., R, K]`, `[.., K, C]` to `[.., R, C]` | nothing |
 //! | [`adamw`](fn@adamw) | vectors | no gradient |
 //! | [`gelu`](fn@gelu) | any, to the same | nothing |
 //!
@@ -38,6 +39,7 @@ mod gram;
 mod launch;
 mod layer_norm;
 mod linear;
+mod matmul;
 mod selftest;
 
 pub use adamw::{AdamWNumbers, adamw};
@@ -52,6 +54,7 @@ pub use gelu::gelu;
 pub use gram::gram_loss;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use matmul::{matmul, matmul_by_shader};
 pub use selftest::{Check, selftest};
 
 /// The portable definitions on their own, under Burn's gradients: what every fast path is held against.
@@ -138,6 +141,7 @@ pub fn shader_instances() -> Vec<ShaderInstance> {
         distillation_loss::shaders(),
         gelu::shaders(),
         layer_norm::shaders(),
+        matmul::shaders(),
     ]
     .concat();
     ["read_write", "read"]

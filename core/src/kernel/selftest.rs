@@ -9,7 +9,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 
-use super::{attention, attention_map_loss, cross_entropy, distillation_loss};
+use super::{attention, attention_map_loss, cross_entropy, distillation_loss, linear};
 
 /// Largest error, relative to the largest value, that a forward pass may have.
 const FORWARD_TOLERANCE: f32 = 1e-5;
@@ -125,6 +125,22 @@ pub async fn selftest(device: &Device) -> Vec<Check> {
         let input = wave([batch, tokens, 3, heads, head_size], 0.37, 0.1, 1.5);
         let case = format!("B {batch}, N {tokens}, H {heads}, D {head_size}");
         checks.push(check(device, "attention", case, input, |qkv, _| attention(qkv, scale)).await);
+    }
+    // Rows, inputs, outputs: of both tilings, neither a multiple of one. Once for the gradient of the input, once of the weight.
+    for [rows, inputs, outputs] in [[37, 50, 70], [65, 40, 10]] {
+        let (x, weight) = (wave([rows, inputs], 0.37, 0.1, 1.5), wave([inputs, outputs], 0.53, 0.4, 1.5));
+        let bias = wave([outputs], 0.9, 0.3, 1.0);
+        let case = |what: &str| format!("{rows} rows, {inputs} to {outputs}, by {what}");
+        let by_x = |x: Tensor<2>, device: &Device| {
+            let device = &device.clone().inner();
+            linear(x, Tensor::from_data(weight.clone(), device), Tensor::from_data(bias.clone(), device))
+        };
+        checks.push(check(device, "linear", case("input"), x.clone(), by_x).await);
+        let by_weight = |weight: Tensor<2>, device: &Device| {
+            let device = &device.clone().inner();
+            linear(Tensor::<2>::from_data(x.clone(), device), weight, Tensor::from_data(bias.clone(), device))
+        };
+        checks.push(check(device, "linear", case("weight"), weight.clone(), by_weight).await);
     }
     for [tokens, heads, teacher_heads] in [[5, 2, 3], [40, 3, 2]] {
         let input = wave([2, tokens, 3, heads, 16], 0.37, 0.1, 1.5);

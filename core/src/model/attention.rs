@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
 use super::training::Training;
+use crate::kernel;
 
 /// Which tokens the weights of attention are distributed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +22,13 @@ pub(super) fn explicit(qkv: Tensor<5>, scale: f64, over: Over, dropout: f64, tra
     let [batch, tokens, _, heads, head_size] = qkv.dims();
     let part =
         |index: usize| qkv.clone().narrow(2, index, 1).reshape([batch, tokens, heads, head_size]).swap_dims(1, 2);
-    let scores = part(0).matmul(part(1).transpose()).mul_scalar(scale);
+    let scores = kernel::matmul(part(0), part(1).transpose()).mul_scalar(scale);
     let axis = match over {
         Over::Keys => 3,
         Over::Queries => 2,
     };
     let weights = drop(softmax(scores, axis), dropout, training);
-    weights.matmul(part(2)).swap_dims(1, 2)
+    kernel::matmul(weights, part(2)).swap_dims(1, 2)
 }
 
 /// Dropout in a training pass; `x` as it is outside one.

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::attention::{Over, drop, explicit};
 use super::init::{Initialiser, WeightInit};
+use super::layers::{normalise, project};
 use super::network::{ConfigError, NetworkShape, Statistics, Taps, Trace, divides, range, real, tapped};
 use super::training::{Dropped, Training};
-use super::vit::{normalise, project};
 use crate::kernel;
 
 const EPS: f64 = 1e-5;
@@ -265,7 +265,7 @@ impl DistillVit {
         }
         let [_, tokens, d] = x.dims();
         Trace {
-            logits: self.head.forward(x.reshape([batch, tokens * d])),
+            logits: project(&self.head, x.reshape([batch, tokens * d])),
             distillation_logits: None,
             tokens: tapped(&taps.tokens, &tokens_after),
             queries_and_keys: tapped(&taps.queries_and_keys, &qkv_of),

@@ -4,11 +4,15 @@
 //! Initial values are drawn on the host from (seed, parameter path): every device starts from the same bits.
 
 mod attention;
+#[cfg(feature = "cnn")]
 mod conv;
 pub mod distillvit;
 pub mod init;
+pub(crate) mod layers;
 pub mod network;
+#[cfg(feature = "cnn")]
 pub mod regnet;
+#[cfg(feature = "cnn")]
 pub mod resnet;
 pub mod training;
 pub mod vit;
@@ -17,7 +21,9 @@ pub mod zoo;
 pub use distillvit::{DistillVit, DistillVitConfig};
 pub use init::Initialiser;
 pub use network::{ConfigError, Network, NetworkConfig, NetworkShape, Statistics, Taps, Trace};
+#[cfg(feature = "cnn")]
 pub use regnet::{RegNet, RegNetConfig};
+#[cfg(feature = "cnn")]
 pub use resnet::{ResNet, ResNetConfig};
 pub use training::{DropPath, Training};
 pub use vit::{Pool, VisionTransformer, VitConfig};

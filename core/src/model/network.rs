@@ -11,10 +11,26 @@ use serde::{Deserialize, Serialize};
 
 use super::distillvit::{DistillVit, DistillVitConfig};
 use super::init::Initialiser;
+#[cfg(feature = "cnn")]
 use super::regnet::{RegNet, RegNetConfig};
+#[cfg(feature = "cnn")]
 use super::resnet::{ResNet, ResNetConfig};
 use super::training::Training;
 use super::vit::{VisionTransformer, VitConfig};
+
+/// The same expression for every architecture: `each!(self, NetworkConfig(config) => config.validate())`.
+macro_rules! each {
+    ($network:expr, $kind:ident($inner:ident) => $body:expr) => {
+        match $network {
+            $kind::Vit($inner) => $body,
+            #[cfg(feature = "cnn")]
+            $kind::RegNet($inner) => $body,
+            #[cfg(feature = "cnn")]
+            $kind::ResNet($inner) => $body,
+            $kind::DistillVit($inner) => $body,
+        }
+    };
+}
 
 /// A network by its numbers. In JSON and TOML `family` says which.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,8 +39,10 @@ pub enum NetworkConfig {
     /// A vision transformer (ViT, DeiT).
     Vit(VitConfig),
     /// A RegNet.
+    #[cfg(feature = "cnn")]
     RegNet(RegNetConfig),
     /// A ResNet.
+    #[cfg(feature = "cnn")]
     ResNet(ResNetConfig),
     /// A transformer of DistillViT.
     DistillVit(DistillVitConfig),
@@ -36,12 +54,14 @@ impl From<VitConfig> for NetworkConfig {
     }
 }
 
+#[cfg(feature = "cnn")]
 impl From<RegNetConfig> for NetworkConfig {
     fn from(config: RegNetConfig) -> Self {
         Self::RegNet(config)
     }
 }
 
+#[cfg(feature = "cnn")]
 impl From<ResNetConfig> for NetworkConfig {
     fn from(config: ResNetConfig) -> Self {
         Self::ResNet(config)
@@ -59,7 +79,9 @@ impl NetworkConfig {
     pub fn family(&self) -> &'static str {
         match self {
             Self::Vit(_) => "vit",
+            #[cfg(feature = "cnn")]
             Self::RegNet(_) => "regnet",
+            #[cfg(feature = "cnn")]
             Self::ResNet(_) => "resnet",
             Self::DistillVit(_) => "distillvit",
         }
@@ -70,12 +92,7 @@ impl NetworkConfig {
     /// # Errors
     /// [`ConfigError`] naming the number, its value and what is accepted.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        match self {
-            Self::Vit(config) => config.validate(),
-            Self::RegNet(config) => config.validate(),
-            Self::ResNet(config) => config.validate(),
-            Self::DistillVit(config) => config.validate(),
-        }
+        each!(self, NetworkConfig(config) => config.validate())
     }
 
     /// Builds the network on `device` with values drawn from `seed`.
@@ -109,101 +126,58 @@ impl NetworkConfig {
     pub fn heads(&self) -> &'static [&'static str] {
         match self {
             Self::Vit(_) => &["head", "head_dist"],
+            #[cfg(feature = "cnn")]
             Self::RegNet(_) => &["head.fc"],
+            #[cfg(feature = "cnn")]
             Self::ResNet(_) => &["fc"],
             Self::DistillVit(_) => &["head"],
         }
     }
 
     fn build(&self, draw: &Initialiser) -> Network {
-        match self {
-            Self::Vit(config) => Network::Vit(config.build(draw)),
-            Self::RegNet(config) => Network::RegNet(config.build(draw)),
-            Self::ResNet(config) => Network::ResNet(config.build(draw)),
-            Self::DistillVit(config) => Network::DistillVit(config.build(draw)),
-        }
+        each!(self, NetworkConfig(config) => config.build(draw).into())
     }
 
     /// Trainable values of the network, without building it.
     pub fn parameters(&self) -> u64 {
-        match self {
-            Self::Vit(config) => config.parameters(),
-            Self::RegNet(config) => config.parameters(),
-            Self::ResNet(config) => config.parameters(),
-            Self::DistillVit(config) => config.parameters(),
-        }
+        each!(self, NetworkConfig(config) => config.parameters())
     }
 
     /// The sizes by which it is compared with another.
     pub fn shape(&self) -> NetworkShape {
-        match self {
-            Self::Vit(config) => config.shape(),
-            Self::RegNet(config) => config.shape(),
-            Self::ResNet(config) => config.shape(),
-            Self::DistillVit(config) => config.shape(),
-        }
+        each!(self, NetworkConfig(config) => config.shape())
     }
 
     /// Side of the square input, in pixels.
     pub fn image_size(&self) -> usize {
-        match self {
-            Self::Vit(config) => config.image_size,
-            Self::RegNet(config) => config.image_size,
-            Self::ResNet(config) => config.image_size,
-            Self::DistillVit(config) => config.image_size,
-        }
+        each!(self, NetworkConfig(config) => config.image_size)
     }
 
     /// Channels of the input.
     pub fn channels(&self) -> usize {
-        match self {
-            Self::Vit(config) => config.channels,
-            Self::RegNet(config) => config.channels,
-            Self::ResNet(config) => config.channels,
-            Self::DistillVit(config) => config.channels,
-        }
+        each!(self, NetworkConfig(config) => config.channels)
     }
 
     /// Outputs of each head.
     pub fn classes(&self) -> usize {
-        match self {
-            Self::Vit(config) => config.classes,
-            Self::RegNet(config) => config.classes,
-            Self::ResNet(config) => config.classes,
-            Self::DistillVit(config) => config.classes,
-        }
+        each!(self, NetworkConfig(config) => config.classes)
     }
 
     /// The same for images of another size.
     pub fn with_image_size(mut self, image_size: usize) -> Self {
-        match &mut self {
-            Self::Vit(config) => config.image_size = image_size,
-            Self::RegNet(config) => config.image_size = image_size,
-            Self::ResNet(config) => config.image_size = image_size,
-            Self::DistillVit(config) => config.image_size = image_size,
-        }
+        each!(&mut self, NetworkConfig(config) => config.image_size = image_size);
         self
     }
 
     /// The same for images of other channels.
     pub fn with_channels(mut self, channels: usize) -> Self {
-        match &mut self {
-            Self::Vit(config) => config.channels = channels,
-            Self::RegNet(config) => config.channels = channels,
-            Self::ResNet(config) => config.channels = channels,
-            Self::DistillVit(config) => config.channels = channels,
-        }
+        each!(&mut self, NetworkConfig(config) => config.channels = channels);
         self
     }
 
     /// The same for other classes.
     pub fn with_classes(mut self, classes: usize) -> Self {
-        match &mut self {
-            Self::Vit(config) => config.classes = classes,
-            Self::RegNet(config) => config.classes = classes,
-            Self::ResNet(config) => config.classes = classes,
-            Self::DistillVit(config) => config.classes = classes,
-        }
+        each!(&mut self, NetworkConfig(config) => config.classes = classes);
         self
     }
 }
@@ -216,8 +190,10 @@ pub enum Network {
     /// A vision transformer (ViT, DeiT).
     Vit(VisionTransformer),
     /// A RegNet.
+    #[cfg(feature = "cnn")]
     RegNet(RegNet),
     /// A ResNet.
+    #[cfg(feature = "cnn")]
     ResNet(ResNet),
     /// A transformer of DistillViT.
     DistillVit(DistillVit),
@@ -229,12 +205,14 @@ impl From<VisionTransformer> for Network {
     }
 }
 
+#[cfg(feature = "cnn")]
 impl From<RegNet> for Network {
     fn from(model: RegNet) -> Self {
         Self::RegNet(model)
     }
 }
 
+#[cfg(feature = "cnn")]
 impl From<ResNet> for Network {
     fn from(model: ResNet) -> Self {
         Self::ResNet(model)
@@ -250,12 +228,7 @@ impl From<DistillVit> for Network {
 impl Network {
     /// Its sizes.
     pub fn shape(&self) -> NetworkShape {
-        match self {
-            Self::Vit(model) => model.shape(),
-            Self::RegNet(model) => model.shape(),
-            Self::ResNet(model) => model.shape(),
-            Self::DistillVit(model) => model.shape(),
-        }
+        each!(self, Network(model) => model.shape())
     }
 
     /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training.
@@ -271,10 +244,13 @@ impl Network {
         match self {
             Self::Vit(model) => model.forward_with(images, training, taps),
             Self::DistillVit(model) => model.forward_with(images, training, taps),
+            #[cfg(feature = "cnn")]
             Self::RegNet(_) | Self::ResNet(_) if !taps.is_empty() => {
                 panic!("a convolutional network has no tokens to tap")
             }
+            #[cfg(feature = "cnn")]
             Self::RegNet(model) => model.forward(images, training),
+            #[cfg(feature = "cnn")]
             Self::ResNet(model) => model.forward(images, training),
         }
     }
@@ -284,6 +260,7 @@ impl Network {
         match self {
             Self::Vit(model) => model.draw_training(seed, step, batch, device),
             Self::DistillVit(model) => model.draw_training(seed, step, batch, device),
+            #[cfg(feature = "cnn")]
             Self::RegNet(_) | Self::ResNet(_) => Training::default(),
         }
     }
@@ -389,6 +366,7 @@ pub struct NetworkShape {
 
 impl NetworkShape {
     /// Of a network that has no tokens: 0 of everything but classes.
+    #[cfg(feature = "cnn")]
     pub(super) fn without_tokens(classes: usize) -> Self {
         Self { depth: 0, width: 0, tokens: 0, prefix_tokens: 0, classes, class_token: false, distillation_token: false }
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conv::{Collected, ConvNorm, ConvSize, Head, SqueezeExcitation, conv_norm_parameters, mean_over_image};
 use super::init::Initialiser;
+use super::layers::project;
 use super::network::{ConfigError, NetworkShape, Statistics, Trace, divides, range, real};
 use super::training::Training;
 
@@ -240,6 +241,6 @@ impl RegNet {
         for block in [&self.s1, &self.s2, &self.s3, &self.s4].into_iter().flat_map(|stage| &stage.b) {
             x = block.forward(x, collected.as_deref_mut());
         }
-        Trace { statistics, ..Trace::of_logits(self.head.fc.forward(mean_over_image(x))) }
+        Trace { statistics, ..Trace::of_logits(project(&self.head.fc, mean_over_image(x))) }
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conv::{BatchNorm, Collected, Conv, ConvSize, conv_norm_parameters, mean_over_image};
 use super::init::{Initialiser, WeightInit};
+use super::layers::project;
 use super::network::{ConfigError, NetworkShape, Statistics, Trace, range, real};
 use super::training::Training;
 
@@ -219,6 +220,6 @@ impl ResNet {
         for block in [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().flatten() {
             x = block.forward(x, collected.as_deref_mut());
         }
-        Trace { statistics, ..Trace::of_logits(self.fc.forward(mean_over_image(x))) }
+        Trace { statistics, ..Trace::of_logits(project(&self.fc, mean_over_image(x))) }
     }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attention::{Over, drop, explicit};
 use super::init::{Initialiser, WeightInit};
+use super::layers::{normalise, project};
 use super::network::{ConfigError, NetworkShape, Statistics, Taps, Trace, divides, range, real, tapped};
 use super::training::{Dropped, Training};
 use crate::kernel;
@@ -326,7 +327,7 @@ impl VisionTransformer {
                 Some(norm) => normalise(norm, token, eps),
                 None => token,
             };
-            head.forward(token)
+            project(head, token)
         };
         let token = |index: usize| prefix.clone().map(|prefix| prefix.narrow(1, index, 1));
         // The distillation token is the last before the patches; its head may be the class token's.
@@ -505,19 +506,4 @@ impl Mlp {
 
 fn layer_norm(config: &VitConfig, size: usize, draw: &Initialiser) -> LayerNorm {
     LayerNormConfig::new(size).with_epsilon(config.layer_norm_eps).init(draw.device())
-}
-
-/// A linear layer through this crate's kernel.
-pub(super) fn project<const D: usize>(linear: &Linear, x: Tensor<D>) -> Tensor<D> {
-    match &linear.bias {
-        Some(bias) => kernel::linear(x, linear.weight.val(), bias.val()),
-        None => linear.forward(x),
-    }
-}
-
-// The parameters are Burn's, whose epsilon is private; the operation is ours.
-pub(super) fn normalise<const D: usize>(norm: &LayerNorm, x: Tensor<D>, eps: f64) -> Tensor<D> {
-    let gamma = norm.gamma.val();
-    let beta = norm.beta.as_ref().map_or_else(|| gamma.zeros_like(), |beta| beta.val());
-    kernel::layer_norm(x, gamma, beta, eps as f32)
 }

@@ -6,12 +6,14 @@
 use super::distillvit::DistillVitConfig;
 use super::init::WeightInit;
 use super::network::NetworkConfig;
+#[cfg(feature = "cnn")]
 use super::regnet::RegNetConfig;
+#[cfg(feature = "cnn")]
 use super::resnet::ResNetConfig;
 use super::vit::{Pool, VitConfig};
 
 /// Every name that [`named`] knows, with a line on what it is.
-pub const MODELS: [(&str, &str); 21] = [
+pub const MODELS: &[(&str, &str)] = &[
     ("vit_tiny_patch16_224", "12 blocks of width 192, 3 heads, class token"),
     ("vit_small_patch16_224", "12 blocks of width 384, 6 heads, class token"),
     ("vit_base_patch16_224", "12 blocks of width 768, 12 heads, class token"),
@@ -22,10 +24,15 @@ pub const MODELS: [(&str, &str); 21] = [
     ("deit_tiny_distilled_patch16_224", "DeiT-Ti with a distillation token and a head for it"),
     ("deit_small_distilled_patch16_224", "DeiT-S with a distillation token and a head for it"),
     ("deit_base_distilled_patch16_224", "DeiT-B with a distillation token and a head for it"),
+    #[cfg(feature = "cnn")]
     ("regnetx_004", "RegNetX of 400 million multiplications, as timm and pycls have it: last width 384"),
+    #[cfg(feature = "cnn")]
     ("regnetx_004_tv", "the same as torchvision has it (regnet_x_400mf): last width 400"),
+    #[cfg(feature = "cnn")]
     ("regnety_160", "RegNetY of 16 billion multiplications, with squeeze-and-excitation; DeiT's teacher"),
+    #[cfg(feature = "cnn")]
     ("resnet18", "18 layers, basic blocks"),
+    #[cfg(feature = "cnn")]
     ("resnet50", "50 layers, bottlenecks"),
     ("deit_tiny_cifar10", "DeiT-Ti with normalised patches, one head for both tokens, and dropout; 10 classes"),
     ("distillvit_teacher", "DistillViT: 6 blocks on 3 x 3 patches of 90 x 90 grey images"),
@@ -61,10 +68,13 @@ pub fn named(name: &str) -> Option<NetworkConfig> {
         "deit_tiny_distilled_patch16_224" => distilled(tiny).into(),
         "deit_small_distilled_patch16_224" => distilled(small).into(),
         "deit_base_distilled_patch16_224" => distilled(base).into(),
+        #[cfg(feature = "cnn")]
         "regnetx_004" => RegNetConfig::default().into(),
+        #[cfg(feature = "cnn")]
         "regnetx_004_tv" => {
             RegNetConfig { widths: [32, 64, 160, 400], zero_init_last: false, ..RegNetConfig::default() }.into()
         }
+        #[cfg(feature = "cnn")]
         "regnety_160" => RegNetConfig {
             widths: [224, 448, 1232, 3024],
             depths: [2, 4, 11, 1],
@@ -73,7 +83,9 @@ pub fn named(name: &str) -> Option<NetworkConfig> {
             ..RegNetConfig::default()
         }
         .into(),
+        #[cfg(feature = "cnn")]
         "resnet18" => ResNetConfig::default().into(),
+        #[cfg(feature = "cnn")]
         "resnet50" => ResNetConfig { depths: [3, 4, 6, 3], bottleneck: true, ..ResNetConfig::default() }.into(),
         "deit_tiny_cifar10" => vit_pytorch(VitConfig {
             classes: 10,

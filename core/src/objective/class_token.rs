@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::{mean_square, normalise_rows};
 use crate::kernel;
 use crate::model::init::{Initialiser, WeightInit};
+use crate::model::layers::project;
 use crate::model::{NetworkShape, Trace};
 
 /// How class tokens of different widths are compared.
@@ -126,7 +127,7 @@ pub fn projected_loss(projected: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
 pub fn relation_loss(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
     let cosines = |tokens: Tensor<2>| {
         let rows = normalise_rows(tokens);
-        rows.clone().matmul(rows.transpose())
+        kernel::matmul(rows.clone(), rows.transpose())
     };
     mean_square(cosines(teacher) - cosines(student))
 }
@@ -139,7 +140,7 @@ pub fn map_loss(student: Tensor<3>, student_prefix: usize, teacher: Tensor<3>, t
         let count = tokens.dims()[1];
         let rows = normalise_rows(tokens);
         // [B, 1, D] x [B, D, P]
-        rows.clone().narrow(1, 0, 1).matmul(rows.narrow(1, prefix, count - prefix).swap_dims(1, 2))
+        kernel::matmul(rows.clone().narrow(1, 0, 1), rows.narrow(1, prefix, count - prefix).swap_dims(1, 2))
     };
     mean_square(cosines(teacher, teacher_prefix) - cosines(student, student_prefix))
 }
@@ -177,6 +178,6 @@ impl Projector {
 
     /// `[B, D_S]`, normalised, to `[B, D_T]`, which is not normalised again.
     pub fn forward(&self, class_token: Tensor<2>) -> Tensor<2> {
-        self.fc2.forward(kernel::gelu(self.fc1.forward(class_token)))
+        project(&self.fc2, kernel::gelu(project(&self.fc1, class_token)))
     }
 }

@@ -16,4 +16,5 @@ mod graphs;
 mod layer_norm;
 mod linear;
 mod losses;
+mod matmul;
 mod numbers;

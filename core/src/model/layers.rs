@@ -1,0 +1,26 @@
+//! Burn's layers run by this crate's operations. The parameters are Burn's; what is done with them is ours.
+
+use burn::nn::{LayerNorm, Linear};
+use burn::tensor::Tensor;
+
+use crate::kernel;
+
+/// `x W + b`, or `x W` of a layer without a bias.
+pub(crate) fn project<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
+    let weight = layer.weight.val();
+    if let Some(bias) = &layer.bias {
+        return kernel::linear(x, weight, bias.val());
+    }
+    let [inputs, outputs] = weight.dims();
+    let mut shape = x.dims();
+    shape[D - 1] = outputs;
+    let rows = x.dims()[..D - 1].iter().product();
+    kernel::matmul(x.reshape([rows, inputs]), weight).reshape(shape)
+}
+
+/// Layer normalisation; Burn keeps its epsilon to itself.
+pub(super) fn normalise<const D: usize>(norm: &LayerNorm, x: Tensor<D>, eps: f64) -> Tensor<D> {
+    let gamma = norm.gamma.val();
+    let beta = norm.beta.as_ref().map_or_else(|| gamma.zeros_like(), |beta| beta.val());
+    kernel::layer_norm(x, gamma, beta, eps as f32)
+}
