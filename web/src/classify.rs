@@ -6,6 +6,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Dataset, ImageShape, Images, Preprocess, Transform, assemble, decode, prepare};
+use potstill_core::kernel::WIDEST_HEAD;
 use potstill_core::model::{Network, NetworkConfig, Pool, VitConfig};
 use potstill_core::objective::Readout;
 use potstill_core::train::metrics::softmax;
@@ -41,6 +42,7 @@ impl Classifier {
             Some(description) => description,
             None => guess(&name, &tensors, &metadata, &mut notes)?,
         };
+        fits_the_page(&description.config)?;
         let network = description.network(tensors, device).map_err(|error| error.to_string())?;
         let Description { config, class_names, normalisation, preprocess, .. } = description;
         let (side, channels) = (config.image_size(), config.channels());
@@ -114,12 +116,26 @@ impl Classifier {
     }
 }
 
+/// Refuses what the page's kernels on a GPU do not take, on every device alike.
+fn fits_the_page(config: &NetworkConfig) -> Result<(), String> {
+    #[allow(irrefutable_let_patterns, reason = "the page's build has no other family")]
+    let NetworkConfig::Vit(vit) = config else { return Ok(()) };
+    let head_size = vit.head_size.unwrap_or(vit.width / vit.heads.max(1));
+    match head_size <= WIDEST_HEAD {
+        true => Ok(()),
+        false => Err(format!(
+            "its heads are {head_size} wide, and the page takes up to {WIDEST_HEAD}; use the native program for it"
+        )),
+    }
+}
+
 fn summary(config: &NetworkConfig) -> String {
     let side = config.image_size();
     match config {
         NetworkConfig::Vit(vit) => {
             format!("ViT, {} blocks of width {}, patch {} on {side} x {side}", vit.depth, vit.width, vit.patch_size)
         }
+        #[allow(unreachable_patterns, reason = "the page's build has no other family")]
         other => format!("{} on {side} x {side}", other.family()),
     }
 }
@@ -262,6 +278,26 @@ mod tests {
         for (found, expected) in found.logits.iter().zip(network.forward(seen, None).logits.into_data().iter::<f32>()) {
             assert!((found - expected).abs() < 1e-5, "{found} and {expected}");
         }
+    }
+
+    #[test]
+    fn heads_that_the_page_cannot_run_are_refused_in_a_line() {
+        let config: NetworkConfig = VitConfig {
+            image_size: 16,
+            patch_size: 8,
+            width: 136,
+            depth: 1,
+            heads: 1,
+            classes: 2,
+            ..VitConfig::default()
+        }
+        .into();
+        let network = config.init(9, &Device::flex()).expect("valid");
+        let tensors = block_on(weights::read(&network)).expect("readable");
+        let metadata = Description::of("wide", config, &Metadata::new()).metadata();
+        let bytes = weights::to_safetensors(&tensors, metadata).expect("a file");
+        let error = Classifier::read("x".into(), &bytes, &Device::flex()).err().expect("refused");
+        assert!(!error.contains('\n') && error.contains("136 wide"), "{error}");
     }
 
     #[test]

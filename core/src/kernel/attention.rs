@@ -35,7 +35,7 @@ use super::backend::KernelBackend;
 use super::launch::{Scalar, Shader, TILE, TILE_THREADS, contiguous, launch, output, runs_wgsl, tiled};
 
 /// The widest head of the WGSL path: of a wider one, the sums over channels would not stay in registers.
-const WIDEST_HEAD: usize = 128;
+pub const WIDEST_HEAD: usize = 128;
 
 /// Attention over packed queries, keys and values: `softmax(scale q kᵀ) v` of each head.
 ///
@@ -184,12 +184,26 @@ impl Pass {
     }
 }
 
+/// Whether the shaders take these heads.
+///
+/// # Panics
+/// In a browser, rather than say no, as [`runs_wgsl`].
+#[inline(always)]
+fn by_shader(head_size: usize, tensors: &[&FloatTensor<CubeBackend>]) -> bool {
+    let fits = (1..=WIDEST_HEAD).contains(&head_size);
+    if cfg!(target_family = "wasm") {
+        assert!(fits, "attention: a head is {head_size} wide, and WebGPU's path takes 1 to {WIDEST_HEAD}");
+        return runs_wgsl(tensors);
+    }
+    fits && runs_wgsl(tensors)
+}
+
 pub(super) fn wgsl_forward(
     qkv: FloatTensor<CubeBackend>,
     scale: f32,
 ) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
     let shape @ [batch, tokens, _, heads, head_size] = qkv.meta.shape().dims();
-    if head_size == 0 || head_size > WIDEST_HEAD || !runs_wgsl(&[&qkv]) {
+    if !by_shader(head_size, &[&qkv]) {
         return portable_forward::<CubeBackend>(qkv, scale);
     }
     let qkv = contiguous(qkv);
@@ -207,7 +221,7 @@ pub(super) fn wgsl_backward(
     scale: f32,
 ) -> FloatTensor<CubeBackend> {
     let shape @ [batch, tokens, _, heads, head_size] = qkv.meta.shape().dims();
-    if head_size == 0 || head_size > WIDEST_HEAD || !runs_wgsl(&[&qkv, &out, &lse, &d_out]) {
+    if !by_shader(head_size, &[&qkv, &out, &lse, &d_out]) {
         return portable_backward::<CubeBackend>(qkv, out, lse, d_out, scale);
     }
     let [qkv, out, lse, d_out] = [qkv, out, lse, d_out].map(contiguous);

@@ -328,7 +328,7 @@ fn filled_like<B: Backend>(x: FloatTensor<B>, value: f64) -> FloatTensor<B> {
 
 impl KernelBackend for CubeBackend {
     fn wgsl_flag(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let flag = if launch::runs_wgsl(&[&x]) { 1.0 } else { 0.0 };
+        let flag = if launch::fits_wgsl(&x) { 1.0 } else { 0.0 };
         filled_like::<Self>(x, flag)
     }
 
@@ -477,6 +477,11 @@ impl KernelBackend for CubeBackend {
     }
 }
 
+/// Stands for an operation of one direction, of which a graph of gradients has none.
+fn untracked() -> ! {
+    panic!("this operation has no gradient: it is for tensors of a device without gradients")
+}
+
 impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
     fn matmul(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         matmul::tracked::<B, C>(a, b)
@@ -523,5 +528,104 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
 
     fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         linear::tracked::<B, C>(x, weight, bias)
+    }
+
+    // ---- The passes and updates: else their portable definitions would be compiled four times, to be called never.
+
+    fn matmul_by_shader(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        untracked()
+    }
+
+    fn attention_forward(_: FloatTensor<Self>, _: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        untracked()
+    }
+
+    fn attention_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: f32,
+    ) -> FloatTensor<Self> {
+        untracked()
+    }
+
+    fn map_difference_forward(_: FloatTensor<Self>, _: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        untracked()
+    }
+
+    fn map_difference_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        untracked()
+    }
+
+    fn distillation_loss_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: f32,
+        _: f32,
+    ) -> FloatTensor<Self> {
+        untracked()
+    }
+
+    fn cross_entropy_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: f32,
+    ) -> FloatTensor<Self> {
+        untracked()
+    }
+
+    fn gram_difference_backward(_: FloatTensor<Self>, _: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        untracked()
+    }
+
+    fn exact_gelu_backward(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        untracked()
+    }
+
+    fn row_norm_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        untracked()
+    }
+
+    fn affine_backward_x(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        untracked()
+    }
+
+    fn affine_backward_parameters(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        untracked()
+    }
+
+    fn adamw_update(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: f32,
+        _: f32,
+        _: f32,
+        _: f32,
+        _: f32,
+        _: f32,
+        _: f32,
+        _: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        untracked()
     }
 }

@@ -133,15 +133,27 @@ impl KernelSource for Shader {
     }
 }
 
-/// Whether the WGSL path can take these tensors: cubecl compiles WGSL for their device (and not SPIR-V or MSL, into
+/// Whether the WGSL path can take this tensor: cubecl compiles WGSL for its device (and not SPIR-V or MSL, into
 /// which it does not translate hand-written text), every element is an `f32`, and every element has a `u32` index.
-/// Otherwise the caller takes the portable definition.
+pub(super) fn fits_wgsl(tensor: &FloatTensor<CubeBackend>) -> bool {
+    tensor.client.name().starts_with("wgpu<wgsl")
+        && tensor.dtype == DType::F32
+        && tensor.meta.shape().num_elements() <= i32::MAX as usize
+}
+
+/// Whether all of these do. Otherwise the caller takes the portable definition.
+///
+/// # Panics
+/// In a browser, rather than say no: an adapter there compiles nothing else and the page computes in `f32`, so that the
+/// portable definitions, which are tenths of a megabyte, need not be loaded.
+#[inline(always)]
 pub(super) fn runs_wgsl(tensors: &[&FloatTensor<CubeBackend>]) -> bool {
-    tensors.iter().all(|tensor| {
-        tensor.client.name().starts_with("wgpu<wgsl")
-            && tensor.dtype == DType::F32
-            && tensor.meta.shape().num_elements() <= i32::MAX as usize
-    })
+    let fits = tensors.iter().all(|tensor| fits_wgsl(tensor));
+    if cfg!(target_family = "wasm") {
+        assert!(fits, "WebGPU computes on f32, and on fewer than 2^31 numbers at a time");
+        return true;
+    }
+    fits
 }
 
 /// A contiguous `f32` tensor on the device of `like`, its contents undefined until a kernel writes them.

@@ -47,7 +47,7 @@ use backend::KernelBackend;
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 
-pub use attention::attention;
+pub use attention::{WIDEST_HEAD, attention};
 pub use attention_map::attention_map_loss;
 pub use distillation_loss::{cross_entropy, distillation_loss};
 pub use gelu::gelu;

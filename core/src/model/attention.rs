@@ -14,6 +14,7 @@ pub(super) enum Over {
     /// The keys of each query: attention.
     Keys,
     /// The queries of each key.
+    #[cfg(feature = "all-models")]
     Queries,
 }
 
@@ -25,6 +26,7 @@ pub(super) fn explicit(qkv: Tensor<5>, scale: f64, over: Over, dropout: f64, tra
     let scores = kernel::matmul(part(0), part(1).transpose()).mul_scalar(scale);
     let axis = match over {
         Over::Keys => 3,
+        #[cfg(feature = "all-models")]
         Over::Queries => 2,
     };
     let weights = drop(softmax(scores, axis), dropout, training);

@@ -9,11 +9,12 @@ use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "all-models")]
 use super::distillvit::{DistillVit, DistillVitConfig};
 use super::init::Initialiser;
-#[cfg(feature = "cnn")]
+#[cfg(feature = "all-models")]
 use super::regnet::{RegNet, RegNetConfig};
-#[cfg(feature = "cnn")]
+#[cfg(feature = "all-models")]
 use super::resnet::{ResNet, ResNetConfig};
 use super::training::Training;
 use super::vit::{VisionTransformer, VitConfig};
@@ -23,10 +24,11 @@ macro_rules! each {
     ($network:expr, $kind:ident($inner:ident) => $body:expr) => {
         match $network {
             $kind::Vit($inner) => $body,
-            #[cfg(feature = "cnn")]
+            #[cfg(feature = "all-models")]
             $kind::RegNet($inner) => $body,
-            #[cfg(feature = "cnn")]
+            #[cfg(feature = "all-models")]
             $kind::ResNet($inner) => $body,
+            #[cfg(feature = "all-models")]
             $kind::DistillVit($inner) => $body,
         }
     };
@@ -39,12 +41,13 @@ pub enum NetworkConfig {
     /// A vision transformer (ViT, DeiT).
     Vit(VitConfig),
     /// A RegNet.
-    #[cfg(feature = "cnn")]
+    #[cfg(feature = "all-models")]
     RegNet(RegNetConfig),
     /// A ResNet.
-    #[cfg(feature = "cnn")]
+    #[cfg(feature = "all-models")]
     ResNet(ResNetConfig),
     /// A transformer of DistillViT.
+    #[cfg(feature = "all-models")]
     DistillVit(DistillVitConfig),
 }
 
@@ -54,20 +57,21 @@ impl From<VitConfig> for NetworkConfig {
     }
 }
 
-#[cfg(feature = "cnn")]
+#[cfg(feature = "all-models")]
 impl From<RegNetConfig> for NetworkConfig {
     fn from(config: RegNetConfig) -> Self {
         Self::RegNet(config)
     }
 }
 
-#[cfg(feature = "cnn")]
+#[cfg(feature = "all-models")]
 impl From<ResNetConfig> for NetworkConfig {
     fn from(config: ResNetConfig) -> Self {
         Self::ResNet(config)
     }
 }
 
+#[cfg(feature = "all-models")]
 impl From<DistillVitConfig> for NetworkConfig {
     fn from(config: DistillVitConfig) -> Self {
         Self::DistillVit(config)
@@ -79,10 +83,11 @@ impl NetworkConfig {
     pub fn family(&self) -> &'static str {
         match self {
             Self::Vit(_) => "vit",
-            #[cfg(feature = "cnn")]
+            #[cfg(feature = "all-models")]
             Self::RegNet(_) => "regnet",
-            #[cfg(feature = "cnn")]
+            #[cfg(feature = "all-models")]
             Self::ResNet(_) => "resnet",
+            #[cfg(feature = "all-models")]
             Self::DistillVit(_) => "distillvit",
         }
     }
@@ -126,10 +131,11 @@ impl NetworkConfig {
     pub fn heads(&self) -> &'static [&'static str] {
         match self {
             Self::Vit(_) => &["head", "head_dist"],
-            #[cfg(feature = "cnn")]
+            #[cfg(feature = "all-models")]
             Self::RegNet(_) => &["head.fc"],
-            #[cfg(feature = "cnn")]
+            #[cfg(feature = "all-models")]
             Self::ResNet(_) => &["fc"],
+            #[cfg(feature = "all-models")]
             Self::DistillVit(_) => &["head"],
         }
     }
@@ -190,12 +196,13 @@ pub enum Network {
     /// A vision transformer (ViT, DeiT).
     Vit(VisionTransformer),
     /// A RegNet.
-    #[cfg(feature = "cnn")]
+    #[cfg(feature = "all-models")]
     RegNet(RegNet),
     /// A ResNet.
-    #[cfg(feature = "cnn")]
+    #[cfg(feature = "all-models")]
     ResNet(ResNet),
     /// A transformer of DistillViT.
+    #[cfg(feature = "all-models")]
     DistillVit(DistillVit),
 }
 
@@ -205,20 +212,21 @@ impl From<VisionTransformer> for Network {
     }
 }
 
-#[cfg(feature = "cnn")]
+#[cfg(feature = "all-models")]
 impl From<RegNet> for Network {
     fn from(model: RegNet) -> Self {
         Self::RegNet(model)
     }
 }
 
-#[cfg(feature = "cnn")]
+#[cfg(feature = "all-models")]
 impl From<ResNet> for Network {
     fn from(model: ResNet) -> Self {
         Self::ResNet(model)
     }
 }
 
+#[cfg(feature = "all-models")]
 impl From<DistillVit> for Network {
     fn from(model: DistillVit) -> Self {
         Self::DistillVit(model)
@@ -243,14 +251,15 @@ impl Network {
     pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
         match self {
             Self::Vit(model) => model.forward_with(images, training, taps),
+            #[cfg(feature = "all-models")]
             Self::DistillVit(model) => model.forward_with(images, training, taps),
-            #[cfg(feature = "cnn")]
+            #[cfg(feature = "all-models")]
             Self::RegNet(_) | Self::ResNet(_) if !taps.is_empty() => {
                 panic!("a convolutional network has no tokens to tap")
             }
-            #[cfg(feature = "cnn")]
+            #[cfg(feature = "all-models")]
             Self::RegNet(model) => model.forward(images, training),
-            #[cfg(feature = "cnn")]
+            #[cfg(feature = "all-models")]
             Self::ResNet(model) => model.forward(images, training),
         }
     }
@@ -259,8 +268,9 @@ impl Network {
     pub fn draw_training(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Training {
         match self {
             Self::Vit(model) => model.draw_training(seed, step, batch, device),
+            #[cfg(feature = "all-models")]
             Self::DistillVit(model) => model.draw_training(seed, step, batch, device),
-            #[cfg(feature = "cnn")]
+            #[cfg(feature = "all-models")]
             Self::RegNet(_) | Self::ResNet(_) => Training::default(),
         }
     }
@@ -366,7 +376,7 @@ pub struct NetworkShape {
 
 impl NetworkShape {
     /// Of a network that has no tokens: 0 of everything but classes.
-    #[cfg(feature = "cnn")]
+    #[cfg(feature = "all-models")]
     pub(super) fn without_tokens(classes: usize) -> Self {
         Self { depth: 0, width: 0, tokens: 0, prefix_tokens: 0, classes, class_token: false, distillation_token: false }
     }

@@ -3,12 +3,13 @@
 //! A name stands for sizes and initial values. What the weights published under it expect of an image is
 //! preprocessing, and not here.
 
+#[cfg(feature = "all-models")]
 use super::distillvit::DistillVitConfig;
 use super::init::WeightInit;
 use super::network::NetworkConfig;
-#[cfg(feature = "cnn")]
+#[cfg(feature = "all-models")]
 use super::regnet::RegNetConfig;
-#[cfg(feature = "cnn")]
+#[cfg(feature = "all-models")]
 use super::resnet::ResNetConfig;
 use super::vit::{Pool, VitConfig};
 
@@ -24,18 +25,20 @@ pub const MODELS: &[(&str, &str)] = &[
     ("deit_tiny_distilled_patch16_224", "DeiT-Ti with a distillation token and a head for it"),
     ("deit_small_distilled_patch16_224", "DeiT-S with a distillation token and a head for it"),
     ("deit_base_distilled_patch16_224", "DeiT-B with a distillation token and a head for it"),
-    #[cfg(feature = "cnn")]
+    #[cfg(feature = "all-models")]
     ("regnetx_004", "RegNetX of 400 million multiplications, as timm and pycls have it: last width 384"),
-    #[cfg(feature = "cnn")]
+    #[cfg(feature = "all-models")]
     ("regnetx_004_tv", "the same as torchvision has it (regnet_x_400mf): last width 400"),
-    #[cfg(feature = "cnn")]
+    #[cfg(feature = "all-models")]
     ("regnety_160", "RegNetY of 16 billion multiplications, with squeeze-and-excitation; DeiT's teacher"),
-    #[cfg(feature = "cnn")]
+    #[cfg(feature = "all-models")]
     ("resnet18", "18 layers, basic blocks"),
-    #[cfg(feature = "cnn")]
+    #[cfg(feature = "all-models")]
     ("resnet50", "50 layers, bottlenecks"),
     ("deit_tiny_cifar10", "DeiT-Ti with normalised patches, one head for both tokens, and dropout; 10 classes"),
+    #[cfg(feature = "all-models")]
     ("distillvit_teacher", "DistillViT: 6 blocks on 3 x 3 patches of 90 x 90 grey images"),
+    #[cfg(feature = "all-models")]
     ("distillvit_student", "DistillViT: 3 blocks on 3 x 3 patches of 90 x 90 grey images"),
     ("vit_pytorch_patch32_224", "6 blocks of width 1024, 8 heads of 64, 2 classes, drawn as vit-pytorch draws"),
     ("digits_teacher", "6 blocks of width 64 on 28 x 28 grey images, patch 7, mean pooling"),
@@ -68,13 +71,13 @@ pub fn named(name: &str) -> Option<NetworkConfig> {
         "deit_tiny_distilled_patch16_224" => distilled(tiny).into(),
         "deit_small_distilled_patch16_224" => distilled(small).into(),
         "deit_base_distilled_patch16_224" => distilled(base).into(),
-        #[cfg(feature = "cnn")]
+        #[cfg(feature = "all-models")]
         "regnetx_004" => RegNetConfig::default().into(),
-        #[cfg(feature = "cnn")]
+        #[cfg(feature = "all-models")]
         "regnetx_004_tv" => {
             RegNetConfig { widths: [32, 64, 160, 400], zero_init_last: false, ..RegNetConfig::default() }.into()
         }
-        #[cfg(feature = "cnn")]
+        #[cfg(feature = "all-models")]
         "regnety_160" => RegNetConfig {
             widths: [224, 448, 1232, 3024],
             depths: [2, 4, 11, 1],
@@ -83,9 +86,9 @@ pub fn named(name: &str) -> Option<NetworkConfig> {
             ..RegNetConfig::default()
         }
         .into(),
-        #[cfg(feature = "cnn")]
+        #[cfg(feature = "all-models")]
         "resnet18" => ResNetConfig::default().into(),
-        #[cfg(feature = "cnn")]
+        #[cfg(feature = "all-models")]
         "resnet50" => ResNetConfig { depths: [3, 4, 6, 3], bottleneck: true, ..ResNetConfig::default() }.into(),
         "deit_tiny_cifar10" => vit_pytorch(VitConfig {
             classes: 10,
@@ -96,7 +99,9 @@ pub fn named(name: &str) -> Option<NetworkConfig> {
             ..distilled(tiny)
         })
         .into(),
+        #[cfg(feature = "all-models")]
         "distillvit_teacher" => DistillVitConfig::default().into(),
+        #[cfg(feature = "all-models")]
         "distillvit_student" => DistillVitConfig { depth: 3, ..DistillVitConfig::default() }.into(),
         "vit_pytorch_patch32_224" => vit_pytorch(VitConfig {
             patch_size: 32,

@@ -93,6 +93,7 @@ pub(super) fn belongs(name: &str, layer: &str) -> bool {
 
 // Brings the position embedding to the network's number of patches, and says so.
 fn resized(tensors: &mut [NamedTensor], config: &NetworkConfig, how: Resampling) -> Option<String> {
+    #[cfg_attr(not(feature = "all-models"), allow(irrefutable_let_patterns))]
     let NetworkConfig::Vit(vit) = config else { return None };
     let has = |name: &str| tensors.iter().any(|tensor| tensor.name == name);
     let prefix = usize::from(has("cls_token")) + usize::from(has("dist_token"));
