@@ -16,8 +16,8 @@ use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
 use super::adamw::{self, AdamWNumbers};
 use super::{
-    attention, attention_cpu, attention_map, attention_map_cpu, distillation_loss, gelu, gram, launch, layer_norm,
-    linear,
+    attention, attention_cpu, attention_map, attention_map_cpu, distillation_loss, gelu, gram, join, launch,
+    layer_norm, linear,
 };
 
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
@@ -215,9 +215,40 @@ pub trait KernelBackend: Backend {
         let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, pull, limit };
         adamw::portable::<Self>(parameters, first, second, gradient, decayed, numbers)
     }
+
+    /// `joined` with the first `count` of six vectors in it, each from its start on.
+    #[fusion(dtype = joined, shape = joined)]
+    #[allow(clippy::too_many_arguments)]
+    fn join_six(
+        joined: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        f: FloatTensor<Self>,
+        starts: [usize; 6],
+        count: usize,
+    ) -> FloatTensor<Self> {
+        join::portable::<Self>(joined, [a, b, c, d, e, f], starts, count)
+    }
 }
 
 impl KernelBackend for Flex {
+    fn join_six(
+        joined: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        f: FloatTensor<Self>,
+        starts: [usize; 6],
+        count: usize,
+    ) -> FloatTensor<Self> {
+        join::flex(joined, [a, b, c, d, e, f], starts, count)
+    }
+
     fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         linear::flex_forward(x, weight, bias)
     }
@@ -314,6 +345,20 @@ fn filled_like<B: Backend>(x: FloatTensor<B>, value: f64) -> FloatTensor<B> {
 }
 
 impl KernelBackend for CubeBackend {
+    fn join_six(
+        joined: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        f: FloatTensor<Self>,
+        starts: [usize; 6],
+        count: usize,
+    ) -> FloatTensor<Self> {
+        join::wgsl(joined, [a, b, c, d, e, f], starts, count)
+    }
+
     fn wgsl_flag(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let flag = if launch::runs_wgsl(&[&x]) { 1.0 } else { 0.0 };
         filled_like::<Self>(x, flag)

@@ -14,6 +14,7 @@
 //! | [`layer_norm`](fn@layer_norm) | `[.., C]`, `[C]` twice to `[.., C]` | nothing |
 //! | [`linear`](fn@linear) | `[.., K]`, `[K, M]`, `[M]` to `[.., M]` | nothing |
 //! | [`adamw`](fn@adamw) | vectors | no gradient |
+//! | [`join`](fn@join) | vectors to one | no gradient |
 //! | [`gelu`](fn@gelu) | any, to the same | nothing |
 //!
 //! Invariants
@@ -35,6 +36,7 @@ mod cpu;
 mod distillation_loss;
 mod gelu;
 mod gram;
+mod join;
 mod launch;
 mod layer_norm;
 mod linear;
@@ -50,6 +52,7 @@ pub use attention_map::attention_map_loss;
 pub use distillation_loss::{cross_entropy, distillation_loss};
 pub use gelu::gelu;
 pub use gram::gram_loss;
+pub use join::join;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use selftest::{Check, selftest};
@@ -137,6 +140,7 @@ pub fn shader_instances() -> Vec<ShaderInstance> {
         attention_map::shaders(),
         distillation_loss::shaders(),
         gelu::shaders(),
+        join::shaders(),
         layer_norm::shaders(),
     ]
     .concat();
