@@ -29,7 +29,7 @@ use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
 use super::cpu::{self, Level, PARALLEL_ELEMENTS, Task, fma, fold2};
-use super::launch::{ROW_SUM, Scalar, Shader, contiguous, launch, output, runs_wgsl};
+use super::launch::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, runs_wgsl};
 
 /// Normalises each row of the last dimension, then scales by `gamma` and shifts by `beta`.
 ///
@@ -260,14 +260,14 @@ const PARAMETER_THREADS: usize = 256;
 const ROW: &str = include_str!("../../../shaders/layer_norm_row.wgsl");
 
 fn forward_shader(columns: usize, lanes: usize) -> Shader {
-    let texts = &[include_str!("../../../shaders/layer_norm.wgsl"), ROW, ROW_SUM];
-    Shader::new("layer_norm", texts, THREADS).value("columns", columns).value("lanes", lanes)
+    let texts = &[include_str!("../../../shaders/layer_norm.wgsl"), ROW, ROW_REDUCE];
+    Shader::new("layer_norm", texts, THREADS).value("columns", columns).value("lanes", lanes).over_rows()
 }
 
 fn backward_shader(columns: usize, lanes: usize) -> Shader {
-    let texts = &[include_str!("../../../shaders/layer_norm_backward.wgsl"), ROW, ROW_SUM];
+    let texts = &[include_str!("../../../shaders/layer_norm_backward.wgsl"), ROW, ROW_REDUCE];
     let shader = Shader::new("layer_norm_backward", texts, THREADS);
-    shader.value("columns", columns).value("lanes", lanes).value("block", BLOCK)
+    shader.value("columns", columns).value("lanes", lanes).value("block", BLOCK).over_rows()
 }
 
 fn parameters_shader() -> Shader {
