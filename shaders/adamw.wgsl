@@ -4,7 +4,7 @@
 //   m = b1 m + (1 - b1) g'     v = b2 v + (1 - b2) g'^2      p' = p - a m / (sqrt(v / c) + eps) - decay * decayed * p
 //
 // Owner of every sum. Each workgroup adds squares.wgsl's sums for itself: an invocation those at thread, thread + 256, ..
-// upwards, then row_sum.wgsl. So every group has the same bits of f.
+// upwards, then row_reduce.wgsl. So every group has the same bits of f.
 //
 // The moments are overwritten; the parameters are not, since the network may still be reading them.
 //
@@ -28,6 +28,7 @@
 const THREADS: u32 = {{ threads }}u;
 const EACH: u32 = {{ each }}u;                // numbers of an invocation
 //@ if clip
+alias Number = f32;
 const LANES: u32 = THREADS;
 //@ end
 
@@ -36,6 +37,10 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
+//@ if subgroups
+    @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_invocation_id) place: u32,
+//@ end
 ) {
     let unit = group.x + group.y * groups.x;
     if (unit >= info[0].z) {
@@ -49,12 +54,17 @@ fn main(
     let decay = bitcast<f32>(info[3].z);
     let pull = bitcast<f32>(info[4].z);
     var factor = 1.0;
+//@ if subgroups
+    let span = neighbours(thread, size, place);
+//@ else
+    let span = 0u;
+//@ end
 //@ if clip
     var sum = 0.0;
     for (var i = thread; i < info[0].z; i += THREADS) {
         sum += partial[i];
     }
-    let wanted = bitcast<f32>(info[4].x) / (sqrt(over_row(sum, thread)) + 1e-6);
+    let wanted = bitcast<f32>(info[4].x) / (sqrt(over_row(sum, thread, span)) + 1e-6);
     // A comparison, and not min, lets a NaN through.
     if (!(wanted >= 1.0)) {
         factor = wanted;

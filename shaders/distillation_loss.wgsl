@@ -39,6 +39,10 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
+//@ if subgroups
+    @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_invocation_id) place: u32,
+//@ end
 ) {
     let count = info[0];
     let classes = info[2];
@@ -49,12 +53,17 @@ fn main(
     if (first >= count) {
         return;
     }
+//@ if subgroups
+    let span = neighbours(thread, size, place);
+//@ else
+    let span = 0u;
+//@ end
     let row = first + thread / LANES;
     let lane = thread % LANES;
     let base = row * classes;
     let end = select(0u, classes, row < count);    // lanes of a row past the last go along and read nothing
 
-    let top = peaks(base, lane, end, thread);
+    let top = peaks(base, lane, end, thread, span);
 
     // The sums of the softmaxes: student, student at tau, teacher at tau.
     var sums = vec4<f32>(0.0);
@@ -66,7 +75,7 @@ fn main(
         sums.z += exp((teacher[base + c] - top.y) * inverse);
 //@ end
     }
-    sums = total(sums, thread);
+    sums = over_row(sums, thread, span);
     let log_sums = log(max(sums, vec4<f32>(1.0)));   // each sum has exp(0) in it
 
     let spread = smoothing / f32(classes);
@@ -85,7 +94,7 @@ fn main(
         }
 //@ end
     }
-    losses = total(losses, thread);
+    losses = over_row(losses, thread, span);
 
     if (lane == 0u && row < count) {
 //@ if teacher

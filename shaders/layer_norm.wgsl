@@ -3,7 +3,7 @@
 //   m = sum_c x[c] / C      r = (sum_c (x[c] - m)^2 / C + eps)^-1/2      y[c] = gamma[c] (x[c] - m) r + beta[c]
 //
 // Owner of every sum. A row belongs to LANES invocations, which read it once and keep it. Each adds its own channels, over
-// channels upwards; row_sum.wgsl adds those.
+// channels upwards; row_reduce.wgsl adds those.
 //
 // Limits. Any number of rows; C from 1 to 32 LANES; at most 256 invocations and 1 KiB of workgroup memory. Elements below
 // 2^31. Reads, in bytes: 4 C rows for x, and 8 C a row from a cache. Writes 4 C rows.
@@ -19,14 +19,23 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
+//@ if subgroups
+    @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_invocation_id) place: u32,
+//@ end
 ) {
+//@ if subgroups
+    let span = neighbours(thread, size, place);
+//@ else
+    let span = 0u;
+//@ end
     let row = (group.x + group.y * groups.x) * (THREADS / LANES) + thread / LANES;
     let lane = thread % LANES;
     let real = row < info[0];
     let start = row * C;
 
     var own: array<f32, PART>;
-    standardise(&own, start, real, thread);
+    standardise(&own, start, real, thread, span);
     for (var i = 0u; i < PART; i++) {
         let c = lane + i * LANES;
         if (real && c < C) {

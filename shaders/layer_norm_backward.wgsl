@@ -4,7 +4,7 @@
 //   n[c] = (x[c] - m) r      g[c] = gamma[c] dy[c]      dx[c] = r (g[c] - sum_c g[c] / C - n[c] sum_c g[c] n[c] / C)
 //   partial[group, 0, c] = sum_rows dy[c] n[c]          partial[group, 1, c] = sum_rows dy[c]
 //
-// Owner of every sum. A row belongs to LANES invocations; each adds its own channels upwards, and row_sum.wgsl adds those.
+// Owner of every sum. A row belongs to LANES invocations; each adds its own channels upwards, and row_reduce.wgsl adds those.
 // THREADS / LANES rows are in work at a time, and an invocation adds its channels' gain and shift over its rows upwards; the
 // invocations of the first row then add those of the other rows in work, upwards. layer_norm_parameters.wgsl adds the groups.
 //
@@ -26,11 +26,20 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
+//@ if subgroups
+    @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_invocation_id) place: u32,
+//@ end
 ) {
     let unit = group.x + group.y * groups.x;
     if (unit >= info[4]) {
         return;
     }
+//@ if subgroups
+    let span = neighbours(thread, size, place);
+//@ else
+    let span = 0u;
+//@ end
     let lane = thread % LANES;
     var d_gamma: array<f32, PART>;
     var d_beta: array<f32, PART>;
@@ -45,7 +54,7 @@ fn main(
         let start = row * C;
         var normal: array<f32, PART>;              // n
         var slope: array<f32, PART>;               // g
-        let inverse = standardise(&normal, start, real, thread);
+        let inverse = standardise(&normal, start, real, thread, span);
         var along = 0.0;
         var across = 0.0;
         for (var i = 0u; i < PART; i++) {
@@ -60,8 +69,8 @@ fn main(
                 across += slope[i];
             }
         }
-        along = over_row(along, thread) / f32(C);
-        across = over_row(across, thread) / f32(C);
+        along = over_row(along, thread, span) / f32(C);
+        across = over_row(across, thread, span) / f32(C);
         for (var i = 0u; i < PART; i++) {
             let c = lane + i * LANES;
             if (real && c < C) {

@@ -1,42 +1,12 @@
 // What the passes over rows of logits share, joined to their texts: how LANES invocations work on a row together, and the
 // peaks of a row. The pass declares `student` and, with a teacher, `teacher`.
 
+alias Number = vec4<f32>;
+
 const LANES: u32 = {{ lanes }}u;              // invocations of a row
 const THREADS: u32 = {{ threads }}u;
 const ROWS: u32 = THREADS / LANES;            // rows of a workgroup
 const LOWEST: f32 = -3.4028234e38;
-
-var<workgroup> scratch: array<vec4<f32>, THREADS>;
-
-// Sums over the lanes of a row; every lane gets the sums.
-fn total(x: vec4<f32>, thread: u32) -> vec4<f32> {
-    let lane = thread % LANES;
-    workgroupBarrier();
-    scratch[thread] = x;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        if (lane < half) {
-            scratch[thread] += scratch[thread + half];
-        }
-        workgroupBarrier();
-    }
-    return scratch[thread - lane];
-}
-
-// Maxima over the lanes of a row; every lane gets the maxima.
-fn highest(x: vec4<f32>, thread: u32) -> vec4<f32> {
-    let lane = thread % LANES;
-    workgroupBarrier();
-    scratch[thread] = x;
-    workgroupBarrier();
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        if (lane < half) {
-            scratch[thread] = max(scratch[thread], scratch[thread + half]);
-        }
-        workgroupBarrier();
-    }
-    return scratch[thread - lane];
-}
 
 // 0 for minus infinity, 1 for a finite number, 2 for a NaN or plus infinity.
 fn state(x: f32) -> f32 {
@@ -49,7 +19,7 @@ fn state(x: f32) -> f32 {
 
 // Peaks of the finite logits and the worst states, of the own row: student's and teacher's peak, student's and teacher's
 // state. `base` is the row's first place; the lane takes its classes below `end`.
-fn peaks(base: u32, lane: u32, end: u32, thread: u32) -> vec4<f32> {
+fn peaks(base: u32, lane: u32, end: u32, thread: u32, span: u32) -> vec4<f32> {
     var top = vec4<f32>(LOWEST, LOWEST, 0.0, 0.0);
     for (var c = lane; c < end; c += LANES) {
         let z = student[base + c];
@@ -67,5 +37,5 @@ fn peaks(base: u32, lane: u32, end: u32, thread: u32) -> vec4<f32> {
         top.w = max(top.w, r);
 //@ end
     }
-    return highest(top, thread);
+    return highest_of_row(top, thread, span);
 }

@@ -2,13 +2,15 @@
 //
 //   partial[group] = sum over the group's numbers of x^2
 //
-// Owner of every sum. An invocation adds the numbers thread, thread + 256, .. of its group's upwards; row_sum.wgsl adds those.
+// Owner of every sum. An invocation adds the numbers thread, thread + 256, .. of its group's upwards; row_reduce.wgsl adds those.
 //
 // Limits. Elements below 2^31; 256 invocations, 1 KiB of workgroup memory. Reads, in bytes: 4 an element. Writes 4 a group.
 
 @group(0) @binding(0) var<storage, {{ access }}> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> partial: array<f32>;      // (groups)
 @group(0) @binding(2) var<storage, read> info: array<u32>;               // elements, groups; two words each
+
+alias Number = f32;
 
 const THREADS: u32 = {{ threads }}u;
 const LANES: u32 = THREADS;                   // a group is one row
@@ -19,11 +21,20 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
+//@ if subgroups
+    @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_invocation_id) place: u32,
+//@ end
 ) {
     let unit = group.x + group.y * groups.x;
     if (unit >= info[2]) {
         return;
     }
+//@ if subgroups
+    let span = neighbours(thread, size, place);
+//@ else
+    let span = 0u;
+//@ end
     var sum = 0.0;
     for (var i = 0u; i < EACH; i++) {
         let place = (unit * EACH + i) * THREADS + thread;
@@ -31,7 +42,7 @@ fn main(
             sum += x[place] * x[place];
         }
     }
-    sum = over_row(sum, thread);
+    sum = over_row(sum, thread, span);
     if (thread == 0u) {
         partial[unit] = sum;
     }

@@ -25,8 +25,21 @@ pub struct Cli {
     /// What to run on: auto (a real GPU, else the CPU), cpu, gpu, gpu:N as `devices` numbers them, or software.
     #[arg(long, global = true, default_value = "auto")]
     pub device: DeviceChoice,
+    /// How kernels sum over a row: plain, as every device can, or by subgroups, which no GPU has been measured with.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub shaders: Shaders,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The texts that kernels take where there are two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Shaders {
+    /// Those of every device.
+    #[default]
+    Plain,
+    /// Those with subgroup operations.
+    Subgroups,
 }
 
 /// The process's arguments. A reference's own line for measuring, which says `--eval`, is read as `train` reads it,

@@ -20,6 +20,7 @@ use burn::cubecl::wgpu::{
     AutoGraphicsApi, RuntimeOptions, WgpuBackend, WgpuDevice, WgpuDeviceKind, WgpuInitError, try_init_setup, wgpu,
 };
 use burn::tensor::Device;
+use potstill_core::kernel::{Reduction, reduction};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Result};
@@ -223,6 +224,8 @@ pub struct Listed {
 #[derive(Clone, Debug)]
 struct Adapter {
     info: DeviceInfo,
+    /// Whether it has subgroup operations.
+    subgroups: bool,
     driver: String,
     /// What opens it.
     selector: WgpuDevice,
@@ -335,7 +338,8 @@ fn probe(api: Api) -> Vec<Adapter> {
             };
             let driver = [about.driver, about.driver_info].join(" ").trim().to_owned();
             let info = DeviceInfo { kind, name: about.name, api };
-            Adapter { info, driver, selector: WgpuDevice::new(selector).on(pinned), flaw }
+            let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP);
+            Adapter { info, subgroups, driver, selector: WgpuDevice::new(selector).on(pinned), flaw }
         })
         .collect()
 }
@@ -362,6 +366,15 @@ fn flaw(limits: &wgpu::Limits) -> Option<String> {
 /// # Errors
 /// Exit code 1, with what was found and what to do, if there is no such device or it cannot be opened.
 pub fn choose(choice: &DeviceChoice) -> Result<Chosen> {
+    let chosen = find(choice)?;
+    if reduction() == Reduction::Subgroups && chosen.info.kind == Kind::Cpu {
+        let reason = &chosen.reason;
+        return Err(Failure::usage(format!("--shaders subgroups: the CPU runs no shaders ({reason}); leave it out")));
+    }
+    Ok(chosen)
+}
+
+fn find(choice: &DeviceChoice) -> Result<Chosen> {
     let asked = format!("asked for with --device {choice}");
     match choice {
         DeviceChoice::Cpu => Ok(cpu(asked)),
@@ -427,6 +440,9 @@ fn open(adapter: &Adapter, reason: String) -> Result<Chosen> {
     let name = &adapter.info.name;
     if let Some(flaw) = &adapter.flaw {
         return Err(Failure::work(format!("{name} cannot be used: {flaw}")));
+    }
+    if reduction() == Reduction::Subgroups && !adapter.subgroups {
+        return Err(Failure::work(format!("--shaders subgroups: {name} has none; leave it out")));
     }
     configure(adapter.info.kind);
     let opened = RuntimeOptions::try_default()
@@ -514,6 +530,7 @@ mod tests {
     fn adapter(kind: Kind, name: &str, flaw: Option<&str>) -> Adapter {
         Adapter {
             info: DeviceInfo { kind, name: name.to_owned(), api: Api::Vulkan },
+            subgroups: false,
             driver: String::new(),
             selector: WgpuDevice::new(WgpuDeviceKind::Cpu),
             flaw: flaw.map(str::to_owned),

@@ -23,11 +23,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Shaders};
+use potstill_core::kernel::{Reduction, choose_reduction};
 
 fn main() -> ExitCode {
     memory::keep();
     let cli = Cli::parse_from(cli::arguments());
+    choose_reduction(match cli.shaders {
+        Shaders::Plain => Reduction::Plain,
+        Shaders::Subgroups => Reduction::Subgroups,
+    });
     let result = match &cli.command {
         Command::Train(options) => command::train::run(options, &cli.device),
         Command::Recipes(options) => command::recipes::run(options),

@@ -116,6 +116,10 @@ pub struct ModelReport {
     pub loader_images_per_second: Option<f64>,
     /// Images a second of the steps without what they waited for the loader; likewise.
     pub step_images_per_second: Option<f64>,
+    /// Training images that its teacher was asked about; likewise.
+    pub teacher_images: Option<u64>,
+    /// Seconds that took to look up what is kept of the teacher's logits; likewise.
+    pub recall_seconds: Option<f64>,
 }
 
 impl RunReport {

@@ -296,6 +296,14 @@ fn a_teachers_logits_are_kept_and_teach_the_same() {
     assert!(!plain.is_empty());
     assert_eq!(losses("writes"), plain, "keeping changes nothing");
     assert_eq!(losses("reads"), plain, "what was kept teaches the same, to the last bit");
+    let asked = |run: &str| {
+        let student = &place.json(&format!("runs/{run}/result.json"))["models"]["student"];
+        assert!(student["recall_seconds"].as_f64() < student["seconds"].as_f64(), "{student}");
+        student["teacher_images"].as_u64().expect("a count")
+    };
+    // The second run asks about no image, but for the sample that it holds what is kept against.
+    assert!(asked("writes") == asked("plain") && asked("plain") > 16, "{} and {}", asked("writes"), asked("plain"));
+    assert!((1..=16).contains(&asked("reads")), "{}", asked("reads"));
     // Nine of ten classes leave one over: all that is lost is half precision, of ten bits.
     let first = |run: &str| losses(run)[0]["terms"]["logits"].as_f64().expect("a number");
     for run in ["most", "most-again"] {
@@ -821,6 +829,14 @@ fn a_benchmark_counts_what_kernels_launch_and_keep() {
     let kept = ours["kept_bytes"].as_u64().expect("the runtime tells");
     assert!((8 * rows..8 * rows + 256).contains(&kept), "{kept} bytes");
     assert!(ours["peak_bytes"].as_u64() >= Some(kept));
+}
+
+#[test]
+fn shaders_with_subgroups_are_refused_where_there_are_none() {
+    let output = Place::new().run("--device cpu --shaders subgroups selftest", &[]);
+    let (_, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.starts_with("error: --shaders subgroups") && err.contains("CPU") && err.lines().count() == 1, "{err}");
 }
 
 #[test]

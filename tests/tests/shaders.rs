@@ -13,11 +13,12 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
 use potstill_core::kernel::{ShaderInstance, shader_instances};
 
-/// Validated as a browser would: no capability beyond WebGPU's base.
+/// Validated as a browser would: no capability beyond WebGPU's base, or beyond that and subgroups.
 fn parse(instance: &ShaderInstance) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(&instance.source)
         .unwrap_or_else(|error| panic!("{}: {}", instance.name, error.emit_to_string(&instance.source)));
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    let capabilities = if instance.subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|error| panic!("{}: {}", instance.name, error.emit_to_string(&instance.source)));
     (module, info)
@@ -76,7 +77,10 @@ fn instances_keep_to_the_limits_that_every_device_has() {
         let entry = &module.entry_points[0];
         assert_eq!((entry.name.as_str(), entry.stage), ("main", ShaderStage::Compute), "{name}");
         assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{name}: {:?}", entry.workgroup_size);
-        assert!(!instance.source.contains("atomic") && !instance.source.contains("enable "), "{name}");
+        assert!(!instance.source.contains("enable "), "{name}");
+        // WGSL has none of floats. Beside subgroups they only say whether those are as they should be.
+        assert!(instance.subgroups || !instance.source.contains("atomic"), "{name}");
+        assert_eq!(instance.subgroups, instance.source.contains("subgroupAdd("), "{name}");
     }
 }
 
@@ -94,7 +98,10 @@ fn instances_compile_for_every_platform() {
         let (text, _) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(text.contains("kernel void"), "{name}");
-        let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions::default());
+        // What wgpu asks for where there are wave operations.
+        let shader_model = if instance.subgroups { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+        let options = hlsl::Options { shader_model, ..hlsl::Options::default() };
+        let pipeline = hlsl::PipelineOptions::default();
         let mut text = String::new();
         hlsl::Writer::new(&mut text, &options, &pipeline)
             .write(&module, &info, None)
@@ -108,7 +115,9 @@ fn instances_compile_for_every_platform() {
         }
         if tint {
             let file = folder.join("shader.wgsl");
-            std::fs::write(&file, &instance.source).expect("a file for the shader");
+            // naga knows subgroups without this line, and refuses it.
+            let enable = if instance.subgroups { "enable subgroups;\n" } else { "" };
+            std::fs::write(&file, format!("{enable}{}", instance.source)).expect("a file for the shader");
             judge("tint", &["--format", "wgsl"], &file, name);
         }
     }

@@ -20,7 +20,7 @@ use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
 use super::cpu::{self, Level, PARALLEL_ELEMENTS, Task, fma, fold2};
-use super::launch::{ROW_SUM, Scalar, Shader, contiguous, launch, output, runs_wgsl};
+use super::launch::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, runs_wgsl};
 
 /// The numbers of one update.
 #[derive(Clone, Copy, Debug)]
@@ -240,15 +240,16 @@ fn groups(elements: usize) -> usize {
 }
 
 fn squares_shader() -> Shader {
-    let texts = &[include_str!("../../../shaders/squares.wgsl"), ROW_SUM];
-    Shader::new("squares", texts, THREADS).value("each", EACH)
+    let texts = &[include_str!("../../../shaders/squares.wgsl"), ROW_REDUCE];
+    Shader::new("squares", texts, THREADS).value("each", EACH).over_rows()
 }
 
 fn update_shader(clip: bool) -> Shader {
     const TEXT: &str = include_str!("../../../shaders/adamw.wgsl");
     // A function that is not called would still declare its workgroup memory.
-    let texts: &[&str] = if clip { &[TEXT, ROW_SUM] } else { &[TEXT] };
-    Shader::new("adamw", texts, THREADS).value("each", EACH).flag("clip", clip)
+    let texts: &[&str] = if clip { &[TEXT, ROW_REDUCE] } else { &[TEXT] };
+    let shader = Shader::new("adamw", texts, THREADS).value("each", EACH).flag("clip", clip);
+    if clip { shader.over_rows() } else { shader }
 }
 
 /// Every instance.

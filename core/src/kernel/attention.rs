@@ -32,7 +32,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Shape, Slice, TensorMetadata};
 use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
-use super::launch::{Scalar, Shader, TILE, TILE_THREADS, contiguous, launch, output, runs_wgsl, tiled};
+use super::launch::{Scalar, Shader, TILE, TILE_THREADS, by_shader, contiguous, launch, output, tiled};
 
 /// The widest head of the WGSL path: of a wider one, the sums over channels would not stay in registers.
 pub const WIDEST_HEAD: usize = 128;
@@ -184,18 +184,9 @@ impl Pass {
     }
 }
 
-/// Whether the shaders take these heads.
-///
-/// # Panics
-/// In a browser, rather than say no, as [`runs_wgsl`].
-#[inline(always)]
-fn by_shader(head_size: usize, tensors: &[&FloatTensor<CubeBackend>]) -> bool {
-    let fits = (1..=WIDEST_HEAD).contains(&head_size);
-    if cfg!(target_family = "wasm") {
-        assert!(fits, "attention: a head is {head_size} wide, and WebGPU's path takes 1 to {WIDEST_HEAD}");
-        return runs_wgsl(tensors);
-    }
-    fits && runs_wgsl(tensors)
+/// Whether the shaders take heads of this width.
+fn fits(head_size: usize) -> bool {
+    (1..=WIDEST_HEAD).contains(&head_size)
 }
 
 pub(super) fn wgsl_forward(
@@ -203,7 +194,7 @@ pub(super) fn wgsl_forward(
     scale: f32,
 ) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
     let shape @ [batch, tokens, _, heads, head_size] = qkv.meta.shape().dims();
-    if !by_shader(head_size, &[&qkv]) {
+    if !by_shader(fits(head_size), &[&qkv]) {
         return portable_forward::<CubeBackend>(qkv, scale);
     }
     let qkv = contiguous(qkv);
@@ -221,7 +212,7 @@ pub(super) fn wgsl_backward(
     scale: f32,
 ) -> FloatTensor<CubeBackend> {
     let shape @ [batch, tokens, _, heads, head_size] = qkv.meta.shape().dims();
-    if !by_shader(head_size, &[&qkv, &out, &lse, &d_out]) {
+    if !by_shader(fits(head_size), &[&qkv, &out, &lse, &d_out]) {
         return portable_backward::<CubeBackend>(qkv, out, lse, d_out, scale);
     }
     let [qkv, out, lse, d_out] = [qkv, out, lse, d_out].map(contiguous);

@@ -17,8 +17,8 @@ use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 
 use super::adamw::{self, AdamWNumbers};
 use super::{
-    attention, attention_cpu, attention_map, attention_map_cpu, distillation_loss, gelu, gram, launch, layer_norm,
-    linear, matmul,
+    attention, attention_cpu, attention_map, attention_map_cpu, distillation_loss, gelu, gram, join, launch,
+    layer_norm, linear, matmul,
 };
 
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
@@ -228,9 +228,40 @@ pub trait KernelBackend: Backend {
         let numbers = AdamWNumbers { beta_1, beta_2, epsilon, step_size, correction_2, decay, pull, limit };
         adamw::portable::<Self>(parameters, first, second, gradient, decayed, numbers)
     }
+
+    /// `joined` with the first `count` of six vectors in it, each from its start on.
+    #[fusion(dtype = joined, shape = joined)]
+    #[allow(clippy::too_many_arguments)]
+    fn join_six(
+        joined: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        f: FloatTensor<Self>,
+        starts: [usize; 6],
+        count: usize,
+    ) -> FloatTensor<Self> {
+        join::portable::<Self>(joined, [a, b, c, d, e, f], starts, count)
+    }
 }
 
 impl KernelBackend for Flex {
+    fn join_six(
+        joined: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        f: FloatTensor<Self>,
+        starts: [usize; 6],
+        count: usize,
+    ) -> FloatTensor<Self> {
+        join::flex(joined, [a, b, c, d, e, f], starts, count)
+    }
+
     fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         linear::flex_forward(x, weight, bias)
     }
@@ -327,6 +358,20 @@ fn filled_like<B: Backend>(x: FloatTensor<B>, value: f64) -> FloatTensor<B> {
 }
 
 impl KernelBackend for CubeBackend {
+    fn join_six(
+        joined: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        f: FloatTensor<Self>,
+        starts: [usize; 6],
+        count: usize,
+    ) -> FloatTensor<Self> {
+        join::wgsl(joined, [a, b, c, d, e, f], starts, count)
+    }
+
     fn wgsl_flag(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let flag = if launch::fits_wgsl(&x) { 1.0 } else { 0.0 };
         filled_like::<Self>(x, flag)
@@ -533,6 +578,20 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
     // ---- The passes and updates: else their portable definitions would be compiled four times, to be called never.
 
     fn matmul_by_shader(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        untracked()
+    }
+
+    fn join_six(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: [usize; 6],
+        _: usize,
+    ) -> FloatTensor<Self> {
         untracked()
     }
 

@@ -10,6 +10,8 @@
 //! * Pipelines are cached by identifier and never by text, so the identifier is everything the text is made from.
 //! * Native modules run without bounds checks and with workgroup memory left as it was: the shaders guard every index.
 
+use std::sync::OnceLock;
+
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous};
 use burn::backend::{DType, Shape};
@@ -17,14 +19,44 @@ use burn::cubecl::prelude::KernelId;
 use burn::cubecl::server::{KernelArguments, MetadataBindingInfo};
 use burn::cubecl::{CubeCount, CubeDim};
 
+/// The flag of what sums by subgroup operations.
+const SUBGROUPS: &str = "subgroups";
+
 /// WebGPU's limit on the workgroups of one dispatch along each axis.
 const GROUPS_PER_AXIS: usize = 65_535;
 
 /// How input buffers are declared on the target this build is for.
 const ACCESS: &str = if cfg!(target_family = "wasm") { "read" } else { "read_write" };
 
-/// What shaders share that sum over the invocations of a row.
-pub(super) const ROW_SUM: &str = include_str!("../../../shaders/row_sum.wgsl");
+/// What shaders share that sum over the invocations of a row: see [`Shader::over_rows`].
+pub(super) const ROW_REDUCE: &str = include_str!("../../../shaders/row_reduce.wgsl");
+
+/// How the kernels sum over the invocations of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reduction {
+    /// Through workgroup memory, as every device can.
+    #[default]
+    Plain,
+    /// By subgroup operations, where the device has them.
+    Subgroups,
+}
+
+static REDUCTION: OnceLock<Reduction> = OnceLock::new();
+
+/// Has the kernels of this process take `reduction`, and says whether they do: the first word stands, and launching a
+/// kernel before says [`Reduction::Plain`]. In a browser that is the only one, since wgpu enables no subgroups there.
+///
+/// Subgroups are the caller's promise that the device was opened with them; without them a launch fails. Why it is asked
+/// for and not found out: cubecl hides the subgroups of adapters that compute on the CPU, where the tests run.
+pub fn choose_reduction(reduction: Reduction) -> bool {
+    !(cfg!(target_family = "wasm") && reduction == Reduction::Subgroups)
+        && *REDUCTION.get_or_init(|| reduction) == reduction
+}
+
+/// What was chosen.
+pub fn reduction() -> Reduction {
+    *REDUCTION.get_or_init(Reduction::default)
+}
 
 /// What shaders share that work on tiles of rows in registers.
 pub(super) const TILE: &str = include_str!("../../../shaders/tile.wgsl");
@@ -69,6 +101,25 @@ impl Shader {
     pub fn flag(mut self, name: &'static str, on: bool) -> Self {
         self.flags.push((name, on));
         self
+    }
+
+    /// Joined to a text with [`ROW_REDUCE`]: its flag says by which [`Reduction`].
+    pub fn over_rows(self) -> Self {
+        self.flag(SUBGROUPS, reduction() == Reduction::Subgroups)
+    }
+
+    /// The same instance by either reduction, or as it is where it has none.
+    pub fn reductions(mut self) -> Vec<Self> {
+        let Some(flag) = self.flags.iter().position(|(name, _)| *name == SUBGROUPS) else { return vec![self] };
+        self.flags[flag].1 = false;
+        let mut other = self.clone();
+        other.flags[flag].1 = true;
+        vec![self, other]
+    }
+
+    /// Whether it needs subgroups.
+    pub fn subgroups(&self) -> bool {
+        self.flags.contains(&(SUBGROUPS, true))
     }
 
     /// The same instance with its input buffers declared `access`.
@@ -141,16 +192,25 @@ pub(super) fn fits_wgsl(tensor: &FloatTensor<CubeBackend>) -> bool {
         && tensor.meta.shape().num_elements() <= i32::MAX as usize
 }
 
-/// Whether all of these do. Otherwise the caller takes the portable definition.
+/// Whether the WGSL path can take all of these. Otherwise the caller takes the portable definition.
 ///
 /// # Panics
-/// In a browser, rather than say no: an adapter there compiles nothing else and the page computes in `f32`, so that the
-/// portable definitions, which are tenths of a megabyte, need not be loaded.
+/// In a browser, rather than say no, as [`by_shader`].
 #[inline(always)]
 pub(super) fn runs_wgsl(tensors: &[&FloatTensor<CubeBackend>]) -> bool {
-    let fits = tensors.iter().all(|tensor| fits_wgsl(tensor));
+    by_shader(true, tensors)
+}
+
+/// Whether the WGSL path can take these tensors, `fits` being what the operation asks of their sizes.
+///
+/// # Panics
+/// In a browser, rather than say no. An adapter there compiles nothing but WGSL, the page computes in `f32` and has no
+/// network whose sizes do not fit; so the portable definitions, a tenth of what there is to load, are left out.
+#[inline(always)]
+pub(super) fn by_shader(fits: bool, tensors: &[&FloatTensor<CubeBackend>]) -> bool {
+    let fits = fits && tensors.iter().all(|tensor| fits_wgsl(tensor));
     if cfg!(target_family = "wasm") {
-        assert!(fits, "WebGPU computes on f32, and on fewer than 2^31 numbers at a time");
+        assert!(fits, "an operation on sizes or numbers that WebGPU's path does not take");
         return true;
     }
     fits

@@ -29,7 +29,7 @@ use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
 use super::cpu::{self, Level, PARALLEL_ELEMENTS, Task, fma, fold2};
-use super::launch::{ROW_SUM, Scalar, Shader, contiguous, launch, output, runs_wgsl};
+use super::launch::{ROW_REDUCE, Scalar, Shader, by_shader, contiguous, launch, output};
 
 /// Normalises each row of the last dimension, then scales by `gamma` and shifts by `beta`.
 ///
@@ -238,12 +238,16 @@ pub(super) fn flex_backward(
 // ---- WGSL
 
 /// Invocations of a row: enough that each keeps at most 32 of its channels in registers.
-fn lanes(columns: usize) -> Option<usize> {
-    match columns {
-        1..=1024 => Some(32),
-        1025..=4096 => Some(128),
-        _ => None,
-    }
+fn lanes(columns: usize) -> usize {
+    if columns <= 1024 { 32 } else { 128 }
+}
+
+/// The longest row of the WGSL path.
+const LONGEST_ROW: usize = 4096;
+
+/// Whether the shaders take rows of this length.
+fn fits(columns: usize) -> bool {
+    (1..=LONGEST_ROW).contains(&columns)
 }
 
 /// Invocations of a workgroup.
@@ -260,14 +264,14 @@ const PARAMETER_THREADS: usize = 256;
 const ROW: &str = include_str!("../../../shaders/layer_norm_row.wgsl");
 
 fn forward_shader(columns: usize, lanes: usize) -> Shader {
-    let texts = &[include_str!("../../../shaders/layer_norm.wgsl"), ROW, ROW_SUM];
-    Shader::new("layer_norm", texts, THREADS).value("columns", columns).value("lanes", lanes)
+    let texts = &[include_str!("../../../shaders/layer_norm.wgsl"), ROW, ROW_REDUCE];
+    Shader::new("layer_norm", texts, THREADS).value("columns", columns).value("lanes", lanes).over_rows()
 }
 
 fn backward_shader(columns: usize, lanes: usize) -> Shader {
-    let texts = &[include_str!("../../../shaders/layer_norm_backward.wgsl"), ROW, ROW_SUM];
+    let texts = &[include_str!("../../../shaders/layer_norm_backward.wgsl"), ROW, ROW_REDUCE];
     let shader = Shader::new("layer_norm_backward", texts, THREADS);
-    shader.value("columns", columns).value("lanes", lanes).value("block", BLOCK)
+    shader.value("columns", columns).value("lanes", lanes).value("block", BLOCK).over_rows()
 }
 
 fn parameters_shader() -> Shader {
@@ -278,8 +282,10 @@ fn parameters_shader() -> Shader {
 /// Every instance, for the widths of known models and some that are not.
 pub(super) fn shaders() -> Vec<Shader> {
     let widths = [1, 33, 64, 192, 384, 768, 1024, 1280];
-    let pairs = widths.into_iter().filter_map(|columns| Some((columns, lanes(columns)?)));
-    let passes = pairs.flat_map(|(columns, lanes)| [forward_shader(columns, lanes), backward_shader(columns, lanes)]);
+    let pairs = widths.map(|columns| (columns, lanes(columns)));
+    let passes = pairs
+        .into_iter()
+        .flat_map(|(columns, lanes)| [forward_shader(columns, lanes), backward_shader(columns, lanes)]);
     passes.chain([parameters_shader()]).collect()
 }
 
@@ -290,9 +296,10 @@ pub(super) fn wgsl_forward(
     eps: f32,
 ) -> FloatTensor<CubeBackend> {
     let columns = gamma.meta.num_elements();
-    let Some(lanes) = lanes(columns).filter(|_| runs_wgsl(&[&x, &gamma, &beta])) else {
+    if !by_shader(fits(columns), &[&x, &gamma, &beta]) {
         return portable_forward::<CubeBackend>(x, gamma, beta, eps);
-    };
+    }
+    let lanes = lanes(columns);
     let [x, gamma, beta] = [x, gamma, beta].map(contiguous);
     let y = output(&x, x.meta.shape().clone());
     let rows = x.meta.num_elements() / columns;
@@ -310,9 +317,10 @@ pub(super) fn wgsl_backward(
 ) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
     let columns = gamma.meta.num_elements();
     let empty = x.meta.num_elements() == 0;
-    let Some(lanes) = lanes(columns).filter(|_| !empty && runs_wgsl(&[&x, &gamma, &dy])) else {
+    if !by_shader(fits(columns) && !empty, &[&x, &gamma, &dy]) {
         return portable_backward::<CubeBackend>(x, gamma, dy, eps);
-    };
+    }
+    let lanes = lanes(columns);
     let [x, gamma, dy] = [x, gamma, dy].map(contiguous);
     let rows = x.meta.num_elements() / columns;
     let groups = rows.div_ceil(BLOCK);

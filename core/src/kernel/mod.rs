@@ -15,13 +15,15 @@
 //! | [`linear`](fn@linear) | `[.., K]`, `[K, M]`, `[M]` to `[.., M]` | nothing |
 //! | [`matmul`](fn@matmul) | `[.., R, K]`, `[.., K, C]` to `[.., R, C]` | nothing |
 //! | [`adamw`](fn@adamw) | vectors | no gradient |
+//! | [`join`](fn@join) | vectors to one | no gradient |
 //! | [`gelu`](fn@gelu) | any, to the same | nothing |
 //!
 //! Invariants
 //! * The portable definition is the meaning: the path of every runtime that does not compile WGSL, of elements that are no
 //!   `f32`, and the oracle of the tests ([`portable`]). The CPU has loops of its own where they are faster.
-//! * No float atomics and no subgroups: every sum has one owner and one order, so the same inputs give the same bits on
-//!   the same device.
+//! * No float atomics: every sum has one owner and one order, so the same inputs give the same bits on the same device.
+//! * No kernel needs subgroups. Those that sum over the invocations of a row have a second text that uses them, taken
+//!   where [`choose_reduction`] says so.
 //! * At most 256 invocations and 16 KiB of workgroup memory a group and 7 storage buffers a pass: within what
 //!   WebGPU promises everywhere, so that a kernel that runs anywhere runs everywhere.
 //! * Elements are `f32`; other types take the portable definition.
@@ -36,6 +38,7 @@ mod cpu;
 mod distillation_loss;
 mod gelu;
 mod gram;
+mod join;
 mod launch;
 mod layer_norm;
 mod linear;
@@ -52,6 +55,9 @@ pub use attention_map::attention_map_loss;
 pub use distillation_loss::{cross_entropy, distillation_loss};
 pub use gelu::gelu;
 pub use gram::gram_loss;
+pub use join::join;
+use launch::Shader;
+pub use launch::{Reduction, choose_reduction, reduction};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use matmul::{matmul, matmul_by_shader};
@@ -129,10 +135,12 @@ pub struct ShaderInstance {
     pub name: String,
     /// The text.
     pub source: String,
+    /// Whether it needs a device with subgroups.
+    pub subgroups: bool,
 }
 
 /// Every WGSL text in use, over the head sizes of known models and some that are not, every tiling, every flag, and
-/// both declarations of the input buffers (native and browser).
+/// both declarations of the input buffers (native and browser). Subgroups are native alone.
 pub fn shader_instances() -> Vec<ShaderInstance> {
     let shaders = [
         adamw::shaders(),
@@ -140,17 +148,17 @@ pub fn shader_instances() -> Vec<ShaderInstance> {
         attention_map::shaders(),
         distillation_loss::shaders(),
         gelu::shaders(),
+        join::shaders(),
         layer_norm::shaders(),
         matmul::shaders(),
     ]
     .concat();
-    ["read_write", "read"]
-        .into_iter()
-        .flat_map(|access| {
-            shaders.iter().map(move |shader| {
-                let shader = shader.clone().with_access(access);
-                ShaderInstance { name: shader.name(), source: shader.text() }
-            })
-        })
-        .collect()
+    let shaders: Vec<_> = shaders.into_iter().flat_map(Shader::reductions).collect();
+    let instance = |(shader, access): (&Shader, &'static str)| {
+        let shader = shader.clone().with_access(access);
+        ShaderInstance { name: shader.name(), source: shader.text(), subgroups: shader.subgroups() }
+    };
+    let native = shaders.iter().map(|shader| (shader, "read_write"));
+    let browser = shaders.iter().filter(|shader| !shader.subgroups()).map(|shader| (shader, "read"));
+    native.chain(browser).map(instance).collect()
 }

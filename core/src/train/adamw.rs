@@ -151,11 +151,10 @@ impl AdamW {
         let slots = self.state.is_none().then(Vec::new);
         let mut join = Join { gradients, slots, decay_all: self.config.decay_all, ..Join::default() };
         module.visit(&mut join);
-        if self.state.is_none() && join.flat_gradients.is_empty() {
-            return;
-        }
         let averaged = self.config.ema.is_some();
-        let state = self.state.get_or_insert_with(|| State::start(join.slots.unwrap_or_default(), averaged));
+        let start = || State::start(join.slots.unwrap_or_default(), averaged);
+        let Some(state) = self.state.take().or_else(start) else { return };
+        let state = self.state.insert(state);
         let gradient = state.join(join.flat_gradients);
         let gradient = if share == 1.0 { gradient } else { gradient.mul_scalar(share) };
         state.gathered = Some(match state.gathered.take() {
@@ -224,7 +223,7 @@ impl AdamW {
         let slots = Some(Vec::new());
         let mut join = Join { recorded: paths, slots, decay_all: config.decay_all, ..Join::default() };
         module.visit(&mut join);
-        let mut state = State::start(join.slots.unwrap_or_default(), false);
+        let mut state = State::start(join.slots.unwrap_or_default(), false)?;
         let (mut first, mut second, mut average) = (Vec::new(), Vec::new(), Vec::new());
         for slot in &state.layout {
             let moments = recorded.remove(&slot.path)?;
@@ -255,29 +254,39 @@ impl AdamW {
 }
 
 impl State {
-    fn start(mut slots: Vec<(Slot, Tensor<1>, bool)>, averaged: bool) -> Self {
+    // `None` where no parameter takes part.
+    fn start(mut slots: Vec<(Slot, Tensor<1>, bool)>, averaged: bool) -> Option<Self> {
+        let device = slots.first()?.1.device();
         slots.sort_by_key(|(slot, ..)| !slot.length.is_multiple_of(ALIGNMENT));
         let mut mask = Vec::new();
         for (slot, _, decayed) in &slots {
             mask.extend(std::iter::repeat_n(f32::from(u8::from(*decayed)), slot.length));
         }
-        let (layout, parameters): (Vec<_>, Vec<_>) =
-            slots.into_iter().map(|(slot, parameter, _)| (slot, parameter)).unzip();
-        let parameters = padded(parameters);
-        let (device, [length]): (Device, _) = (parameters.device(), parameters.dims());
-        mask.resize(length, 0.0);
+        // Zeros at the end, so that the last vector ends aligned too.
+        mask.resize(mask.len().next_multiple_of(ALIGNMENT), 0.0);
+        let length = mask.len();
         let decayed = Tensor::from_data(TensorData::new(mask, [length]), &device);
+        let (layout, values): (Vec<_>, Vec<_>) =
+            slots.into_iter().map(|(slot, parameter, _)| (slot, Some(parameter))).unzip();
+        let parameters = joined(&layout, values, length, &device);
         let zeros = parameters.zeros_like();
         let average = averaged.then(|| parameters.clone());
-        Self { steps: 0, layout, parameters, first: zeros.clone(), second: zeros, average, gathered: None, decayed }
+        Some(Self {
+            steps: 0,
+            layout,
+            parameters,
+            first: zeros.clone(),
+            second: zeros,
+            average,
+            gathered: None,
+            decayed,
+        })
     }
 
     // The gradients in the order of the layout; zero where there is none.
     fn join(&self, mut gradients: HashMap<ParamId, Tensor<1>>) -> Tensor<1> {
-        let device = self.parameters.device();
-        let zeros = |length| Tensor::zeros([length], &device);
-        let vector = |slot: &Slot| gradients.remove(&slot.id).unwrap_or_else(|| zeros(slot.length));
-        padded(self.layout.iter().map(vector).collect())
+        let gradients = self.layout.iter().map(|slot| gradients.remove(&slot.id)).collect();
+        joined(&self.layout, gradients, self.parameters.dims()[0], &self.parameters.device())
     }
 
     // Cuts a flat vector up by parameter.
@@ -322,14 +331,15 @@ impl State {
 /// Numbers in 256 bytes, the strictest alignment that WebGPU lets a device ask of a binding.
 const ALIGNMENT: usize = 64;
 
-/// The vectors in a row, then zeros up to the next multiple of [`ALIGNMENT`], so that the last vector ends aligned too.
-fn padded(mut vectors: Vec<Tensor<1>>) -> Tensor<1> {
-    let length: usize = vectors.iter().map(|vector| vector.dims()[0]).sum();
-    let rest = length.next_multiple_of(ALIGNMENT) - length;
-    if rest > 0 {
-        vectors.push(Tensor::zeros([rest], &vectors[0].device()));
-    }
-    Tensor::cat(vectors, 0)
+// The vectors of the layout in a row, zeros where there is none and after the last.
+fn joined(layout: &[Slot], vectors: Vec<Option<Tensor<1>>>, length: usize, device: &Device) -> Tensor<1> {
+    let mut start = 0;
+    let pieces = layout.iter().zip(vectors).filter_map(|(slot, vector)| {
+        let place = start;
+        start += slot.length;
+        Some((place, vector?))
+    });
+    kernel::join(length, pieces.collect(), device)
 }
 
 // Collects gradients, and where `slots` is there the parameters that take part, in the order of the module's fields.

@@ -338,6 +338,8 @@ impl Session<'_> {
                 images_per_second: network.outcome.as_ref().map(|o| o.images_per_second),
                 loader_images_per_second: network.outcome.as_ref().and_then(|o| o.loader_images_per_second),
                 step_images_per_second: network.outcome.as_ref().and_then(|o| o.step_images_per_second),
+                teacher_images: network.outcome.as_ref().map(|o| o.teacher_images),
+                recall_seconds: network.outcome.as_ref().map(|o| o.recall_seconds),
             };
             models.push((network.role, report));
         }

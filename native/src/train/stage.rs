@@ -95,6 +95,13 @@ pub struct Outcome {
     /// Images a second of the steps, without the time in which they waited for the loader; likewise.
     #[serde(default)]
     pub step_images_per_second: Option<f64>,
+    /// Training images that the teacher was asked about, of the process that finished the training.
+    #[serde(default)]
+    pub teacher_images: u64,
+    /// Seconds that took to look up what is kept of the teacher's logits, the check of them included; likewise. Part of
+    /// `seconds`.
+    #[serde(default)]
+    pub recall_seconds: f64,
 }
 
 /// A network at the end of its training, without gradients.
@@ -126,6 +133,10 @@ struct Memory {
     cache: Option<TeacherCache>,
     // Whether what is kept was held against the teacher in this run.
     checked: bool,
+    // Images that the teacher was asked about.
+    asked: u64,
+    // Seconds of looking up.
+    seconds: f64,
 }
 
 impl Memory {
@@ -151,6 +162,7 @@ impl Memory {
             let said: Vec<f32> = said.try_into_data().context("the device failed")?.iter().collect();
             cache.check(&kept[..said.len()], &said)?;
             self.checked = true;
+            self.asked += rows as u64;
         }
         Ok(Some(stage.rows(kept)))
     }
@@ -203,7 +215,12 @@ impl Stage<'_> {
             let training = learner.student.draw_training(self.seed, step, indices.len(), self.device);
             let first = step % per_epoch * source.batch_size as u64;
             let mut inputs = self.upload(batch);
+            let looking = Instant::now();
             inputs.teacher_logits = memory.recall(self, step / per_epoch, first, &indices, &inputs.images)?;
+            memory.seconds += looking.elapsed().as_secs_f64();
+            if inputs.teacher_logits.is_none() && self.teacher.is_some() && self.objective.needs_teacher() {
+                memory.asked += indices.len() as u64;
+            }
             // Epochs count from 1 in the rule.
             let epoch = step / per_epoch + 1;
             let objective = rule.map(|rule| rule.applied(self.objective, epoch));
@@ -266,6 +283,8 @@ impl Stage<'_> {
             images_per_second: images as f64 / seconds,
             loader_images_per_second: loader.rate(),
             step_images_per_second: (stepping > 0.0 && here > 0).then(|| here as f64 / stepping),
+            teacher_images: memory.asked,
+            recall_seconds: memory.seconds,
         };
         let learner = learner.valid();
         let average = optimiser.averaged(learner.clone()).map(|learner| learner.student);
@@ -313,12 +332,15 @@ impl Stage<'_> {
         let kept = memory.cache.as_mut().map(|cache| cache.rows(0, 0, samples)).transpose()?.flatten();
         memory.table = Some(match (kept, memory.cache.as_mut()) {
             (Some(kept), Some(cache)) => {
-                let sample = ask(samples.min(CHECKED_ROWS))?;
+                let rows = samples.min(CHECKED_ROWS);
+                let sample = ask(rows)?;
+                memory.asked = rows as u64;
                 cache.check(&kept[..sample.len()], &sample)?;
                 kept
             }
             (_, cache) => {
                 let all = ask(samples)?;
+                memory.asked = samples as u64;
                 cache.map(|cache| cache.record(0, 0, &all)).transpose()?;
                 all
             }
