@@ -46,6 +46,7 @@ pub const RECIPES: &[Shipped] = shipped![
     "cifar10-small-none",
     "cifar10-small-soft",
     "cifar10-small-teacher",
+    "cifar10-vit-ti",
     "cls-kd-deit-s",
     "cls-kd-deit-ti",
     "deit-cifar-10-both-hard",
