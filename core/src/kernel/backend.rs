@@ -368,6 +368,10 @@ impl KernelBackend for CubeBackend {
         attention::wgsl_forward(qkv, scale)
     }
 
+    fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        attention::wgsl_packed(qkv, scale)
+    }
+
     fn attention_backward(
         qkv: FloatTensor<Self>,
         out: FloatTensor<Self>,

@@ -22,6 +22,9 @@ use burn::cubecl::{CubeCount, CubeDim};
 /// The flag of what sums by subgroup operations.
 const SUBGROUPS: &str = "subgroups";
 
+/// The flag of what reads and writes numbers of `f16`.
+const HALF: &str = "half";
+
 /// WebGPU's limit on the workgroups of one dispatch along each axis.
 const GROUPS_PER_AXIS: usize = 65_535;
 
@@ -108,6 +111,16 @@ impl Shader {
         self.flag(SUBGROUPS, reduction() == Reduction::Subgroups)
     }
 
+    /// Reads and writes numbers of `dtype`, `F32` or `F16`; the text computes in `f32` either way.
+    pub fn elements(self, dtype: DType) -> Self {
+        self.flag(HALF, dtype == DType::F16)
+    }
+
+    /// Whether it needs `f16`.
+    pub fn half(&self) -> bool {
+        self.flags.contains(&(HALF, true))
+    }
+
     /// The same instance by either reduction, or as it is where it has none.
     pub fn reductions(mut self) -> Vec<Self> {
         let Some(flag) = self.flags.iter().position(|(name, _)| *name == SUBGROUPS) else { return vec![self] };
@@ -184,23 +197,34 @@ impl KernelSource for Shader {
     }
 }
 
-/// Whether the WGSL path can take these tensors: cubecl compiles WGSL for their device (and not SPIR-V or MSL, into
-/// which it does not translate hand-written text), every element is an `f32`, and every element has a `u32` index.
-/// Otherwise the caller takes the portable definition.
-pub(super) fn runs_wgsl(tensors: &[&FloatTensor<CubeBackend>]) -> bool {
-    tensors.iter().all(|tensor| {
+/// The type of these tensors' elements, `F32` or `F16`, where the WGSL path can take them: cubecl compiles WGSL for their
+/// device (and not SPIR-V or MSL, into which it does not translate hand-written text), they have one type, and every
+/// element has a `u32` index. Otherwise the caller takes the portable definition.
+pub(super) fn wgsl_element(tensors: &[&FloatTensor<CubeBackend>]) -> Option<DType> {
+    let dtype = tensors.first()?.dtype;
+    let runs = tensors.iter().all(|tensor| {
         tensor.client.name().starts_with("wgpu<wgsl")
-            && tensor.dtype == DType::F32
+            && tensor.dtype == dtype
             && tensor.meta.shape().num_elements() <= i32::MAX as usize
-    })
+    });
+    (runs && matches!(dtype, DType::F32 | DType::F16)).then_some(dtype)
+}
+
+/// Whether the WGSL path can take these tensors, which it takes as `f32` alone.
+pub(super) fn runs_wgsl(tensors: &[&FloatTensor<CubeBackend>]) -> bool {
+    wgsl_element(tensors) == Some(DType::F32)
 }
 
 /// A contiguous `f32` tensor on the device of `like`, its contents undefined until a kernel writes them.
 pub(super) fn output(like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
+    output_of(DType::F32, like, shape)
+}
+
+/// The same of another type.
+pub(super) fn output_of(dtype: DType, like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
     let shape = shape.into();
-    let bytes = shape.num_elements() * size_of::<f32>();
-    let handle = like.client.empty(bytes);
-    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, DType::F32)
+    let handle = like.client.empty(shape.num_elements() * dtype.size());
+    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
 }
 
 /// The tensor laid out in rows, as every shader reads it.
