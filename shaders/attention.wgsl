@@ -12,10 +12,19 @@
 // is a maximum, which no order changes. So the same inputs give the same bits.
 //
 // Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of qkv
-// below 2^31. Reads, in bytes: 12 B H N D ceil(N / SIDE). Writes 4 B H N (D + 1).
+// below 2^31. Reads, in bytes: 12 B H N D ceil(N / SIDE). Writes 4 B H N (D + 1). With qkv and o of f16, half of that; every
+// sum is of f32.
 
-@group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D)
-@group(0) @binding(1) var<storage, read_write> output: array<f32>;       // (B, N, H, D)
+//@ if half
+enable f16;
+
+alias Element = f16;
+//@ else
+alias Element = f32;
+//@ end
+
+@group(0) @binding(0) var<storage, {{ access }}> qkv: array<Element>;    // (B, N, 3, H, D)
+@group(0) @binding(1) var<storage, read_write> output: array<Element>;   // (B, N, H, D)
 @group(0) @binding(2) var<storage, read_write> lse: array<f32>;          // (B, H, N)
 @group(0) @binding(3) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
@@ -27,7 +36,7 @@ const LOWEST: f32 = -3.4028234e38;
 var<workgroup> peaks: array<vec4<f32>, THREADS>;
 
 fn element(source: u32, place: u32) -> f32 {
-    return qkv[place];
+    return f32(qkv[place]);
 }
 
 @compute @workgroup_size({{ threads }})
@@ -108,7 +117,7 @@ fn main(
                 for (var k = 0u; k < 4u; k++) {
                     let d = slice * SLICE + c + k * QUADS;
                     if (d < D) {
-                        output[place + d] = mix[slice][i][k] / sum[i];
+                        output[place + d] = Element(mix[slice][i][k] / sum[i]);
                     }
                 }
             }

@@ -6,12 +6,21 @@
 // channels upwards; row_reduce.wgsl adds those.
 //
 // Limits. Any number of rows; C from 1 to 32 LANES; at most 256 invocations and 1 KiB of workgroup memory. Elements below
-// 2^31. Reads, in bytes: 4 C rows for x, and 8 C a row from a cache. Writes 4 C rows.
+// 2^31. Reads, in bytes: 4 C rows for x, and 8 C a row from a cache. Writes 4 C rows. With numbers of f16,
+// half of that; every sum is of f32.
 
-@group(0) @binding(0) var<storage, {{ access }}> x: array<f32>;          // (rows, C)
-@group(0) @binding(1) var<storage, {{ access }}> gamma: array<f32>;      // (C)
-@group(0) @binding(2) var<storage, {{ access }}> beta: array<f32>;       // (C)
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;            // (rows, C)
+//@ if half
+enable f16;
+
+alias Element = f16;
+//@ else
+alias Element = f32;
+//@ end
+
+@group(0) @binding(0) var<storage, {{ access }}> x: array<Element>;          // (rows, C)
+@group(0) @binding(1) var<storage, {{ access }}> gamma: array<Element>;      // (C)
+@group(0) @binding(2) var<storage, {{ access }}> beta: array<Element>;       // (C)
+@group(0) @binding(3) var<storage, read_write> y: array<Element>;            // (rows, C)
 @group(0) @binding(4) var<storage, read> info: array<u32>;               // rows, epsilon; two words each
 
 @compute @workgroup_size({{ threads }})
@@ -39,7 +48,7 @@ fn main(
     for (var i = 0u; i < PART; i++) {
         let c = lane + i * LANES;
         if (real && c < C) {
-            y[start + c] = own[i] * gamma[c] + beta[c];
+            y[start + c] = Element(own[i] * f32(gamma[c]) + f32(beta[c]));
         }
     }
 }

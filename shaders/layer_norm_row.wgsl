@@ -17,7 +17,7 @@ fn standardise(own: ptr<function, array<f32, PART>>, start: u32, real: bool, thr
         let c = lane + i * LANES;
         (*own)[i] = 0.0;
         if (real && c < C) {
-            (*own)[i] = x[start + c];
+            (*own)[i] = f32(x[start + c]);
         }
         sum += (*own)[i];
     }

@@ -143,6 +143,30 @@ fn memory_stays_flat_over_a_thousand_steps() {
 }
 
 #[test]
+fn a_network_in_half_precision_says_nearly_the_same() {
+    let objective = Objective::named("SAF").expect("a known objective");
+    let config = NetworkConfig::from(VitConfig { depth: 3, width: 48, heads: 3, ..deit_like() });
+    println!("skipped: adapters, since Burn's products of `f16` take a software adapter many minutes to tune");
+    let device = Device::flex();
+    let single = config.init(3, &device).expect("a valid model");
+    let (_, taps) = objective.taps(3, 3);
+    let images = Tensor::cat(vec![batch(0, 6, &device).images; 3], 1);
+    let [exact, found] = [single.clone(), single.halved()].map(|model| {
+        let trace = model.forward_with(images.clone(), None, &taps);
+        let packed = trace.queries_and_keys.into_iter().map(values).collect::<Vec<_>>().concat();
+        [values(trace.logits), values(trace.distillation_logits.expect("two heads")), packed]
+    });
+    for (exact, found) in exact.iter().zip(&found) {
+        let largest = exact.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        assert_eq!(exact.len(), found.len());
+        let error = exact.iter().zip(found).fold(0.0_f32, |worst, (x, y)| worst.max((x - y).abs())) / largest;
+        println!("half precision within {error:e} of the largest");
+        // Ten bits of a fraction, and three blocks of roundings.
+        assert!(error > 0.0 && error < 1e-2, "{error:e}");
+    }
+}
+
+#[test]
 fn logits_computed_before_teach_the_same() {
     let device = Device::flex();
     let (teacher, _) = pair(&device);

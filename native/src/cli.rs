@@ -14,7 +14,7 @@ use potstill_core::objective::Readout;
 
 use crate::bench::Path;
 use crate::device::DeviceChoice;
-use crate::recipe::Goal;
+use crate::recipe::{Goal, Precision};
 pub use images::Images;
 pub use training::{Accepted, DistillationType, Method, Numbers};
 
@@ -131,6 +131,9 @@ pub struct Train {
     /// Take a teacher that does no better than chance.
     #[arg(long, visible_alias = "allow_untrained_teacher")]
     pub allow_untrained_teacher: bool,
+    /// The precision in which the teacher, a vision transformer, is asked.
+    #[arg(long, visible_alias = "teacher_precision", value_enum)]
+    pub teacher_precision: Option<Precision>,
     /// Keep the teacher's logits in this folder, and take those that another run left there.
     #[arg(long, visible_alias = "teacher_cache", value_name = "DIR")]
     pub teacher_cache: Option<PathBuf>,

@@ -48,6 +48,9 @@ pub struct Recipe {
     /// Keep the logits of this many highest classes, in half precision, and not of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_cache_top: Option<usize>,
+    /// The precision in which a teacher is asked.
+    #[serde(default, skip_serializing_if = "Precision::is_single")]
+    pub teacher_precision: Precision,
     /// Whether a teacher that does no better than chance is taken all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_untrained_teacher: bool,
@@ -65,6 +68,23 @@ pub struct Recipe {
     /// How the student is distilled.
     #[serde(default = "labels_alone")]
     pub distillation: Objective,
+}
+
+/// How a number is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// In 32 bits.
+    #[default]
+    Single,
+    /// In 16 bits, ten of them of the fraction.
+    Half,
+}
+
+impl Precision {
+    fn is_single(&self) -> bool {
+        *self == Self::Single
+    }
 }
 
 fn labels_alone() -> Objective {
@@ -401,6 +421,11 @@ impl Recipe {
     /// # Errors
     /// Exit code 2 with the reason and the nearest thing that works.
     pub fn check_pair(&self, teacher: &NetworkConfig, student: &NetworkConfig) -> Result<()> {
+        if self.teacher_precision == Precision::Half && !matches!(teacher, NetworkConfig::Vit(_)) {
+            return Err(Failure::usage(
+                "--teacher-precision half is for vision transformers, and this teacher is none; leave it out",
+            ));
+        }
         for (what, t, s, instead) in [
             (
                 "image_size",

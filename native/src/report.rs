@@ -118,7 +118,7 @@ pub struct ModelReport {
     pub step_images_per_second: Option<f64>,
     /// Training images that its teacher was asked about; likewise.
     pub teacher_images: Option<u64>,
-    /// Seconds that took to look up what is kept of the teacher's logits; likewise.
+    /// Seconds that the teacher's logits took beside the steps; likewise.
     pub recall_seconds: Option<f64>,
 }
 

@@ -301,6 +301,13 @@ fn a_teachers_logits_are_kept_and_teach_the_same() {
         assert!(student["recall_seconds"].as_f64() < student["seconds"].as_f64(), "{student}");
         student["teacher_images"].as_u64().expect("a count")
     };
+    // Another precision is another teacher.
+    let kept_before = kept().len();
+    place.train(&line("--name half --teacher-cache @/cache --teacher-precision half"));
+    assert_eq!(kept().len(), kept_before + 2);
+    let (exact, half) = (losses("plain"), losses("half"));
+    let term = |losses: &[Value]| losses[0]["terms"]["logits"].as_f64().expect("a number");
+    assert!(term(&exact) != term(&half) && (term(&exact) - term(&half)).abs() < 2e-2 * term(&exact));
     // The second run asks about no image, but for the sample that it holds what is kept against.
     assert!(asked("writes") == asked("plain") && asked("plain") > 16, "{} and {}", asked("writes"), asked("plain"));
     assert!((1..=16).contains(&asked("reads")), "{}", asked("reads"));

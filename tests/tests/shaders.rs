@@ -13,11 +13,13 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
 use potstill_core::kernel::{ShaderInstance, shader_instances};
 
-/// Validated as a browser would: no capability beyond WebGPU's base, or beyond that and subgroups.
+/// Validated as a browser would: no capability beyond WebGPU's base and those that the instance names.
 fn parse(instance: &ShaderInstance) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(&instance.source)
         .unwrap_or_else(|error| panic!("{}: {}", instance.name, error.emit_to_string(&instance.source)));
-    let capabilities = if instance.subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let mut capabilities = Capabilities::empty();
+    capabilities.set(Capabilities::SUBGROUP, instance.subgroups);
+    capabilities.set(Capabilities::SHADER_FLOAT16, instance.half);
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|error| panic!("{}: {}", instance.name, error.emit_to_string(&instance.source)));
@@ -77,7 +79,7 @@ fn instances_keep_to_the_limits_that_every_device_has() {
         let entry = &module.entry_points[0];
         assert_eq!((entry.name.as_str(), entry.stage), ("main", ShaderStage::Compute), "{name}");
         assert!(entry.workgroup_size.iter().product::<u32>() <= 256, "{name}: {:?}", entry.workgroup_size);
-        assert!(!instance.source.contains("enable "), "{name}");
+        assert_eq!(instance.half, instance.source.contains("enable "), "{name}");
         // WGSL has none of floats. Beside subgroups they only say whether those are as they should be.
         assert!(instance.subgroups || !instance.source.contains("atomic"), "{name}");
         assert_eq!(instance.subgroups, instance.source.contains("subgroupAdd("), "{name}");
@@ -98,8 +100,12 @@ fn instances_compile_for_every_platform() {
         let (text, _) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(text.contains("kernel void"), "{name}");
-        // What wgpu asks for where there are wave operations.
-        let shader_model = if instance.subgroups { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+        // The first with wave operations, and the first with 16 bits.
+        let shader_model = match (instance.half, instance.subgroups) {
+            (true, _) => hlsl::ShaderModel::V6_2,
+            (false, true) => hlsl::ShaderModel::V6_0,
+            (false, false) => hlsl::ShaderModel::V5_1,
+        };
         let options = hlsl::Options { shader_model, ..hlsl::Options::default() };
         let pipeline = hlsl::PipelineOptions::default();
         let mut text = String::new();

@@ -265,7 +265,7 @@ pub(super) fn wgsl(
     decayed: FloatTensor<CubeBackend>,
     numbers: AdamWNumbers,
 ) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
-    if !runs_wgsl(&[&parameters, &first, &second, &gradient, &decayed]) {
+    if !runs_wgsl(true, &[&parameters, &first, &second, &gradient, &decayed]) {
         return portable::<CubeBackend>(parameters, first, second, gradient, decayed, numbers);
     }
     let [parameters, gradient, decayed] = [parameters, gradient, decayed].map(contiguous);

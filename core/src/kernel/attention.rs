@@ -28,11 +28,13 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
-use burn::backend::{Autodiff, Backend, Dispatch, Shape, Slice, TensorMetadata};
+use burn::backend::{Autodiff, Backend, DType, Dispatch, Shape, Slice, TensorMetadata};
 use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
-use super::launch::{Scalar, Shader, TILE, TILE_THREADS, by_shader, contiguous, launch, output, tiled};
+use super::launch::{
+    Scalar, Shader, TILE, TILE_THREADS, contiguous, launch, output, output_of, runs_wgsl, tiled, wgsl_element,
+};
 
 /// The widest head of the WGSL path: of a wider one, the sums over channels would not stay in registers.
 pub const WIDEST_HEAD: usize = 128;
@@ -153,7 +155,8 @@ impl Pass {
         [32, 16, 8].into_iter().filter(|&side| side == 32 || fits(side)).min_by_key(|&side| cost(side)).unwrap_or(32)
     }
 
-    fn shader(self, head_size: usize, side: usize) -> Shader {
+    /// Only the forward pass takes another `dtype` than `F32`.
+    fn shader(self, head_size: usize, side: usize, dtype: DType) -> Shader {
         const GRADIENT: &str = include_str!("../../../shaders/attention_gradient.wgsl");
         let (file, texts): (_, &'static [&'static str]) = match self {
             Pass::Forward => ("attention", &[include_str!("../../../shaders/attention.wgsl"), TILE]),
@@ -166,7 +169,8 @@ impl Pass {
                 &[include_str!("../../../shaders/attention_backward_key.wgsl"), GRADIENT, TILE],
             ),
         };
-        tiled(Shader::new(file, texts, TILE_THREADS).value("head_size", head_size), side)
+        let shader = tiled(Shader::new(file, texts, TILE_THREADS).value("head_size", head_size), side);
+        if matches!(self, Pass::Forward) { shader.elements(dtype) } else { shader }
     }
 
     /// Launches the pass over `buffers`: a gang of invocations for each image, head and tile of rows.
@@ -180,7 +184,7 @@ impl Pass {
         let tiles = batch * heads * tokens.div_ceil(side);
         let gangs = TILE_THREADS / (side / 4).pow(2);
         let scalars = [Scalar::Count(tokens), Scalar::Count(heads), Scalar::Count(tiles), Scalar::Real(scale)];
-        launch(self.shader(head_size, side), tiles.div_ceil(gangs), buffers, &scalars);
+        launch(self.shader(head_size, side, buffers[0].dtype), tiles.div_ceil(gangs), buffers, &scalars);
     }
 }
 
@@ -189,19 +193,36 @@ fn fits(head_size: usize) -> bool {
     (1..=WIDEST_HEAD).contains(&head_size)
 }
 
+/// Output and log-sum-exps, which are of `f32` whatever `qkv` is of; `None` where the portable definition is to be taken.
+fn launch_forward(
+    qkv: &FloatTensor<CubeBackend>,
+    scale: f32,
+) -> Option<(FloatTensor<CubeBackend>, FloatTensor<CubeBackend>)> {
+    let shape @ [batch, tokens, _, heads, head_size] = qkv.meta.shape().dims();
+    let dtype = wgsl_element(fits(head_size), &[qkv])?;
+    let qkv = contiguous(qkv.clone());
+    let out = output_of(dtype, &qkv, [batch, tokens, heads, head_size]);
+    let lse = output(&qkv, [batch, heads, tokens]);
+    Pass::Forward.launch(shape, &[&qkv, &out, &lse], scale);
+    Some((out, lse))
+}
+
 pub(super) fn wgsl_forward(
     qkv: FloatTensor<CubeBackend>,
     scale: f32,
 ) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
-    let shape @ [batch, tokens, _, heads, head_size] = qkv.meta.shape().dims();
-    if !by_shader(fits(head_size), &[&qkv]) {
-        return portable_forward::<CubeBackend>(qkv, scale);
+    // Both results have the type of `qkv`, as the lazy stream was told.
+    // Known of a browser when it is compiled, so that the portable definition is left out there.
+    let whole = cfg!(target_family = "wasm") || qkv.dtype == DType::F32;
+    let launched = if whole { launch_forward(&qkv, scale) } else { None };
+    launched.unwrap_or_else(|| portable_forward::<CubeBackend>(qkv, scale))
+}
+
+pub(super) fn wgsl_packed(qkv: FloatTensor<CubeBackend>, scale: f32) -> FloatTensor<CubeBackend> {
+    match launch_forward(&qkv, scale) {
+        Some((out, _)) => out,
+        None => portable_forward::<CubeBackend>(qkv, scale).0,
     }
-    let qkv = contiguous(qkv);
-    let out = output(&qkv, [batch, tokens, heads, head_size]);
-    let lse = output(&qkv, [batch, heads, tokens]);
-    Pass::Forward.launch(shape, &[&qkv, &out, &lse], scale);
-    (out, lse)
 }
 
 pub(super) fn wgsl_backward(
@@ -212,7 +233,7 @@ pub(super) fn wgsl_backward(
     scale: f32,
 ) -> FloatTensor<CubeBackend> {
     let shape @ [batch, tokens, _, heads, head_size] = qkv.meta.shape().dims();
-    if !by_shader(fits(head_size), &[&qkv, &out, &lse, &d_out]) {
+    if !runs_wgsl(fits(head_size), &[&qkv, &out, &lse, &d_out]) {
         return portable_backward::<CubeBackend>(qkv, out, lse, d_out, scale);
     }
     let [qkv, out, lse, d_out] = [qkv, out, lse, d_out].map(contiguous);
@@ -229,9 +250,11 @@ pub(super) fn shaders() -> Vec<Shader> {
     for head_size in [1, 7, 16, 32, 48, 64, 80, 128] {
         for tokens in [1, 10, 17, 50, 65, 197, 198, 257, 577] {
             for pass in [Pass::Forward, Pass::BackwardQuery, Pass::BackwardKey] {
-                let shader = pass.shader(head_size, pass.side(head_size, tokens));
-                if !shaders.contains(&shader) {
-                    shaders.push(shader);
+                for dtype in [DType::F32, DType::F16] {
+                    let shader = pass.shader(head_size, pass.side(head_size, tokens), dtype);
+                    if !shaders.contains(&shader) {
+                        shaders.push(shader);
+                    }
                 }
             }
         }

@@ -32,7 +32,7 @@ use burn::tensor::Tensor;
 
 use super::attention::{swap, unpack};
 use super::backend::KernelBackend;
-use super::launch::{Scalar, Shader, TILE, TILE_THREADS, by_shader, contiguous, launch, output, tiled};
+use super::launch::{Scalar, Shader, TILE, TILE_THREADS, contiguous, launch, output, runs_wgsl, tiled};
 
 /// The mean over images, rows and columns of the squared difference of the head-averaged attention, `[1]`.
 ///
@@ -214,7 +214,7 @@ pub(super) fn wgsl_forward(
 ) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
     let shape @ [batch, tokens, _, heads, _] = student.meta.shape().dims();
     let teacher_shape @ [_, _, _, teacher_heads, _] = teacher.meta.shape().dims();
-    if !by_shader(fits(shape, teacher_shape), &[&student, &teacher]) {
+    if !runs_wgsl(fits(shape, teacher_shape), &[&student, &teacher]) {
         return portable_forward::<CubeBackend>(student, teacher);
     }
     let [student, teacher] = [student, teacher].map(contiguous);
@@ -232,7 +232,7 @@ pub(super) fn wgsl_backward(
     d_rows: FloatTensor<CubeBackend>,
 ) -> FloatTensor<CubeBackend> {
     let (shape, teacher_shape) = (student.meta.shape().dims(), teacher.meta.shape().dims());
-    if !by_shader(fits(shape, teacher_shape), &[&student, &teacher, &statistics, &d_rows]) {
+    if !runs_wgsl(fits(shape, teacher_shape), &[&student, &teacher, &statistics, &d_rows]) {
         return portable_backward::<CubeBackend>(student, teacher, statistics, d_rows);
     }
     let [student, teacher, statistics, d_rows] = [student, teacher, statistics, d_rows].map(contiguous);

@@ -13,7 +13,7 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
-use burn::backend::{Autodiff, Backend, Flex, backend_extension};
+use burn::backend::{Autodiff, Backend, DType, Flex, backend_extension};
 
 use super::adamw::{self, AdamWNumbers};
 use super::{
@@ -373,7 +373,7 @@ impl KernelBackend for CubeBackend {
     }
 
     fn wgsl_flag(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let flag = if launch::fits_wgsl(&x) { 1.0 } else { 0.0 };
+        let flag = if launch::element(&[&x]) == Some(DType::F32) { 1.0 } else { 0.0 };
         filled_like::<Self>(x, flag)
     }
 
@@ -414,6 +414,10 @@ impl KernelBackend for CubeBackend {
 
     fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
         attention::wgsl_forward(qkv, scale)
+    }
+
+    fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+        attention::wgsl_packed(qkv, scale)
     }
 
     fn attention_backward(

@@ -264,7 +264,7 @@ pub(super) fn wgsl_forward(
     temperature: f32,
     smoothing: f32,
 ) -> FloatTensor<CubeBackend> {
-    if !runs_wgsl(&[&student, &teacher, &targets]) {
+    if !runs_wgsl(true, &[&student, &teacher, &targets]) {
         return portable_forward::<CubeBackend>(student, teacher, targets, temperature, smoothing);
     }
     let [student, teacher, targets] = [student, teacher, targets].map(contiguous);
@@ -282,7 +282,7 @@ pub(super) fn wgsl_backward(
     temperature: f32,
     smoothing: f32,
 ) -> FloatTensor<CubeBackend> {
-    if !runs_wgsl(&[&student, &teacher, &targets, &d_rows]) {
+    if !runs_wgsl(true, &[&student, &teacher, &targets, &d_rows]) {
         return portable_backward::<CubeBackend>(student, teacher, targets, d_rows, temperature, smoothing);
     }
     let [student, teacher, targets, d_rows] = [student, teacher, targets, d_rows].map(contiguous);
@@ -298,7 +298,7 @@ pub(super) fn wgsl_cross_entropy(
     targets: FloatTensor<CubeBackend>,
     smoothing: f32,
 ) -> FloatTensor<CubeBackend> {
-    if !runs_wgsl(&[&student, &targets]) {
+    if !runs_wgsl(true, &[&student, &targets]) {
         return portable_cross_entropy::<CubeBackend>(student, targets, smoothing);
     }
     let [student, targets] = [student, targets].map(contiguous);
@@ -314,7 +314,7 @@ pub(super) fn wgsl_cross_entropy_backward(
     d_rows: FloatTensor<CubeBackend>,
     smoothing: f32,
 ) -> FloatTensor<CubeBackend> {
-    if !runs_wgsl(&[&student, &targets, &d_rows]) {
+    if !runs_wgsl(true, &[&student, &targets, &d_rows]) {
         return portable_cross_entropy_backward::<CubeBackend>(student, targets, d_rows, smoothing);
     }
     let [student, targets, d_rows] = [student, targets, d_rows].map(contiguous);

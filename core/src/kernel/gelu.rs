@@ -18,8 +18,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata};
-use burn::tensor::Tensor;
+use burn::backend::{Autodiff, Backend, DType, Dispatch, Flex, TensorMetadata};
+use burn::tensor::{FloatDType, Tensor};
 
 use super::backend::KernelBackend;
 use super::cpu::{self, Level, PARALLEL_ELEMENTS, Task, exp, fma};
@@ -38,7 +38,11 @@ const DENSITY: f32 = 0.398_942_3;
 // ---- Portable definition
 
 pub(super) fn portable_forward<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
-    B::gelu(x)
+    // The sums of its series need more than the ten bits of `f16`.
+    match x.dtype() {
+        DType::F16 => B::float_cast(B::gelu(B::float_cast(x, FloatDType::F32)), FloatDType::F16),
+        _ => B::gelu(x),
+    }
 }
 
 /// Burn's own gradient is that of the approximation by `tanh`, up to 1e-3 from this and NaN at large numbers.
@@ -175,7 +179,7 @@ fn launch_over(shader: Shader, buffers: &[&FloatTensor<CubeBackend>]) {
 }
 
 pub(super) fn wgsl_forward(x: FloatTensor<CubeBackend>) -> FloatTensor<CubeBackend> {
-    if !runs_wgsl(&[&x]) {
+    if !runs_wgsl(true, &[&x]) {
         return portable_forward::<CubeBackend>(x);
     }
     let x = contiguous(x);
@@ -185,7 +189,7 @@ pub(super) fn wgsl_forward(x: FloatTensor<CubeBackend>) -> FloatTensor<CubeBacke
 }
 
 pub(super) fn wgsl_backward(x: FloatTensor<CubeBackend>, dy: FloatTensor<CubeBackend>) -> FloatTensor<CubeBackend> {
-    if !runs_wgsl(&[&x, &dy]) {
+    if !runs_wgsl(true, &[&x, &dy]) {
         return portable_backward::<CubeBackend>(x, dy);
     }
     let [x, dy] = [x, dy].map(contiguous);

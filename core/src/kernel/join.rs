@@ -97,7 +97,7 @@ pub(super) fn wgsl(
     starts: [usize; VECTORS],
     count: usize,
 ) -> FloatTensor<CubeBackend> {
-    if !pieces.iter().chain([&joined]).all(|tensor| runs_wgsl(&[tensor])) {
+    if !pieces.iter().chain([&joined]).all(|tensor| runs_wgsl(true, &[tensor])) {
         return portable::<CubeBackend>(joined, pieces, starts, count);
     }
     let pieces = pieces.map(contiguous);

@@ -22,6 +22,9 @@ use burn::cubecl::{CubeCount, CubeDim};
 /// The flag of what sums by subgroup operations.
 const SUBGROUPS: &str = "subgroups";
 
+/// The flag of what reads and writes numbers of `f16`.
+const HALF: &str = "half";
+
 /// WebGPU's limit on the workgroups of one dispatch along each axis.
 const GROUPS_PER_AXIS: usize = 65_535;
 
@@ -108,6 +111,16 @@ impl Shader {
         self.flag(SUBGROUPS, reduction() == Reduction::Subgroups)
     }
 
+    /// Reads and writes numbers of `dtype`, `F32` or `F16`; the text computes in `f32` either way.
+    pub fn elements(self, dtype: DType) -> Self {
+        self.flag(HALF, dtype == DType::F16)
+    }
+
+    /// Whether it needs `f16`.
+    pub fn half(&self) -> bool {
+        self.flags.contains(&(HALF, true))
+    }
+
     /// The same instance by either reduction, or as it is where it has none.
     pub fn reductions(mut self) -> Vec<Self> {
         let Some(flag) = self.flags.iter().position(|(name, _)| *name == SUBGROUPS) else { return vec![self] };
@@ -184,44 +197,54 @@ impl KernelSource for Shader {
     }
 }
 
-/// Whether the WGSL path can take this tensor: cubecl compiles WGSL for its device (and not SPIR-V or MSL, into
-/// which it does not translate hand-written text), every element is an `f32`, and every element has a `u32` index.
-pub(super) fn fits_wgsl(tensor: &FloatTensor<CubeBackend>) -> bool {
-    tensor.client.name().starts_with("wgpu<wgsl")
-        && tensor.dtype == DType::F32
-        && tensor.meta.shape().num_elements() <= i32::MAX as usize
+/// The type of these tensors' elements, `F32` or `F16`, where shaders can take them: cubecl compiles WGSL for their
+/// device (and not SPIR-V or MSL, into which it does not translate hand-written text), they have one type, and every
+/// element has a `u32` index.
+pub(super) fn element(tensors: &[&FloatTensor<CubeBackend>]) -> Option<DType> {
+    let dtype = tensors.first()?.dtype;
+    let runs = tensors.iter().all(|tensor| {
+        tensor.client.name().starts_with("wgpu<wgsl")
+            && tensor.dtype == dtype
+            && tensor.meta.shape().num_elements() <= i32::MAX as usize
+    });
+    (runs && matches!(dtype, DType::F32 | DType::F16)).then_some(dtype)
 }
 
-/// Whether the WGSL path can take all of these. Otherwise the caller takes the portable definition.
-///
-/// # Panics
-/// In a browser, rather than say no, as [`by_shader`].
-#[inline(always)]
-pub(super) fn runs_wgsl(tensors: &[&FloatTensor<CubeBackend>]) -> bool {
-    by_shader(true, tensors)
-}
-
-/// Whether the WGSL path can take these tensors, `fits` being what the operation asks of their sizes.
+/// The same where the WGSL path is to be taken, `fits` being what the operation asks of their sizes. Otherwise the caller
+/// takes the portable definition.
 ///
 /// # Panics
 /// In a browser, rather than say no. An adapter there compiles nothing but WGSL, the page computes in `f32` and has no
 /// network whose sizes do not fit; so the portable definitions, a tenth of what there is to load, are left out.
 #[inline(always)]
-pub(super) fn by_shader(fits: bool, tensors: &[&FloatTensor<CubeBackend>]) -> bool {
-    let fits = fits && tensors.iter().all(|tensor| fits_wgsl(tensor));
+pub(super) fn wgsl_element(fits: bool, tensors: &[&FloatTensor<CubeBackend>]) -> Option<DType> {
+    let dtype = element(tensors).filter(|_| fits);
     if cfg!(target_family = "wasm") {
-        assert!(fits, "an operation on sizes or numbers that WebGPU's path does not take");
-        return true;
+        assert!(dtype == Some(DType::F32), "an operation on sizes or numbers that WebGPU's path does not take");
+        return Some(DType::F32);
     }
-    fits
+    dtype
+}
+
+/// Whether the WGSL path is to be taken of an operation that takes `f32` alone.
+///
+/// # Panics
+/// As [`wgsl_element`].
+#[inline(always)]
+pub(super) fn runs_wgsl(fits: bool, tensors: &[&FloatTensor<CubeBackend>]) -> bool {
+    wgsl_element(fits, tensors) == Some(DType::F32)
 }
 
 /// A contiguous `f32` tensor on the device of `like`, its contents undefined until a kernel writes them.
 pub(super) fn output(like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
+    output_of(DType::F32, like, shape)
+}
+
+/// The same of another type.
+pub(super) fn output_of(dtype: DType, like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
     let shape = shape.into();
-    let bytes = shape.num_elements() * size_of::<f32>();
-    let handle = like.client.empty(bytes);
-    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, DType::F32)
+    let handle = like.client.empty(shape.num_elements() * dtype.size());
+    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
 }
 
 /// The tensor laid out in rows, as every shader reads it.

@@ -24,12 +24,12 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, Shape, TensorMetadata};
+use burn::backend::{Autodiff, Backend, DType, Dispatch, Flex, Shape, TensorMetadata};
 use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
 use super::cpu::{self, Level, PARALLEL_ELEMENTS, Task, fma, fold2};
-use super::launch::{ROW_REDUCE, Scalar, Shader, by_shader, contiguous, launch, output};
+use super::launch::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, output_of, runs_wgsl, wgsl_element};
 
 /// Normalises each row of the last dimension, then scales by `gamma` and shifts by `beta`.
 ///
@@ -263,9 +263,13 @@ const PARAMETER_THREADS: usize = 256;
 
 const ROW: &str = include_str!("../../../shaders/layer_norm_row.wgsl");
 
-fn forward_shader(columns: usize, lanes: usize) -> Shader {
+fn forward_shader(columns: usize, lanes: usize, dtype: DType) -> Shader {
     let texts = &[include_str!("../../../shaders/layer_norm.wgsl"), ROW, ROW_REDUCE];
-    Shader::new("layer_norm", texts, THREADS).value("columns", columns).value("lanes", lanes).over_rows()
+    Shader::new("layer_norm", texts, THREADS)
+        .value("columns", columns)
+        .value("lanes", lanes)
+        .elements(dtype)
+        .over_rows()
 }
 
 fn backward_shader(columns: usize, lanes: usize) -> Shader {
@@ -282,10 +286,11 @@ fn parameters_shader() -> Shader {
 /// Every instance, for the widths of known models and some that are not.
 pub(super) fn shaders() -> Vec<Shader> {
     let widths = [1, 33, 64, 192, 384, 768, 1024, 1280];
-    let pairs = widths.map(|columns| (columns, lanes(columns)));
-    let passes = pairs
-        .into_iter()
-        .flat_map(|(columns, lanes)| [forward_shader(columns, lanes), backward_shader(columns, lanes)]);
+    let pairs = widths.into_iter().map(|columns| (columns, lanes(columns)));
+    let passes = pairs.flat_map(|(columns, lanes)| {
+        let forward = [DType::F32, DType::F16].map(|dtype| forward_shader(columns, lanes, dtype));
+        forward.into_iter().chain([backward_shader(columns, lanes)])
+    });
     passes.chain([parameters_shader()]).collect()
 }
 
@@ -296,16 +301,16 @@ pub(super) fn wgsl_forward(
     eps: f32,
 ) -> FloatTensor<CubeBackend> {
     let columns = gamma.meta.num_elements();
-    if !by_shader(fits(columns), &[&x, &gamma, &beta]) {
+    let Some(dtype) = wgsl_element(fits(columns), &[&x, &gamma, &beta]) else {
         return portable_forward::<CubeBackend>(x, gamma, beta, eps);
-    }
+    };
     let lanes = lanes(columns);
     let [x, gamma, beta] = [x, gamma, beta].map(contiguous);
-    let y = output(&x, x.meta.shape().clone());
+    let y = output_of(dtype, &x, x.meta.shape().clone());
     let rows = x.meta.num_elements() / columns;
     let scalars = [Scalar::Count(rows), Scalar::Real(eps)];
     let groups = rows.div_ceil(THREADS / lanes);
-    launch(forward_shader(columns, lanes), groups, &[&x, &gamma, &beta, &y], &scalars);
+    launch(forward_shader(columns, lanes, dtype), groups, &[&x, &gamma, &beta, &y], &scalars);
     y
 }
 
@@ -317,7 +322,7 @@ pub(super) fn wgsl_backward(
 ) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
     let columns = gamma.meta.num_elements();
     let empty = x.meta.num_elements() == 0;
-    if !by_shader(fits(columns) && !empty, &[&x, &gamma, &dy]) {
+    if !runs_wgsl(fits(columns) && !empty, &[&x, &gamma, &dy]) {
         return portable_backward::<CubeBackend>(x, gamma, dy, eps);
     }
     let lanes = lanes(columns);

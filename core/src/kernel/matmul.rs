@@ -148,7 +148,7 @@ pub(super) fn wgsl(
     b: FloatTensor<CubeBackend>,
     bias: Option<FloatTensor<CubeBackend>>,
 ) -> FloatTensor<CubeBackend> {
-    assert!(runs_wgsl(&[&a, &b]), "a product of {:?} and {:?} on this device", a.dtype, b.dtype);
+    assert!(runs_wgsl(true, &[&a, &b]), "a product of {:?} and {:?} on this device", a.dtype, b.dtype);
     let shape = product_shape(a.meta.shape(), b.meta.shape());
     let rank = shape.num_dims();
     let [rows, columns] = [shape[rank - 2], shape[rank - 1]];

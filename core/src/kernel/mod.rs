@@ -26,7 +26,8 @@
 //!   where [`choose_reduction`] says so.
 //! * At most 256 invocations and 16 KiB of workgroup memory a group and 7 storage buffers a pass: within what
 //!   WebGPU promises everywhere, so that a kernel that runs anywhere runs everywhere.
-//! * Elements are `f32`; other types take the portable definition.
+//! * Elements are `f32`; other types take the portable definition. The forward passes of attention and normalisation also
+//!   take `f16`, and sum in `f32`: those of a teacher in half precision.
 
 mod adamw;
 mod attention;
@@ -137,10 +138,12 @@ pub struct ShaderInstance {
     pub source: String,
     /// Whether it needs a device with subgroups.
     pub subgroups: bool,
+    /// Whether it needs a device with `f16`.
+    pub half: bool,
 }
 
 /// Every WGSL text in use, over the head sizes of known models and some that are not, every tiling, every flag, and
-/// both declarations of the input buffers (native and browser). Subgroups are native alone.
+/// both declarations of the input buffers (native and browser). Subgroups and `f16` are native alone.
 pub fn shader_instances() -> Vec<ShaderInstance> {
     let shaders = [
         adamw::shaders(),
@@ -156,9 +159,11 @@ pub fn shader_instances() -> Vec<ShaderInstance> {
     let shaders: Vec<_> = shaders.into_iter().flat_map(Shader::reductions).collect();
     let instance = |(shader, access): (&Shader, &'static str)| {
         let shader = shader.clone().with_access(access);
-        ShaderInstance { name: shader.name(), source: shader.text(), subgroups: shader.subgroups() }
+        let (subgroups, half) = (shader.subgroups(), shader.half());
+        ShaderInstance { name: shader.name(), source: shader.text(), subgroups, half }
     };
     let native = shaders.iter().map(|shader| (shader, "read_write"));
-    let browser = shaders.iter().filter(|shader| !shader.subgroups()).map(|shader| (shader, "read"));
+    let everywhere = |shader: &&Shader| !shader.subgroups() && !shader.half();
+    let browser = shaders.iter().filter(everywhere).map(|shader| (shader, "read"));
     native.chain(browser).map(instance).collect()
 }

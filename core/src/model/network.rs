@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "all-models")]
@@ -249,6 +249,14 @@ impl Network {
     /// # Panics
     /// If a tap names a block that the network has not; `Objective::check` refuses such an objective.
     pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
+        if self.is_half() {
+            return self.forward_in_its_own(images.cast(FloatDType::F16), training, taps).single();
+        }
+        self.forward_in_its_own(images, training, taps)
+    }
+
+    // In the precision of its parameters, which is that of `images` and of the trace.
+    fn forward_in_its_own(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
         match self {
             Self::Vit(model) => model.forward_with(images, training, taps),
             #[cfg(feature = "all-models")]
@@ -262,6 +270,19 @@ impl Network {
             #[cfg(feature = "all-models")]
             Self::ResNet(model) => model.forward(images, training),
         }
+    }
+
+    /// The network with its parameters in half precision (`f16`), for inference. It reads images of `f32` and gives a trace
+    /// of `f32`; what lies between is rounded to `f16` after every operation, and sums are of `f32`.
+    pub fn halved(self) -> Self {
+        self.map(&mut Halved)
+    }
+
+    fn is_half(&self) -> bool {
+        // All its parameters have one type.
+        #[cfg_attr(not(feature = "all-models"), allow(irrefutable_let_patterns))]
+        let Self::Vit(model) = self else { return false };
+        model.dtype() == DType::F16
     }
 
     /// Draws what one training step of `batch` images drops; the same `seed` and `step` give the same.
@@ -425,7 +446,26 @@ pub struct Trace {
 #[derive(Clone, Debug, Default)]
 pub struct Statistics(pub(super) Vec<(ParamId, Tensor<1>)>);
 
+struct Halved;
+
+impl ModuleMapper for Halved {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|values| values.cast(FloatDType::F16))
+    }
+}
+
 impl Trace {
+    // The same in `f32`.
+    fn single(self) -> Self {
+        Self {
+            logits: self.logits.cast(FloatDType::F32),
+            distillation_logits: self.distillation_logits.map(|logits| logits.cast(FloatDType::F32)),
+            tokens: self.tokens.into_iter().map(|tokens| tokens.cast(FloatDType::F32)).collect(),
+            queries_and_keys: self.queries_and_keys.into_iter().map(|packed| packed.cast(FloatDType::F32)).collect(),
+            ..self
+        }
+    }
+
     /// A trace of class logits `[B, classes]` alone, such as those computed before.
     pub fn of_logits(logits: Tensor<2>) -> Self {
         Self {

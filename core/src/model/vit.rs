@@ -8,7 +8,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::attention::{Over, drop, explicit};
@@ -251,6 +251,11 @@ pub struct VisionTransformer {
 }
 
 impl VisionTransformer {
+    /// The type of its parameters.
+    pub(super) fn dtype(&self) -> DType {
+        self.pos_embed.val().dtype()
+    }
+
     /// Its sizes.
     pub fn shape(&self) -> NetworkShape {
         let [_, tokens, width] = self.pos_embed.dims();

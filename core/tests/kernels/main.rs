@@ -13,6 +13,7 @@ mod attention_map;
 mod gelu;
 mod gram;
 mod graphs;
+mod half;
 mod join;
 mod layer_norm;
 mod linear;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::cubecl::future::block_on;
+use burn::tensor::FloatDType;
 use potstill_core::data::{Dataset, Normalisation, Subset, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{Objective, Readout};
@@ -18,7 +19,7 @@ use crate::device::{self, Chosen, DeviceChoice};
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::{evaluate, fits};
 use crate::progress::say;
-use crate::recipe::{Goal, NetworkRecipe, Recipe, Resolved, resolve};
+use crate::recipe::{Goal, NetworkRecipe, Precision, Recipe, Resolved, resolve};
 use crate::report::{DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
 use crate::run::{LoadedNetwork, Model, Role, RunFolder, load_file, load_from_run, load_start, write_whole};
 use crate::train::{
@@ -54,6 +55,10 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     };
     let chosen = device::choose(choice)?;
     say(format_args!("device   {} ({}): {}", chosen.info.name, chosen.info.api, chosen.reason));
+    if recipe.teacher_precision == Precision::Half && !chosen.device.supports_dtype(FloatDType::F16) {
+        let name = &chosen.info.name;
+        return Err(Failure::usage(format!("--teacher-precision half: {name} has no half precision; leave it out")));
+    }
     let data = open_data(&recipe)?;
     let given_teacher = match &recipe.teacher_weights {
         Some(path) if recipe.objective == Goal::Distillation => Some(load_teacher(path, &recipe, &chosen, &data)?),
@@ -247,7 +252,9 @@ impl Session<'_> {
         let other = teacher.map(|teacher| &teacher.normalisation).filter(|other| *other != own);
         let view = other.map(|other| own.to(other)).transpose().map_err(Failure::usage)?;
         let view = view.map(|channels| Renormalise::new(&channels, device));
-        let teacher = teacher.map(|teacher| &teacher.model);
+        let half = self.recipe.teacher_precision == Precision::Half;
+        let halved = teacher.filter(|_| half).map(|teacher| teacher.model.clone().halved());
+        let teacher = halved.as_ref().or(teacher.map(|teacher| &teacher.model));
         Stage { role, recipe, config, objective, teacher, view, readout, cache, data, seed, device, run }.train(
             checkpoint,
             log,
@@ -374,6 +381,7 @@ fn refuse_changes(options: &Train) -> Result<()> {
         ("--objective", options.objective.is_some()),
         ("--distillation", options.distillation.is_some()),
         ("--teacher", options.teacher.is_some()),
+        ("--teacher-precision", options.teacher_precision.is_some()),
         ("--dataset", options.dataset.is_some()),
         ("--data-dir", options.data_dir.is_some()),
         ("--train-samples", options.train_samples.is_some()),

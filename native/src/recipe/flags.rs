@@ -42,6 +42,7 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
     if let Some(folder) = &options.teacher_cache {
         recipe.teacher_cache = Some(std::path::absolute(folder).unwrap_or_else(|_| folder.clone()));
     }
+    recipe.teacher_precision = options.teacher_precision.unwrap_or(recipe.teacher_precision);
     recipe.teacher_cache_top = options.teacher_cache_top.or(recipe.teacher_cache_top);
     recipe.allow_untrained_teacher |= options.allow_untrained_teacher;
     let method = &options.method;

@@ -98,8 +98,8 @@ pub struct Outcome {
     /// Training images that the teacher was asked about, of the process that finished the training.
     #[serde(default)]
     pub teacher_images: u64,
-    /// Seconds that took to look up what is kept of the teacher's logits, the check of them included; likewise. Part of
-    /// `seconds`.
+    /// Seconds that the teacher's logits took beside the steps: to open and check what is kept of them, to look it up, and
+    /// where images are never varied to ask the teacher once; likewise. Part of `seconds`.
     #[serde(default)]
     pub recall_seconds: f64,
 }
@@ -205,6 +205,7 @@ impl Stage<'_> {
         let progress = Progress::start(self.role.name(), total_steps, step);
         let mut since = Instant::now();
         let mut memory = self.memory(&source)?;
+        memory.seconds = since.elapsed().as_secs_f64();
         let mut loader = Loader::start(source.clone(), step, total_steps)?;
         let mut unread: Vec<Unread> = Vec::with_capacity(READ_EVERY);
         let mut last_loss = f32::NAN;
