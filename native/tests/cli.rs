@@ -424,7 +424,7 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
             _ if name.ends_with("-saf-kd") => &["attention", "labels", "logits"],
             _ if name.ends_with("-saf") => &["attention", "labels"],
             _ if name.ends_with("-kd") || name.ends_with("soft") => &["labels", "logits"],
-            "cifar10-small-both" => &["labels", "logits"],
+            "cifar10-small-both" | "cifar10-vit-ti" => &["labels", "logits"],
             // The labels are those of the teacher's own new head.
             "deit-cifar-10-distill" => &["labels", "teacher-labels"],
             _ if name.ends_with("hard") || name == "deit-ti-distilled-imagenet" => &["labels", "teacher-labels"],

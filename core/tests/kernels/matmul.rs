@@ -50,7 +50,7 @@ fn products_of_the_shader_are_the_sums() {
                 ("both by columns", matmul_by_shader(by_columns(a.clone()), by_columns(b.clone()))),
             ] {
                 let error = error(&values(found), &sums);
-                assert!(error <= 2e-6, "{name}, {size:?}, {layout}: off by {error:e}");
+                assert!(error <= 5e-6, "{name}, {size:?}, {layout}: off by {error:e}");
             }
             assert_eq!(
                 values(matmul_by_shader(a.clone(), b.clone())),
