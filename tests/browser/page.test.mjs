@@ -376,7 +376,7 @@ test("the network that comes with the page says of its samples what the native p
   assert(classifiers.length > 0, "no network for pictures comes with the page");
   const page = await visit(browser, site, "?device=cpu#classify");
   await device(page);
-  for (const [at, { samples, about, file }] of classifiers.entries()) {
+  for (const [at, { name: network, samples, about, file }] of classifiers.entries()) {
     const pictures = samples.map((sample) => join(dist, sample.file));
     const line = ["--device", "cpu", "predict", join(dist, file), "--json", "--top", "1", "--image", ...pictures];
     const native = (await program(potstill, line)).trim().split("\n").map((text) => JSON.parse(text).top[0].label);
@@ -384,7 +384,8 @@ test("the network that comes with the page says of its samples what the native p
     await says(page, "#classifier-about", about);
     assert(!site.requests.includes(`/${file}`), `${file} is loaded before it is needed`);
     await page.click("#classifier-load");
-    await says(page, "#classifier-report", "In use");
+    // What is in use stays so until the other is loaded.
+    await says(page, "#classifier-report", `In use: ${network}`);
     for (const [place, { name }] of samples.entries()) {
       await page.locator("#picture-samples button").nth(place).click();
       await page.waitForFunction((name) => document.querySelector("#seen").getAttribute("aria-label").startsWith(name), name, { timeout: 60_000 });
