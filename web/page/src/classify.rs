@@ -40,6 +40,8 @@ struct Classify {
     seen: RefCell<Option<(usize, Vec<u8>, Vec<f32>)>>,
     camera: RefCell<Option<MediaStream>>,
     busy: Cell<bool>,
+    /// How often something was asked for.
+    asked: Cell<u32>,
     listed: Cell<bool>,
 }
 
@@ -117,11 +119,19 @@ pub fn worker_changed() {
     });
 }
 
-/// One thing at a time; what is asked for meanwhile is told so.
+/// One thing at a time; of what is asked for meanwhile the last is done after it.
 async fn exclusively(task: impl AsyncFnOnce() -> Result<(), String>) -> Result<(), String> {
-    if VIEW.with(|view| view.busy.replace(true)) {
-        return Err("still at work on the last picture or network; try again in a moment".to_owned());
+    let turn = VIEW.with(|view| {
+        view.asked.set(view.asked.get().wrapping_add(1));
+        view.asked.get()
+    });
+    while VIEW.with(|view| view.busy.get()) {
+        dom::sleep(20).await;
+        if VIEW.with(|view| view.asked.get()) != turn {
+            return Ok(());
+        }
     }
+    VIEW.with(|view| view.busy.set(true));
     let done = task().await;
     notice::idle();
     VIEW.with(|view| view.busy.set(false));
