@@ -193,34 +193,32 @@ fn fits(head_size: usize) -> bool {
     (1..=WIDEST_HEAD).contains(&head_size)
 }
 
-/// Output and log-sum-exps, which are of `f32` whatever `qkv` is of; `None` where the portable definition is to be taken.
-fn launch_forward(
-    qkv: &FloatTensor<CubeBackend>,
-    scale: f32,
-) -> Option<(FloatTensor<CubeBackend>, FloatTensor<CubeBackend>)> {
+/// Output, and log-sum-exps, which are of `f32` whatever `qkv` is of.
+fn launch_forward(qkv: FloatTensor<CubeBackend>, scale: f32) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
     let shape @ [batch, tokens, _, heads, head_size] = qkv.meta.shape().dims();
-    let dtype = wgsl_element(fits(head_size), &[qkv])?;
-    let qkv = contiguous(qkv.clone());
-    let out = output_of(dtype, &qkv, [batch, tokens, heads, head_size]);
+    let qkv = contiguous(qkv);
+    let out = output_of(qkv.dtype, &qkv, [batch, tokens, heads, head_size]);
     let lse = output(&qkv, [batch, heads, tokens]);
     Pass::Forward.launch(shape, &[&qkv, &out, &lse], scale);
-    Some((out, lse))
+    (out, lse)
 }
 
 pub(super) fn wgsl_forward(
     qkv: FloatTensor<CubeBackend>,
     scale: f32,
 ) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
-    // Both results have the type of `qkv`, as the lazy stream was told.
-    // Known of a browser when it is compiled, so that the portable definition is left out there.
-    let whole = cfg!(target_family = "wasm") || qkv.dtype == DType::F32;
-    let launched = if whole { launch_forward(&qkv, scale) } else { None };
-    launched.unwrap_or_else(|| portable_forward::<CubeBackend>(qkv, scale))
+    let [.., head_size] = qkv.meta.shape().dims::<5>();
+    // Both results have the type of `qkv`, as the lazy stream was told: so `f32` alone.
+    if !runs_wgsl(fits(head_size), &[&qkv]) {
+        return portable_forward::<CubeBackend>(qkv, scale);
+    }
+    launch_forward(qkv, scale)
 }
 
 pub(super) fn wgsl_packed(qkv: FloatTensor<CubeBackend>, scale: f32) -> FloatTensor<CubeBackend> {
-    match launch_forward(&qkv, scale) {
-        Some((out, _)) => out,
+    let [.., head_size] = qkv.meta.shape().dims::<5>();
+    match wgsl_element(fits(head_size), &[&qkv]) {
+        Some(_) => launch_forward(qkv, scale).0,
         None => portable_forward::<CubeBackend>(qkv, scale).0,
     }
 }

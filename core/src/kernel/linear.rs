@@ -81,11 +81,11 @@ fn in_pieces(work: usize, rows: usize) -> bool {
 }
 
 /// `[rows, K]` of a tensor of `[.., K]`.
-fn flat(tensor: FloatTensor<Flex>) -> (FloatTensor<Flex>, [usize; 2]) {
+pub(super) fn flat<B: Backend>(tensor: FloatTensor<B>) -> (FloatTensor<B>, [usize; 2]) {
     let shape = tensor.shape();
     let columns = shape[shape.num_dims() - 1];
     let rows = shape.num_elements() / columns.max(1);
-    (Flex::float_reshape(tensor, Shape::new([rows, columns])), [rows, columns])
+    (B::float_reshape(tensor, Shape::new([rows, columns])), [rows, columns])
 }
 
 /// `[rows, K] [K, M]`.
@@ -159,7 +159,7 @@ pub(super) fn flex_forward(
         return portable_forward::<Flex>(x, weight, bias);
     };
     shape[last] = row.len();
-    let (x, _) = flat(x);
+    let (x, _) = flat::<Flex>(x);
     let mut y = product(x, weight);
     match cpu::exclusive(&mut y) {
         Some(values) => {
@@ -176,7 +176,7 @@ pub(super) fn flex_backward_x(weight: FloatTensor<Flex>, dy: FloatTensor<Flex>) 
     let last = shape.num_dims() - 1;
     let [inputs, _] = weight.shape().dims();
     shape[last] = inputs;
-    let (dy, _) = flat(dy);
+    let (dy, _) = flat::<Flex>(dy);
     Flex::float_reshape(product(dy, Flex::float_transpose(weight)), shape)
 }
 
@@ -188,10 +188,10 @@ pub(super) fn flex_backward_parameters(
     let Some(numbers) = cpu::numbers(&dy).filter(|numbers| !numbers.is_empty()) else {
         return portable_backward_parameters::<Flex>(x, dy);
     };
-    let (x, [rows, inputs]) = flat(x);
+    let (x, [rows, inputs]) = flat::<Flex>(x);
     let outputs = numbers.len() / rows;
     let d_bias = cpu::tensor(sum_rows(numbers, outputs), Shape::new([outputs]));
-    let (dy, _) = flat(dy);
+    let (dy, _) = flat::<Flex>(dy);
     if !in_pieces(rows * inputs * outputs, rows) {
         return (Flex::float_matmul(Flex::float_transpose(x), dy), d_bias);
     }

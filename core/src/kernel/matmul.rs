@@ -22,6 +22,7 @@ use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
 use super::launch::{Scalar, Shader, contiguous, launch, output, runs_wgsl};
+use super::linear::flat;
 
 /// Whether a build's products on wgpu are the shader's.
 pub(super) const BY_SHADER: bool = !cfg!(feature = "autotune");
@@ -52,16 +53,11 @@ fn check<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) {
     );
 }
 
-/// Shape of the products.
-#[cfg(feature = "fusion")]
+/// Shape of the products: that of `a`, with the columns of `b`.
 pub(super) fn output_shape(a: &Shape, b: &Shape) -> Shape {
-    product_shape(a, b)
-}
-
-fn product_shape(a: &Shape, b: &Shape) -> Shape {
     let mut shape = a.clone();
     let last = shape.num_dims() - 1;
-    shape[last] = b[last];
+    shape[last] = b[b.num_dims() - 1];
     shape
 }
 
@@ -149,7 +145,7 @@ pub(super) fn wgsl(
     bias: Option<FloatTensor<CubeBackend>>,
 ) -> FloatTensor<CubeBackend> {
     assert!(runs_wgsl(true, &[&a, &b]), "a product of {:?} and {:?} on this device", a.dtype, b.dtype);
-    let shape = product_shape(a.meta.shape(), b.meta.shape());
+    let shape = output_shape(a.meta.shape(), b.meta.shape());
     let rank = shape.num_dims();
     let [rows, columns] = [shape[rank - 2], shape[rank - 1]];
     let terms = a.meta.shape()[rank - 1];
@@ -168,34 +164,25 @@ pub(super) fn wgsl(
     c
 }
 
-/// Rows of a tensor of `[.., K]`, as one matrix.
-fn flat(tensor: CubeTensor) -> CubeTensor {
-    let shape = tensor.meta.shape();
-    let columns = shape[shape.num_dims() - 1];
-    let rows = shape.num_elements() / columns.max(1);
-    CubeBackend::float_reshape(tensor, Shape::new([rows, columns]))
+/// Each row of `x` times one matrix.
+fn by_rows(x: CubeTensor, weight: CubeTensor, bias: Option<CubeTensor>) -> CubeTensor {
+    let shape = output_shape(x.meta.shape(), weight.meta.shape());
+    CubeBackend::float_reshape(wgsl(flat::<CubeBackend>(x).0, weight, bias), shape)
 }
 
 /// [`super::linear()`] by this shader.
 pub(super) fn affine(x: CubeTensor, weight: CubeTensor, bias: CubeTensor) -> CubeTensor {
-    let mut shape = x.meta.shape().clone();
-    let last = shape.num_dims() - 1;
-    shape[last] = weight.meta.shape()[1];
-    CubeBackend::float_reshape(wgsl(flat(x), weight, Some(bias)), shape)
+    by_rows(x, weight, Some(bias))
 }
 
 /// The gradient of its input.
 pub(super) fn affine_backward_x(weight: CubeTensor, dy: CubeTensor) -> CubeTensor {
-    let mut shape = dy.meta.shape().clone();
-    let last = shape.num_dims() - 1;
-    shape[last] = weight.meta.shape()[0];
-    CubeBackend::float_reshape(wgsl(flat(dy), CubeBackend::float_transpose(weight), None), shape)
+    by_rows(dy, CubeBackend::float_transpose(weight), None)
 }
 
 /// The gradients of its weight and bias.
 pub(super) fn affine_backward_parameters(x: CubeTensor, dy: CubeTensor) -> (CubeTensor, CubeTensor) {
-    let (x, dy) = (flat(x), flat(dy));
-    let columns = dy.meta.shape()[1];
+    let ((x, _), (dy, [_, columns])) = (flat::<CubeBackend>(x), flat::<CubeBackend>(dy));
     let d_bias = CubeBackend::float_reshape(CubeBackend::float_sum_dim(dy.clone(), 0), Shape::new([columns]));
     (wgsl(CubeBackend::float_transpose(x), dy, None), d_bias)
 }

@@ -132,12 +132,10 @@ pub async fn selftest(device: &Device) -> Vec<Check> {
         let bias = wave([outputs], 0.9, 0.3, 1.0);
         let case = |what: &str| format!("{rows} rows, {inputs} to {outputs}, by {what}");
         let by_x = |x: Tensor<2>, device: &Device| {
-            let device = &device.clone().inner();
             linear(x, Tensor::from_data(weight.clone(), device), Tensor::from_data(bias.clone(), device))
         };
         checks.push(check(device, "linear", case("input"), x.clone(), by_x).await);
         let by_weight = |weight: Tensor<2>, device: &Device| {
-            let device = &device.clone().inner();
             linear(Tensor::<2>::from_data(x.clone(), device), weight, Tensor::from_data(bias.clone(), device))
         };
         checks.push(check(device, "linear", case("weight"), weight.clone(), by_weight).await);
