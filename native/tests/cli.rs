@@ -5,15 +5,17 @@
 //! Invariants that every refused input is held to: the exit code that the table states, one line on the error stream that
 //! begins with `error:` (the argument parser's own messages have more), no panic, and not a file written anywhere.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
+use common::{Place, lines, texts};
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgba};
 use potstill_core::data::{Dataset, Digits, Split};
 use serde_json::Value;
-use tempfile::TempDir;
 
 const TRAIN_SAMPLES: usize = 60;
 const TEST_SAMPLES: usize = 30;
@@ -28,16 +30,10 @@ const TINY: &[&str] = &[
     "16",
 ];
 
-/// A folder with MNIST's files, of drawn digits, and room for runs.
-struct Place {
-    folder: TempDir,
-}
-
 impl Place {
-    fn new() -> Self {
-        let place = Self { folder: TempDir::new().expect("a temporary folder") };
-        fs::create_dir(place.path("data")).expect("makes");
-        fs::create_dir(place.path("cwd")).expect("makes");
+    /// With MNIST's files, of drawn digits, in the folder `data`.
+    fn with_mnist() -> Self {
+        let place = Self::new();
         place.mnist("data", TRAIN_SAMPLES);
         place
     }
@@ -54,10 +50,6 @@ impl Place {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
@@ -66,29 +58,6 @@ impl Place {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
         fs::write(path, bytes).expect("writes");
-    }
-
-    /// Splits a line at blanks, puts this place where it says `@`, and prepares the command in an empty folder.
-    fn command(&self, line: &str, more: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_potstill"));
-        let root = self.folder.path().display().to_string();
-        command.args(line.split_whitespace().map(|word| word.replace('@', &root))).args(more);
-        // A layer of Mesa's Vulkan that has nothing to do with the command complains where there is no desktop session.
-        command.current_dir(self.path("cwd")).stdin(Stdio::null()).env("NODEVICE_SELECT", "1");
-        command
-    }
-
-    fn run(&self, line: &str, more: &[&str]) -> Output {
-        self.command(line, more).output().expect("the command starts")
-    }
-
-    /// Runs what must succeed and returns what it printed.
-    fn good(&self, line: &str, more: &[&str]) -> String {
-        let output = self.run(line, more);
-        let (out, err) = texts(&output);
-        assert!(output.status.success(), "{line}\n{out}\n{err}");
-        assert_eq!(err, "", "{line} complained");
-        out
     }
 
     fn train(&self, line: &str) -> String {
@@ -149,15 +118,6 @@ fn tensors(path: &Path) -> Vec<u8> {
     bytes[8 + header..].to_vec()
 }
 
-fn texts(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&output.stdout), text(&output.stderr))
-}
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
-}
-
 /// Whether two values are equal, numbers to within the rounding of a decimal.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
@@ -181,7 +141,7 @@ fn digit(index: usize) -> GrayImage {
 
 #[test]
 fn a_run_is_trained_measured_and_used() {
-    let place = Place::new();
+    let place = Place::with_mnist();
     let out = place.train("--name first --train_samples 50 --seed 3");
     assert!(out.contains("--device cpu"), "the device and why are printed:\n{out}");
     for file in ["recipe.toml", "metrics.jsonl", "result.json", "curves.svg", "student.safetensors"] {
@@ -247,7 +207,7 @@ fn a_run_is_trained_measured_and_used() {
 
 #[test]
 fn a_teacher_that_guesses_is_refused() {
-    let place = Place::new();
+    let place = Place::with_mnist();
     // A learning rate at which nothing is learnt.
     let line = "--device cpu train --dataset MNIST --data-dir @/data --logdir @/runs --name noise --epochs 1 --lr 1e-9";
     let output = place.run(line, TINY);
@@ -261,7 +221,7 @@ fn a_teacher_that_guesses_is_refused() {
 
 #[test]
 fn the_figures_can_be_had_as_json_and_the_recipes_as_a_list() {
-    let place = Place::new();
+    let place = Place::with_mnist();
     let out = place.train("--name run --objective student --json --model-ema --readout class");
     let last: Value = serde_json::from_str(out.lines().last().expect("a line")).expect("JSON");
     assert_eq!(last, place.json("runs/run/result.json"));
@@ -275,7 +235,7 @@ fn the_figures_can_be_had_as_json_and_the_recipes_as_a_list() {
 
 #[test]
 fn a_teachers_logits_are_kept_and_teach_the_same() {
-    let place = Place::new();
+    let place = Place::with_mnist();
     place.train("--name first --objective teacher");
     let teacher = place.text("runs/first/teacher.safetensors");
     let line = |more: &str| format!("--teacher {teacher} --set baseline=false --distillation KD --seed 5 {more}");
@@ -445,7 +405,7 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
 
 #[test]
 fn the_recipes_of_small_pictures_run_small() {
-    let place = Place::new();
+    let place = Place::with_mnist();
     cifar(&place);
     place.mnist("mnist", 64);
     runs_small("MNIST", "mnist", &place);
@@ -455,7 +415,7 @@ fn the_recipes_of_small_pictures_run_small() {
 
 #[test]
 fn the_recipes_of_folders_run_small() {
-    let place = Place::new();
+    let place = Place::with_mnist();
     pictures(&place, "imagenet", 1000, 1);
     pictures(&place, "dogs", 2, 40);
     runs_small("ImageNet", "imagenet", &place);
@@ -466,7 +426,7 @@ fn the_recipes_of_folders_run_small() {
 
 #[test]
 fn a_run_without_a_name_gets_a_fresh_folder() {
-    let place = Place::new();
+    let place = Place::with_mnist();
     for _ in 0..2 {
         place.train("--objective student");
     }
@@ -494,7 +454,7 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
 
 #[cfg(unix)]
 fn goes_on(networks: &[&str], options: &str, weights: &[&str]) {
-    let place = Place::new();
+    let place = Place::with_mnist();
     let line = |name: &str| {
         format!(
             "--device cpu train --dataset MNIST --data-dir @/data --logdir @/runs --name {name} \
@@ -537,7 +497,7 @@ fn goes_on(networks: &[&str], options: &str, weights: &[&str]) {
 
 #[test]
 fn pictures_of_every_kind_are_taken() {
-    let place = Place::new();
+    let place = Place::with_mnist();
     place.train("--name run --objective student");
     let page = |ink: fn(u8) -> u8| {
         let digit = image::imageops::resize(&digit(4), 112, 112, image::imageops::FilterType::Triangle);
@@ -586,7 +546,7 @@ fn pictures_of_every_kind_are_taken() {
 
 #[test]
 fn devices_and_selftest_answer_in_json() {
-    let place = Place::new();
+    let place = Place::with_mnist();
     let devices: Vec<Value> = serde_json::from_str(&place.run_out("devices --json")).expect("JSON");
     assert_eq!(devices.iter().filter(|device| device["default"] == true).count(), 1);
     let cpu: Vec<&Value> = devices.iter().filter(|device| device["kind"] == "cpu").collect();
@@ -625,7 +585,7 @@ enum By {
 #[test]
 fn every_bad_input_is_refused_in_one_line() {
     use By::{Command, Parser};
-    let place = Place::new();
+    let place = Place::with_mnist();
     let file = |name: &str| fs::read(place.path("data").join(name)).expect("reads");
     let (images, labels) = (file("train-images-idx3-ubyte"), file("train-labels-idx1-ubyte"));
     let bad_data = |folder: &str, images: &[u8], labels: &[u8]| {
@@ -775,98 +735,10 @@ fn every_bad_input_is_refused_in_one_line() {
     assert!(changed.is_empty() && before.len() == after.len(), "something was written: {changed:?}");
 }
 
-/// Runs a benchmark and returns its objects.
-fn bench(line: &str) -> Vec<Value> {
-    let place = Place::new();
-    lines(&place.good(&format!("bench {line} --json --repeats 2 --warmup 1"), &[]))
-}
-
-#[test]
-fn a_benchmark_prints_an_object_a_path() {
-    let small = "--image 8 --patch 4 --channels 1 --classes 5 --width 16 --depth 2 --heads 2";
-    for (line, rows) in [
-        ("attention --case 2,2,5,8 --case 1,1,3,4", 4),
-        ("distillation-loss --case 3,5", 2),
-        ("saf --case 2,5,2,4,3,4", 2),
-        (
-            &*format!(
-                "step --batch 2 {small} --teacher-width 24 --teacher-depth 2 --teacher-heads 3 \
-                    --distillation none --distillation KD --distillation SAF+KD"
-            ),
-            6,
-        ),
-        (&*format!("inference --batch 1 --batch 3 {small}"), 4),
-        (&*format!("inference --batch 3 --only stock {small}"), 1),
-    ] {
-        let found = bench(&format!("{line} --device cpu"));
-        let (ceiling, measured) = found.split_first().expect("lines");
-        assert_eq!((&ceiling["bench"], &ceiling["device"]["kind"]), (&"ceiling".into(), &"cpu".into()));
-        assert!(ceiling["ceiling"]["gflop_per_s"].as_f64() > Some(0.0));
-        assert_eq!(measured.len(), rows, "{line}");
-        let first = if rows == 1 { ["stock"; 2] } else { ["potstill", "stock"] };
-        for (row, path) in measured.iter().zip(first.into_iter().cycle()) {
-            assert_eq!(row["path"], path, "{line}: the paths take turns");
-            assert!(line.starts_with(row["bench"].as_str().expect("a name")) && row["case"]["batch"].is_u64());
-            assert!(row["median_ms"].as_f64() > Some(0.0) && row["spread_ms"].as_f64() >= Some(0.0), "{row}");
-            // The CPU launches nothing and counts no bytes.
-            assert!(["dispatches", "kept_bytes", "peak_bytes"].iter().all(|key| row[*key].is_null()), "{row}");
-        }
-    }
-    let loader = bench("loader --batch 7 --augment --device cpu");
-    assert_eq!((loader.len(), &loader[0]["case"]["augmented"]), (1, &true.into()));
-}
-
-#[test]
-fn a_benchmark_counts_what_kernels_launch_and_keep() {
-    let place = Place::new();
-    let devices: Value = serde_json::from_str(&place.good("devices --json", &[])).expect("JSON");
-    if !devices.as_array().expect("a list").iter().any(|device| device["device"] == "software") {
-        println!("skipped: there is no software adapter, the device whose kernels are the same everywhere");
-        return;
-    }
-    let (rows, classes) = (6, 10);
-    let found = bench(&format!("distillation-loss --case {rows},{classes} --kernels --device software"));
-    let [_, ours, stock] = found.as_slice() else { panic!("{found:?}") };
-    // A dispatch each way, and one for the gradient of ones that the backward pass begins with.
-    assert_eq!((&ours["forward_dispatches"], &ours["dispatches"]), (&1.into(), &3.into()));
-    assert!(stock["dispatches"].as_u64() > ours["dispatches"].as_u64(), "{stock}");
-    let by_kernel = ours["kernels"].as_object().expect("names").values().filter_map(Value::as_u64).sum::<u64>();
-    assert_eq!(Some(by_kernel), ours["dispatches"].as_u64());
-    // Two numbers a row, in whole pieces of what the device lets a binding begin at.
-    let kept = ours["kept_bytes"].as_u64().expect("the runtime tells");
-    assert!((8 * rows..8 * rows + 256).contains(&kept), "{kept} bytes");
-    assert!(ours["peak_bytes"].as_u64() >= Some(kept));
-}
-
 #[test]
 fn shaders_with_subgroups_are_refused_where_there_are_none() {
-    let output = Place::new().run("--device cpu --shaders subgroups selftest", &[]);
+    let output = Place::with_mnist().run("--device cpu --shaders subgroups selftest", &[]);
     let (_, err) = texts(&output);
     assert_eq!(output.status.code(), Some(2), "{err}");
     assert!(err.starts_with("error: --shaders subgroups") && err.contains("CPU") && err.lines().count() == 1, "{err}");
-}
-
-#[test]
-fn a_benchmark_refuses_what_makes_no_sense_or_does_not_fit() {
-    let place = Place::new();
-    for (line, word) in [
-        ("attention --case 100000,12,197,4096", "GiB"),
-        ("attention --case 4000000000,4000000000,4000000000,4000000000", "GiB"),
-        ("distillation-loss --case 4000000000,4000000000", "GiB"),
-        ("saf --case 100000,1970,3,64,12,64", "GiB"),
-        ("step --batch 1000000 --distillation SAF+KD", "GiB"),
-        ("inference --batch 100000000", "GiB"),
-        ("step --heads 7", "heads"),
-        ("step --distillation everything", "everything"),
-        ("inference --batch 0", "0"),
-        ("attention --case 1,2,3", "4 whole numbers"),
-        ("loader --batch 0", "0"),
-        ("loader --batch 1000000", "4096"),
-        ("loader --repeats 0", "0"),
-    ] {
-        let output = place.run(&format!("--device cpu bench {line}"), &["--warmup", "1"]);
-        let (_, err) = texts(&output);
-        assert_eq!(output.status.code(), Some(2), "{line}: {err}");
-        assert!(err.starts_with("error: ") && err.contains(word) && !err.contains("panicked"), "{line}: {err}");
-    }
 }

@@ -1,0 +1,17 @@
+//! Objectives: against numbers worked out in f64 apart from this code, gradients against central differences of an f64
+//! model of each equation, and each as a student learns by it. A file a family of methods.
+#![recursion_limit = "256"]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/digits.rs"]
+mod digits;
+
+mod attention_forcing;
+mod class_token;
+mod combinations;
+mod labels;
+mod manifold;
+mod plain;
+mod retrospection;
+mod training;
