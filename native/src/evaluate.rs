@@ -10,6 +10,9 @@ use crate::error::{Context, Failure, Result};
 // Small enough for the activations of a small network to stay in a CPU's cache.
 const BATCH: usize = 100;
 
+// Batches whose logits are read in one transfer: every read waits for the device, which waits for the host's next batch.
+const READ_TOGETHER: usize = 10;
+
 /// What turns normalised images `[B, C, S, S]` into logits `[B, classes]`: a network with its read-out.
 pub type Classify<'a> = &'a dyn Fn(Tensor<4>) -> Tensor<2>;
 
@@ -52,7 +55,7 @@ pub fn first_logits(
     Ok(all)
 }
 
-// Runs `model` on the samples `indices` and hands over each batch's logits and labels.
+// Runs `model` on the samples `indices` and hands over the logits and labels of some batches at a time.
 fn for_each_batch(
     model: Classify<'_>,
     config: &NetworkConfig,
@@ -62,12 +65,16 @@ fn for_each_batch(
     device: &Device,
     mut take: impl FnMut(&[f32], &[u32]),
 ) -> Result<()> {
-    for indices in indices.chunks(BATCH) {
-        let batch = assemble(dataset, indices, transform).map_err(Failure::work)?;
-        let shape = [indices.len(), config.channels(), config.image_size(), config.image_size()];
-        let images = Tensor::<4>::from_data(TensorData::new(batch.images, shape), device);
-        let logits: Vec<f32> = model(images).try_into_data().context("the device failed")?.iter().collect();
-        take(&logits, &batch.labels);
+    for indices in indices.chunks(BATCH * READ_TOGETHER) {
+        let (mut logits, mut labels) = (Vec::new(), Vec::with_capacity(indices.len()));
+        for indices in indices.chunks(BATCH) {
+            let batch = assemble(dataset, indices, transform).map_err(Failure::work)?;
+            let shape = [indices.len(), config.channels(), config.image_size(), config.image_size()];
+            logits.push(model(Tensor::<4>::from_data(TensorData::new(batch.images, shape), device)));
+            labels.extend(batch.labels);
+        }
+        let logits: Vec<f32> = Tensor::cat(logits, 0).try_into_data().context("the device failed")?.iter().collect();
+        take(&logits, &labels);
     }
     Ok(())
 }
@@ -110,5 +117,22 @@ mod tests {
             evaluate(&threes, &config, &Digits::new(Split::Test, 300), &transform, Some(30), &Device::flex())
                 .expect("evaluated");
         assert_eq!((found.samples(), found.accuracy(), predicted), (30, 0.1, vec![3; 30]));
+    }
+
+    #[test]
+    fn every_sample_is_read_once_and_in_its_order() {
+        let config =
+            NetworkConfig::from(VitConfig { image_size: 28, channels: 1, classes: 10, ..VitConfig::default() });
+        let shape = ImageShape { channels: 1, height: 28, width: 28 };
+        let transform = Transform::plain(shape, Normalisation::mnist());
+        // Logits that tell the images apart; more samples than one transfer takes, the last batch not full.
+        let model = |images: Tensor<4>| images.reshape([0, 784]).narrow(1, 300, 10);
+        let (samples, device) = (BATCH * READ_TOGETHER + BATCH + 7, Device::flex());
+        let set = Digits::new(Split::Test, samples);
+        let found = first_logits(&model, &config, &set, &transform, samples, &device).expect("evaluated");
+        let all: Vec<u64> = (0..samples as u64).collect();
+        let batch = assemble(&set, &all, &transform).expect("digits");
+        let expected: Vec<f32> = batch.images.chunks(784).flat_map(|image| image[300..310].to_vec()).collect();
+        assert_eq!(found, expected);
     }
 }
