@@ -8,8 +8,8 @@
 // summed by exp(m - m'); at the end o is divided by z and lse = m + log z.
 //
 // Owner of every sum. See tile.wgsl for s. o[i,d] is summed by invocation (i / 4, d % QUADS) of a gang, over j upwards; z[i]
-// by each invocation of the row over its own keys, over tiles upwards, and at the end over invocations upwards. The peak
-// is a maximum, which no order changes. So the same inputs give the same bits.
+// by each invocation of the row over its own keys, over tiles upwards, and at the end over invocations by row_reduce.wgsl,
+// which also finds the peak: a maximum, which no order changes. So the same inputs give the same bits.
 //
 // Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of qkv
 // below 2^31. Reads, in bytes: 12 B H N D ceil(N / SIDE). Writes 4 B H N (D + 1). With qkv and o of f16, half of that; every
@@ -33,7 +33,8 @@ const SLICES: u32 = (D + SLICE - 1u) / SLICE;
 // Stands for minus infinity, which WGSL cannot write: no peak is lower, and exp(LOWEST - m) is 0 for any m of use.
 const LOWEST: f32 = -3.4028234e38;
 
-var<workgroup> peaks: array<vec4<f32>, THREADS>;
+alias Number = vec4<f32>;                     // of the four rows of an invocation
+const LANES: u32 = QUADS;
 
 fn element(source: u32, place: u32) -> f32 {
     return f32(qkv[place]);
@@ -44,7 +45,16 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
+//@ if subgroups
+    @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_invocation_id) position: u32,
+//@ end
 ) {
+//@ if subgroups
+    let span = neighbours(thread, size, position);
+//@ else
+    let span = 0u;
+//@ end
     let tokens = info[0];
     let heads = info[2];
     let scale = bitcast<f32>(info[6]);
@@ -78,12 +88,7 @@ fn main(
             let seen = select(vec4(LOWEST), s[i], mask);
             top[i] = max(max(seen.x, seen.y), max(seen.z, seen.w));
         }
-        peaks[thread] = top;
-        workgroupBarrier();
-        top = peak;
-        for (var i = 0u; i < QUADS; i++) {
-            top = max(top, peaks[thread - c + i]);
-        }
+        top = max(peak, highest_of_row(top, thread, span));
         let decay = exp(peak - top);
         peak = top;
         for (var i = 0u; i < 4u; i++) {
@@ -103,12 +108,7 @@ fn main(
     }
 
     workgroupBarrier();
-    peaks[thread] = sum;
-    workgroupBarrier();
-    sum = vec4(0.0);
-    for (var i = 0u; i < QUADS; i++) {
-        sum += peaks[thread - c + i];
-    }
+    sum = over_row(sum, thread, span);
     for (var i = 0u; i < 4u; i++) {
         let token = start + 4u * r + i;
         if (token < tokens && wanted == unit) {

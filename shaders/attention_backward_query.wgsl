@@ -6,8 +6,8 @@
 //   ds[i,j] = p[i,j] (dp[i,j] - delta[i])                 dq[i,d]  = scale * sum_j ds[i,j] k[j,d]
 //
 // Owner of every sum. See tile.wgsl for p and dp. dq[i,d] is summed by invocation (i / 4, d % QUADS) of a gang, over j
-// upwards. delta is summed by each invocation of a row over its own channels, then over invocations upwards. No other pass
-// writes dq.
+// upwards. delta is summed by each invocation of a row over its own channels, then over invocations by row_reduce.wgsl. No
+// other pass writes dq.
 //
 // Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of qkv
 // below 2^31. Reads, in bytes: 20 B H N D ceil(N / SIDE). Writes 4 B H N (D + 1).
@@ -20,14 +20,24 @@
 @group(0) @binding(5) var<storage, read_write> delta: array<f32>;        // (B, H, N)
 @group(0) @binding(6) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
-var<workgroup> parts: array<vec4<f32>, THREADS>;             // of delta
+alias Number = vec4<f32>;                     // of the four rows of an invocation
+const LANES: u32 = QUADS;
 
 @compute @workgroup_size({{ threads }})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
+//@ if subgroups
+    @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_invocation_id) position: u32,
+//@ end
 ) {
+//@ if subgroups
+    let span = neighbours(thread, size, position);
+//@ else
+    let span = 0u;
+//@ end
     let tokens = info[0];
     let heads = info[2];
     let scale = bitcast<f32>(info[6]);
@@ -59,12 +69,7 @@ fn main(
             }
         }
     }
-    parts[thread] = dot;
-    workgroupBarrier();
-    dot = vec4(0.0);
-    for (var i = 0u; i < QUADS; i++) {
-        dot += parts[thread - c + i];
-    }
+    dot = over_row(dot, thread, span);
 
     var gradient: array<mat4x4<f32>, SLICES>;
     for (var i = 0u; i < SLICES; i++) {

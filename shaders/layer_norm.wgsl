@@ -2,12 +2,14 @@
 //
 //   m = sum_c x[c] / C      r = (sum_c (x[c] - m)^2 / C + eps)^-1/2      y[c] = gamma[c] (x[c] - m) r + beta[c]
 //
+// At the end of a residual branch (of f32 alone), the same of x[c] + (branch[c] + bias[c]), which is left in the branch's place.
+//
 // Owner of every sum. A row belongs to LANES invocations, which read it once and keep it. Each adds its own channels, over
 // channels upwards; row_reduce.wgsl adds those.
 //
 // Limits. Any number of rows; C from 1 to 32 LANES; at most 256 invocations and 1 KiB of workgroup memory. Elements below
-// 2^31. Reads, in bytes: 4 C rows for x, and 8 C a row from a cache. Writes 4 C rows. With numbers of f16,
-// half of that; every sum is of f32.
+// 2^31. Reads, in bytes: 4 C rows for x, and 8 C a row from a cache. Writes 4 C rows. With a branch, reads 4 C rows more and
+// 4 C a row from a cache, and writes 4 C rows more. With numbers of f16, half of that; every sum is of f32.
 
 //@ if half
 enable f16;
@@ -21,7 +23,24 @@ alias Element = f32;
 @group(0) @binding(1) var<storage, {{ access }}> gamma: array<Element>;      // (C)
 @group(0) @binding(2) var<storage, {{ access }}> beta: array<Element>;       // (C)
 @group(0) @binding(3) var<storage, read_write> y: array<Element>;            // (rows, C)
+//@ if branch
+@group(0) @binding(4) var<storage, {{ access }}> bias: array<f32>;           // (C)
+@group(0) @binding(5) var<storage, read_write> added: array<f32>;            // (rows, C); the branch, until it is added to
+@group(0) @binding(6) var<storage, read> info: array<u32>;               // rows, epsilon; two words each
+//@ else
 @group(0) @binding(4) var<storage, read> info: array<u32>;               // rows, epsilon; two words each
+//@ end
+
+// Channel c of the row at `start`: what is normalised.
+fn channel(start: u32, c: u32) -> f32 {
+//@ if branch
+    let whole = x[start + c] + (added[start + c] + bias[c]);
+    added[start + c] = whole;
+    return whole;
+//@ else
+    return f32(x[start + c]);
+//@ end
+}
 
 @compute @workgroup_size({{ threads }})
 fn main(

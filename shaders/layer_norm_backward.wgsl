@@ -4,22 +4,40 @@
 //   n[c] = (x[c] - m) r      g[c] = gamma[c] dy[c]      dx[c] = r (g[c] - sum_c g[c] / C - n[c] sum_c g[c] n[c] / C)
 //   partial[group, 0, c] = sum_rows dy[c] n[c]          partial[group, 1, c] = sum_rows dy[c]
 //
+// At the end of a residual branch x is the sum that was normalised and read by others too, whose gradient of it is d_added:
+//
+//   dx[c] = d_added[c] + r (..)                         partial[group, 2, c] = sum_rows dx[c], the branch's bias
+//
 // Owner of every sum. A row belongs to LANES invocations; each adds its own channels upwards, and row_reduce.wgsl adds those.
 // THREADS / LANES rows are in work at a time, and an invocation adds its channels' gain and shift over its rows upwards; the
 // invocations of the first row then add those of the other rows in work, upwards. layer_norm_parameters.wgsl adds the groups.
 //
 // Limits. Any number of rows; C from 1 to 32 LANES; at most 256 invocations and 1 KiB of workgroup memory. Elements below
-// 2^31. Reads, in bytes: 8 C rows, and 4 C a row from a cache. Writes 4 C (rows + 2 groups).
+// 2^31. Reads, in bytes: 8 C rows, and 4 C a row from a cache. Writes 4 C (rows + 2 groups). With a branch, reads 4 C rows
+// and writes 4 C groups more.
 
 @group(0) @binding(0) var<storage, {{ access }}> x: array<f32>;          // (rows, C)
 @group(0) @binding(1) var<storage, {{ access }}> gamma: array<f32>;      // (C)
 @group(0) @binding(2) var<storage, {{ access }}> dy: array<f32>;         // (rows, C)
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;           // (rows, C)
-@group(0) @binding(4) var<storage, read_write> partial: array<f32>;      // (groups, 2, C)
+@group(0) @binding(4) var<storage, read_write> partial: array<f32>;      // (groups, SUMS, C)
+//@ if branch
+@group(0) @binding(5) var<storage, {{ access }}> d_added: array<f32>;    // (rows, C)
+@group(0) @binding(6) var<storage, read> info: array<u32>;               // rows, epsilon, groups; two words each
+
+const SUMS: u32 = 3u;
+//@ else
 @group(0) @binding(5) var<storage, read> info: array<u32>;               // rows, epsilon, groups; two words each
+
+const SUMS: u32 = 2u;
+//@ end
 
 const BLOCK: u32 = {{ block }}u;              // rows of a workgroup
 const ROWS: u32 = THREADS / LANES;            // of them in work
+
+fn channel(start: u32, c: u32) -> f32 {
+    return x[start + c];
+}
 
 @compute @workgroup_size({{ threads }})
 fn main(
@@ -47,6 +65,12 @@ fn main(
         d_gamma[i] = 0.0;
         d_beta[i] = 0.0;
     }
+//@ if branch
+    var d_bias: array<f32, PART>;
+    for (var i = 0u; i < PART; i++) {
+        d_bias[i] = 0.0;
+    }
+//@ end
 
     for (var first = 0u; first < BLOCK; first += ROWS) {
         let row = unit * BLOCK + first + thread / LANES;
@@ -74,23 +98,34 @@ fn main(
         for (var i = 0u; i < PART; i++) {
             let c = lane + i * LANES;
             if (real && c < C) {
-                dx[start + c] = inverse * (slope[i] - across - normal[i] * along);
+                let gradient = inverse * (slope[i] - across - normal[i] * along);
+//@ if branch
+                let whole = d_added[start + c] + gradient;
+                d_bias[i] += whole;
+                dx[start + c] = whole;
+//@ else
+                dx[start + c] = gradient;
+//@ end
             }
         }
     }
 
     for (var i = 0u; i < PART; i++) {
         let c = lane + i * LANES;
-        for (var which = 0u; which < 2u; which++) {
+        for (var which = 0u; which < SUMS; which++) {
+            var own = select(d_beta[i], d_gamma[i], which == 0u);
+//@ if branch
+            own = select(own, d_bias[i], which == 2u);
+//@ end
             workgroupBarrier();
-            parts[thread] = select(d_beta[i], d_gamma[i], which == 0u);
+            parts[thread] = own;
             workgroupBarrier();
             if (thread < LANES && c < C) {
                 var sum = 0.0;
                 for (var r = 0u; r < ROWS; r++) {
                     sum += parts[r * LANES + thread];
                 }
-                partial[(unit * 2u + which) * C + c] = sum;
+                partial[(unit * SUMS + which) * C + c] = sum;
             }
         }
     }

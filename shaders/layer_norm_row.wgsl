@@ -1,5 +1,5 @@
 // What layer normalisation's two passes share, joined to their texts: a row belongs to LANES invocations, each of which keeps
-// its channels. The pass declares `x` and `info`, whose word 2 is epsilon.
+// its channels. The pass declares `info`, whose word 2 is epsilon, and channel(), which reads a number and is asked once for each.
 
 alias Number = f32;
 
@@ -17,7 +17,7 @@ fn standardise(own: ptr<function, array<f32, PART>>, start: u32, real: bool, thr
         let c = lane + i * LANES;
         (*own)[i] = 0.0;
         if (real && c < C) {
-            (*own)[i] = f32(x[start + c]);
+            (*own)[i] = channel(start, c);
         }
         sum += (*own)[i];
     }

@@ -2,7 +2,8 @@
 // Number: f32 or a vector of it. LANES is a power of two that divides THREADS, and the invocations of a row are neighbours.
 //
 // Owner of a sum. Halves are added, the lower lane to its partner of the upper half, until one is left: the order depends
-// on LANES alone.
+// on LANES alone. Rows of few lanes are read `direct`: each invocation adds those of its row upwards after one barrier, and
+// the pass puts another between two sums.
 //
 // With subgroups. WGSL says neither how many invocations a subgroup has, nor which of a workgroup share one, nor that all
 // have as many. So a pass asks neighbours() first: if each subgroup is `span` neighbours in their order, all of them at
@@ -20,27 +21,23 @@ fn both(a: Number, b: Number, highest: bool) -> Number {
 }
 
 //@ if subgroups
-var<workgroup> width: u32;
-var<workgroup> odd: atomic<u32>;              // whether a subgroup is not as it should be
-
-// Every invocation of the workgroup must call it, with the size of its subgroup and its place in it.
+// Every invocation of the workgroup must call it, before it sums, with the size of its subgroup and its place in it.
 fn neighbours(thread: u32, size: u32, place: u32) -> u32 {
-    if (thread == 0u) {
-        width = size;
-        atomicStore(&odd, 0u);
-    }
-    workgroupBarrier();
-    let block = thread / width;
+    let block = thread / size;
     let together = subgroupBroadcastFirst(block) == block;
     let present = subgroupAdd(1u);
-    if (size != width || present != width || !together || place != thread % width) {
-        atomicStore(&odd, 1u);
-    }
+    let fine = subgroupAll(together && present == size && place == thread % size);
+    parts[thread] = Number(f32(select(0u, size, fine)));
     workgroupBarrier();
-    if (thread == 0u && atomicLoad(&odd) == 1u) {
-        width = 0u;
+    // If every size-th invocation is of such a subgroup, these are all there are.
+    if (thread == 0u) {
+        for (var i = size; i < THREADS; i += size) {
+            if (distance(parts[i], parts[0]) > 0.0) {
+                parts[0] = Number(0.0);
+            }
+        }
     }
-    return workgroupUniformLoad(&width);
+    return select(0u, size, distance(workgroupUniformLoad(&parts[0]), Number(f32(size))) == 0.0);
 }
 //@ end
 
@@ -48,8 +45,8 @@ fn reduced(own: Number, highest: bool, thread: u32, span: u32) -> Number {
 //@ if subgroups
     if (span > 0u) {
         var x = own;
-        for (var distance = 1u; distance < min(span, LANES); distance *= 2u) {
-            x = both(x, subgroupShuffleXor(x, distance), highest);
+        for (var apart = 1u; apart < min(span, LANES); apart *= 2u) {
+            x = both(x, subgroupShuffleXor(x, apart), highest);
         }
         if (span < LANES) {
             workgroupBarrier();
@@ -66,6 +63,16 @@ fn reduced(own: Number, highest: bool, thread: u32, span: u32) -> Number {
         return x;
     }
 //@ end
+//@ if direct
+    let start = thread - thread % LANES;
+    parts[thread] = own;
+    workgroupBarrier();
+    var whole = parts[start];
+    for (var i = 1u; i < LANES; i++) {
+        whole = both(whole, parts[start + i], highest);
+    }
+    return whole;
+//@ else
     // What was read of the row before must not be overwritten.
     workgroupBarrier();
     parts[thread] = own;
@@ -77,6 +84,7 @@ fn reduced(own: Number, highest: bool, thread: u32, span: u32) -> Number {
         workgroupBarrier();
     }
     return parts[thread - thread % LANES];
+//@ end
 }
 
 // The sum of a row, which each of its invocations gets. Every invocation of the workgroup must call it.

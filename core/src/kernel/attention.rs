@@ -33,7 +33,8 @@ use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
 use super::launch::{
-    Scalar, Shader, TILE, TILE_THREADS, contiguous, launch, output, output_of, runs_wgsl, tiled, wgsl_element,
+    ROW_REDUCE, Scalar, Shader, TILE, TILE_THREADS, contiguous, launch, output, output_of, runs_wgsl, tiled,
+    wgsl_element,
 };
 
 /// The widest head of the WGSL path: of a wider one, the sums over channels would not stay in registers.
@@ -159,10 +160,10 @@ impl Pass {
     fn shader(self, head_size: usize, side: usize, dtype: DType) -> Shader {
         const GRADIENT: &str = include_str!("../../../shaders/attention_gradient.wgsl");
         let (file, texts): (_, &'static [&'static str]) = match self {
-            Pass::Forward => ("attention", &[include_str!("../../../shaders/attention.wgsl"), TILE]),
+            Pass::Forward => ("attention", &[include_str!("../../../shaders/attention.wgsl"), TILE, ROW_REDUCE]),
             Pass::BackwardQuery => (
                 "attention_backward_query",
-                &[include_str!("../../../shaders/attention_backward_query.wgsl"), GRADIENT, TILE],
+                &[include_str!("../../../shaders/attention_backward_query.wgsl"), GRADIENT, TILE, ROW_REDUCE],
             ),
             Pass::BackwardKey => (
                 "attention_backward_key",
@@ -170,7 +171,11 @@ impl Pass {
             ),
         };
         let shader = tiled(Shader::new(file, texts, TILE_THREADS).value("head_size", head_size), side);
-        if matches!(self, Pass::Forward) { shader.elements(dtype) } else { shader }
+        match self {
+            Pass::Forward => shader.elements(dtype).over_few_lanes(),
+            Pass::BackwardQuery => shader.over_few_lanes(),
+            Pass::BackwardKey => shader,
+        }
     }
 
     /// Launches the pass over `buffers`: a gang of invocations for each image, head and tile of rows.

@@ -18,7 +18,7 @@ use burn::backend::{Autodiff, Backend, DType, Flex, backend_extension};
 use super::adamw::{self, AdamWNumbers};
 use super::{
     attention, attention_cpu, attention_map, attention_map_cpu, distillation_loss, gelu, gram, join, launch,
-    layer_norm, linear, matmul,
+    layer_norm, linear, matmul, residual_norm,
 };
 
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
@@ -184,6 +184,42 @@ pub trait KernelBackend: Backend {
         eps: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         layer_norm::portable_backward::<Self>(x, gamma, dy, eps)
+    }
+
+    /// The sum and the normalised sum, each `[.., C]`; see [`residual_norm`](fn@super::residual_norm).
+    #[fusion(meta = residual_norm::forward_specs)]
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        h: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        residual_norm::portable_forward::<Self>(x, h, weight, bias, gamma, beta, eps)
+    }
+
+    /// The gradients of `x`, `h`, `weight`, `bias`, `gamma` and `beta`.
+    #[fusion(meta = residual_norm::backward_specs)]
+    #[allow(clippy::type_complexity)]
+    fn residual_norm_backward(
+        h: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        sum: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        d_sum: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        eps: f32,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        residual_norm::portable_backward::<Self>(h, weight, sum, gamma, d_sum, dy, eps)
     }
 
     /// `[.., K]`, `[K, M]` and `[M]` to `[.., M]`. (Burn's own operation is called `linear`.)
@@ -506,6 +542,30 @@ impl KernelBackend for CubeBackend {
         layer_norm::wgsl_backward(x, gamma, dy, eps)
     }
 
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        h: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        residual_norm::wgsl_forward(x, h, weight, bias, gamma, beta, eps)
+    }
+
+    fn residual_norm_backward(
+        h: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        sum: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        d_sum: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        eps: f32,
+    ) -> residual_norm::Six<Self> {
+        residual_norm::wgsl_backward(h, weight, sum, gamma, d_sum, dy, eps)
+    }
+
     fn adamw_update(
         parameters: FloatTensor<Self>,
         first: FloatTensor<Self>,
@@ -573,6 +633,18 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         eps: f32,
     ) -> FloatTensor<Self> {
         layer_norm::tracked::<B, C>(x, gamma, beta, eps)
+    }
+
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        h: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        residual_norm::tracked::<B, C>(x, h, weight, bias, gamma, beta, eps)
     }
 
     fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -660,6 +732,18 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         _: FloatTensor<Self>,
         _: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        untracked()
+    }
+
+    fn residual_norm_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: f32,
+    ) -> residual_norm::Six<Self> {
         untracked()
     }
 

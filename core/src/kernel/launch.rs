@@ -111,6 +111,11 @@ impl Shader {
         self.flag(SUBGROUPS, reduction() == Reduction::Subgroups)
     }
 
+    /// The same of rows that few invocations share, which then read each other's numbers.
+    pub fn over_few_lanes(self) -> Self {
+        self.flag("direct", true).over_rows()
+    }
+
     /// Reads and writes numbers of `dtype`, `F32` or `F16`; the text computes in `f32` either way.
     pub fn elements(self, dtype: DType) -> Self {
         self.flag(HALF, dtype == DType::F16)

@@ -263,24 +263,25 @@ const PARAMETER_THREADS: usize = 256;
 
 const ROW: &str = include_str!("../../../shaders/layer_norm_row.wgsl");
 
-fn forward_shader(columns: usize, lanes: usize, dtype: DType) -> Shader {
+fn forward_shader(columns: usize, lanes: usize, dtype: DType, branch: bool) -> Shader {
     let texts = &[include_str!("../../../shaders/layer_norm.wgsl"), ROW, ROW_REDUCE];
     Shader::new("layer_norm", texts, THREADS)
         .value("columns", columns)
         .value("lanes", lanes)
         .elements(dtype)
+        .flag("branch", branch)
         .over_rows()
 }
 
-fn backward_shader(columns: usize, lanes: usize) -> Shader {
+fn backward_shader(columns: usize, lanes: usize, branch: bool) -> Shader {
     let texts = &[include_str!("../../../shaders/layer_norm_backward.wgsl"), ROW, ROW_REDUCE];
     let shader = Shader::new("layer_norm_backward", texts, THREADS);
-    shader.value("columns", columns).value("lanes", lanes).value("block", BLOCK).over_rows()
+    shader.value("columns", columns).value("lanes", lanes).value("block", BLOCK).flag("branch", branch).over_rows()
 }
 
-fn parameters_shader() -> Shader {
+fn parameters_shader(branch: bool) -> Shader {
     let texts = &[include_str!("../../../shaders/layer_norm_parameters.wgsl")];
-    Shader::new("layer_norm_parameters", texts, PARAMETER_THREADS)
+    Shader::new("layer_norm_parameters", texts, PARAMETER_THREADS).flag("branch", branch)
 }
 
 /// Every instance, for the widths of known models and some that are not.
@@ -288,10 +289,77 @@ pub(super) fn shaders() -> Vec<Shader> {
     let widths = [1, 33, 64, 192, 384, 768, 1024, 1280];
     let pairs = widths.into_iter().map(|columns| (columns, lanes(columns)));
     let passes = pairs.flat_map(|(columns, lanes)| {
-        let forward = [DType::F32, DType::F16].map(|dtype| forward_shader(columns, lanes, dtype));
-        forward.into_iter().chain([backward_shader(columns, lanes)])
+        let forward = [(DType::F32, false), (DType::F16, false), (DType::F32, true)];
+        let forward = forward.map(|(dtype, branch)| forward_shader(columns, lanes, dtype, branch));
+        forward.into_iter().chain([false, true].map(|branch| backward_shader(columns, lanes, branch)))
     });
-    passes.chain([parameters_shader()]).collect()
+    passes.chain([false, true].map(parameters_shader)).collect()
+}
+
+/// Whether the shaders take these tensors, of `f32` and with rows of `columns` numbers.
+pub(super) fn takes(columns: usize, tensors: &[&FloatTensor<CubeBackend>]) -> bool {
+    runs_wgsl(fits(columns), tensors)
+}
+
+/// The end of a residual branch without its bias, and that bias: what is added to `x` before it is normalised. The sum takes
+/// the branch's memory where nothing else reads it.
+pub(super) type Branch = (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>);
+
+/// What is normalised and the result. The tensors fit the shaders, with a branch as [`takes`] says.
+pub(super) fn launch_forward(
+    x: FloatTensor<CubeBackend>,
+    branch: Option<Branch>,
+    gamma: FloatTensor<CubeBackend>,
+    beta: FloatTensor<CubeBackend>,
+    eps: f32,
+) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
+    let (columns, dtype) = (gamma.meta.num_elements(), x.dtype);
+    let lanes = lanes(columns);
+    let [x, gamma, beta] = [x, gamma, beta].map(contiguous);
+    let y = output_of(dtype, &x, x.meta.shape().clone());
+    let rows = x.meta.num_elements() / columns;
+    let scalars = [Scalar::Count(rows), Scalar::Real(eps)];
+    let groups = rows.div_ceil(THREADS / lanes);
+    let shader = forward_shader(columns, lanes, dtype, branch.is_some());
+    let Some((branch, bias)) = branch else {
+        launch(shader, groups, &[&x, &gamma, &beta, &y], &scalars);
+        return (x, y);
+    };
+    let (branch, bias) = (contiguous(branch), contiguous(bias));
+    let added = if branch.can_mut() { branch } else { branch.copy() };
+    launch(shader, groups, &[&x, &gamma, &beta, &y, &bias, &added], &scalars);
+    (added, y)
+}
+
+/// The gradient of what was normalised, and the sums over rows: the gradients of gain and shift, and where what was
+/// normalised is a sum whose other readers' gradient is `d_added`, that of the branch's bias. For tensors as [`takes`]
+/// says and at least one row.
+pub(super) fn launch_backward<const SUMS: usize>(
+    x: FloatTensor<CubeBackend>,
+    gamma: FloatTensor<CubeBackend>,
+    dy: FloatTensor<CubeBackend>,
+    d_added: Option<FloatTensor<CubeBackend>>,
+    eps: f32,
+) -> (FloatTensor<CubeBackend>, [FloatTensor<CubeBackend>; SUMS]) {
+    let branch = d_added.is_some();
+    assert_eq!(SUMS, if branch { 3 } else { 2 });
+    let columns = gamma.meta.num_elements();
+    let lanes = lanes(columns);
+    let [x, gamma, dy] = [x, gamma, dy].map(contiguous);
+    let d_added = d_added.map(contiguous);
+    let rows = x.meta.num_elements() / columns;
+    let groups = rows.div_ceil(BLOCK);
+    let dx = output(&x, x.meta.shape().clone());
+    let partial = output(&x, [groups, SUMS, columns]);
+    let scalars = [Scalar::Count(rows), Scalar::Real(eps), Scalar::Count(groups)];
+    let mut buffers = vec![&x, &gamma, &dy, &dx, &partial];
+    buffers.extend(&d_added);
+    launch(backward_shader(columns, lanes, branch), groups, &buffers, &scalars);
+    let sums = std::array::from_fn(|_| output(&x, [columns]));
+    let scalars = [Scalar::Count(groups), Scalar::Count(columns)];
+    let buffers: Vec<_> = [&partial].into_iter().chain(&sums).collect();
+    launch(parameters_shader(branch), (SUMS * columns).div_ceil(COLUMNS), &buffers, &scalars);
+    (dx, sums)
 }
 
 pub(super) fn wgsl_forward(
@@ -300,18 +368,10 @@ pub(super) fn wgsl_forward(
     beta: FloatTensor<CubeBackend>,
     eps: f32,
 ) -> FloatTensor<CubeBackend> {
-    let columns = gamma.meta.num_elements();
-    let Some(dtype) = wgsl_element(fits(columns), &[&x, &gamma, &beta]) else {
+    if wgsl_element(fits(gamma.meta.num_elements()), &[&x, &gamma, &beta]).is_none() {
         return portable_forward::<CubeBackend>(x, gamma, beta, eps);
-    };
-    let lanes = lanes(columns);
-    let [x, gamma, beta] = [x, gamma, beta].map(contiguous);
-    let y = output_of(dtype, &x, x.meta.shape().clone());
-    let rows = x.meta.num_elements() / columns;
-    let scalars = [Scalar::Count(rows), Scalar::Real(eps)];
-    let groups = rows.div_ceil(THREADS / lanes);
-    launch(forward_shader(columns, lanes, dtype), groups, &[&x, &gamma, &beta, &y], &scalars);
-    y
+    }
+    launch_forward(x, None, gamma, beta, eps).1
 }
 
 pub(super) fn wgsl_backward(
@@ -320,23 +380,11 @@ pub(super) fn wgsl_backward(
     dy: FloatTensor<CubeBackend>,
     eps: f32,
 ) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
-    let columns = gamma.meta.num_elements();
     let empty = x.meta.num_elements() == 0;
-    if !runs_wgsl(fits(columns) && !empty, &[&x, &gamma, &dy]) {
+    if empty || !takes(gamma.meta.num_elements(), &[&x, &gamma, &dy]) {
         return portable_backward::<CubeBackend>(x, gamma, dy, eps);
     }
-    let lanes = lanes(columns);
-    let [x, gamma, dy] = [x, gamma, dy].map(contiguous);
-    let rows = x.meta.num_elements() / columns;
-    let groups = rows.div_ceil(BLOCK);
-    let dx = output(&x, x.meta.shape().clone());
-    let partial = output(&x, [groups, 2, columns]);
-    let scalars = [Scalar::Count(rows), Scalar::Real(eps), Scalar::Count(groups)];
-    launch(backward_shader(columns, lanes), groups, &[&x, &gamma, &dy, &dx, &partial], &scalars);
-    let (d_gamma, d_beta) = (output(&x, [columns]), output(&x, [columns]));
-    let scalars = [Scalar::Count(groups), Scalar::Count(columns)];
-    let buffers = [&partial, &d_gamma, &d_beta];
-    launch(parameters_shader(), (2 * columns).div_ceil(COLUMNS), &buffers, &scalars);
+    let (dx, [d_gamma, d_beta]) = launch_backward(x, gamma, dy, None, eps);
     (dx, d_gamma, d_beta)
 }
 

@@ -13,6 +13,7 @@
 //! | [`gram_loss`] | `[M, R, D]` twice to `[1]` | nothing |
 //! | [`layer_norm`](fn@layer_norm) | `[.., C]`, `[C]` twice to `[.., C]` | nothing |
 //! | [`linear`](fn@linear) | `[.., K]`, `[K, M]`, `[M]` to `[.., M]` | nothing |
+//! | [`residual_norm`](fn@residual_norm) | `[.., C]`, `[.., K]`, `[K, C]`, `[C]` thrice to `[.., C]` twice | the sum |
 //! | [`matmul`](fn@matmul) | `[.., R, K]`, `[.., K, C]` to `[.., R, C]` | nothing |
 //! | [`adamw`](fn@adamw) | vectors | no gradient |
 //! | [`join`](fn@join) | vectors to one | no gradient |
@@ -44,6 +45,7 @@ mod launch;
 mod layer_norm;
 mod linear;
 mod matmul;
+mod residual_norm;
 mod selftest;
 
 pub use adamw::{AdamWNumbers, adamw};
@@ -62,6 +64,7 @@ pub use launch::{Reduction, choose_reduction, reduction};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use matmul::{matmul, matmul_by_shader};
+pub use residual_norm::residual_norm;
 pub use selftest::{Check, selftest};
 
 /// The portable definitions on their own, under Burn's gradients: what every fast path is held against.

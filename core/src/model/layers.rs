@@ -20,7 +20,30 @@ pub(crate) fn project<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D>
 
 /// Layer normalisation; Burn keeps its epsilon to itself.
 pub(super) fn normalise<const D: usize>(norm: &LayerNorm, x: Tensor<D>, eps: f64) -> Tensor<D> {
+    let [gamma, beta] = gain_and_shift(norm);
+    kernel::layer_norm(x, gamma, beta, eps as f32)
+}
+
+/// `x` plus what `layer` makes of `h`, and that sum normalised.
+pub(super) fn add_and_normalise<const D: usize>(
+    x: Tensor<D>,
+    layer: &Linear,
+    h: Tensor<D>,
+    norm: &LayerNorm,
+    eps: f64,
+) -> [Tensor<D>; 2] {
+    // A page has no room to load a second way of doing the same.
+    #[cfg(feature = "native")]
+    if let Some(bias) = &layer.bias {
+        let [gamma, beta] = gain_and_shift(norm);
+        return kernel::residual_norm(x, h, layer.weight.val(), [bias.val(), gamma, beta], eps as f32);
+    }
+    let sum = x + project(layer, h);
+    [sum.clone(), normalise(norm, sum, eps)]
+}
+
+fn gain_and_shift(norm: &LayerNorm) -> [Tensor<1>; 2] {
     let gamma = norm.gamma.val();
     let beta = norm.beta.as_ref().map_or_else(|| gamma.zeros_like(), |beta| beta.val());
-    kernel::layer_norm(x, gamma, beta, eps as f32)
+    [gamma, beta]
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attention::{Over, drop, explicit};
 use super::init::{Initialiser, WeightInit};
-use super::layers::{normalise, project};
+use super::layers::{add_and_normalise, normalise, project};
 use super::network::{ConfigError, NetworkShape, Statistics, Taps, Trace, divides, range, real, tapped};
 use super::training::{Dropped, Training};
 use crate::kernel;
@@ -293,9 +293,11 @@ impl VisionTransformer {
             if prefix.is_empty() { patches } else { Tensor::cat(prefix.into_iter().chain([patches]).collect(), 1) };
         x = drop(x + self.pos_embed.val(), self.embedding_dropout, training);
         let (mut tokens_after, mut qkv_of) = (vec![None; self.blocks.len()], vec![None; self.blocks.len()]);
+        let mut normed = None;
         for (index, block) in self.blocks.iter().enumerate() {
             let asked = taps.queries_and_keys.contains(&index);
-            x = block.forward(x, index, training, asked.then_some(&mut qkv_of[index]));
+            let next = self.blocks.get(index + 1).map(|block| &block.norm1);
+            (x, normed) = block.forward(x, normed, next, index, training, asked.then_some(&mut qkv_of[index]));
             if taps.tokens.contains(&index) {
                 tokens_after[index] = Some(x.clone());
             }
@@ -443,24 +445,64 @@ impl Block {
         }
     }
 
-    // x [B, N, D]; qkv: where to leave the packed q, k, v, if asked for
+    // x [B, N, D]; normed: what `norm1` makes of it, where that is known; next: what normalises the result, which then comes
+    // normalised too; qkv: where to leave the packed q, k, v, if asked for
     fn forward(
         &self,
         x: Tensor<3>,
+        normed: Option<Tensor<3>>,
+        next: Option<&LayerNorm>,
         index: usize,
         training: Option<&Training>,
         qkv: Option<&mut Option<Tensor<5>>>,
-    ) -> Tensor<3> {
+    ) -> (Tensor<3>, Option<Tensor<3>>) {
         // The scales [B, 1, 1] of the two branches.
         let scales = training.and_then(Training::drop_path).map(|drop_path| drop_path.scales(index));
-        let scaled = |branch: Tensor<3>, which: usize| match &scales {
-            Some(scales) => branch * scales[which].clone(),
+        let scale = |branch: usize| scales.as_ref().map(|scales| scales[branch].clone());
+        let normed = normed.unwrap_or_else(|| normalise(&self.norm1, x.clone(), self.eps));
+        let mixed = self.attn.forward(normed, training, qkv);
+        let attention =
+            Branch { layer: &self.attn.proj, input: mixed, dropout: self.attn.dropout, scale: scale(0), training };
+        let [x, normed] = attention.add_and_normalise(x, &self.norm2, self.eps);
+        let hidden = self.mlp.forward(normed, training);
+        let mlp = Branch { layer: &self.mlp.fc2, input: hidden, dropout: self.mlp.dropout, scale: scale(1), training };
+        match next {
+            Some(norm) => {
+                let [x, normed] = mlp.add_and_normalise(x, norm, self.eps);
+                (x, Some(normed))
+            }
+            None => (mlp.add(x), None),
+        }
+    }
+}
+
+/// The end of a residual branch.
+struct Branch<'a> {
+    layer: &'a Linear,
+    input: Tensor<3>,
+    // Of the layer's output.
+    dropout: f64,
+    // Of each image's branch, [B, 1, 1], where branches are dropped.
+    scale: Option<Tensor<3>>,
+    training: Option<&'a Training>,
+}
+
+impl Branch<'_> {
+    fn add(self, x: Tensor<3>) -> Tensor<3> {
+        let branch = drop(project(self.layer, self.input), self.dropout, self.training);
+        x + match self.scale {
+            Some(scale) => branch * scale,
             None => branch,
-        };
-        let attention = self.attn.forward(normalise(&self.norm1, x.clone(), self.eps), training, qkv);
-        let x = x + scaled(attention, 0);
-        let mlp = self.mlp.forward(normalise(&self.norm2, x.clone(), self.eps), training);
-        x + scaled(mlp, 1)
+        }
+    }
+
+    fn add_and_normalise(self, x: Tensor<3>, norm: &LayerNorm, eps: f64) -> [Tensor<3>; 2] {
+        let drops = self.training.is_some() && self.dropout > 0.0;
+        if !drops && self.scale.is_none() {
+            return add_and_normalise(x, self.layer, self.input, norm, eps);
+        }
+        let sum = self.add(x);
+        [sum.clone(), normalise(norm, sum, eps)]
     }
 }
 
@@ -475,6 +517,7 @@ struct Attention {
 }
 
 impl Attention {
+    // To what `proj` takes.
     fn forward(&self, x: Tensor<3>, training: Option<&Training>, tap: Option<&mut Option<Tensor<5>>>) -> Tensor<3> {
         let [batch, tokens, _] = x.dims();
         let qkv = project(&self.qkv, x);
@@ -490,7 +533,7 @@ impl Attention {
         } else {
             kernel::attention(qkv, scale as f32)
         };
-        drop(project(&self.proj, mixed.reshape([batch, tokens, inner])), self.dropout, training)
+        mixed.reshape([batch, tokens, inner])
     }
 }
 
@@ -503,9 +546,9 @@ struct Mlp {
 }
 
 impl Mlp {
+    // To what `fc2` takes.
     fn forward(&self, x: Tensor<3>, training: Option<&Training>) -> Tensor<3> {
-        let hidden = drop(kernel::gelu(project(&self.fc1, x)), self.dropout, training);
-        drop(project(&self.fc2, hidden), self.dropout, training)
+        drop(kernel::gelu(project(&self.fc1, x)), self.dropout, training)
     }
 }
 

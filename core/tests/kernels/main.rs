@@ -20,3 +20,4 @@ mod linear;
 mod losses;
 mod matmul;
 mod numbers;
+mod residual_norm;

@@ -6,12 +6,16 @@
 mod adamw;
 #[path = "../common/mod.rs"]
 mod adapters;
+#[path = "../kernels/attention.rs"]
+mod attention;
 #[path = "../kernels/layer_norm.rs"]
 mod layer_norm;
 #[path = "../kernels/losses.rs"]
 mod losses;
 #[path = "../kernels/numbers.rs"]
 mod numbers;
+#[path = "../kernels/residual_norm.rs"]
+mod residual_norm;
 
 mod common {
     use std::sync::OnceLock;
