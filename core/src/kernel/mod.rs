@@ -44,6 +44,9 @@ mod launch;
 mod layer_norm;
 mod linear;
 mod matmul;
+#[cfg(any(test, target_family = "wasm"))]
+mod panels;
+mod product;
 mod selftest;
 
 pub use adamw::{AdamWNumbers, adamw};
