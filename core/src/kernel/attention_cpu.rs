@@ -11,7 +11,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, Shape, TensorMetadata};
 
 use super::attention::{portable_backward, portable_forward};
-use super::cpu::{self, LANES, Level, Strided, Task, exp, fma, fold2, largest, product};
+use super::cpu::{self, LANES, Level, Task, exp, fma, fold2, largest};
+use super::product::{Strided, product};
 
 /// Rows of scores that are worked on together.
 pub(super) const QUERIES: usize = 32;

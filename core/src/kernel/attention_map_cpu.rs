@@ -12,7 +12,8 @@ use burn::backend::{Flex, Shape, TensorMetadata};
 
 use super::attention_cpu::{Layout, PARALLEL_WORK, QUERIES};
 use super::attention_map::{portable_backward, portable_forward, row_length, scale};
-use super::cpu::{self, LANES, Level, Strided, Task, exp, fma, fold2, largest, product};
+use super::cpu::{self, LANES, Level, Task, exp, fma, fold2, largest};
+use super::product::{Strided, product};
 
 /// An image of one network.
 #[derive(Clone, Copy)]

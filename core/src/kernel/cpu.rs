@@ -1,5 +1,5 @@
-//! What the CPU paths of the operations share: vector instructions, threads, short sums, an exponential, a small matrix
-//! product, and the way in and out of Flex tensors.
+//! What the CPU paths of the operations share: vector instructions, threads, short sums, an exponential, and the way in and
+//! out of Flex tensors. Their matrix product is in [`super::product`].
 //!
 //! Why a level of its own: a release build targets the oldest machine of its architecture, and Flex's element-wise
 //! operations run one pass of memory each. Here a whole operation is one [`Task`], compiled once for that machine and once
@@ -11,10 +11,16 @@
 //! * Work is cut by the shapes alone and every sum has one order, so results do not depend on the number of threads.
 //! * Tensors that are not contiguous `f32` take the portable definition.
 
+#[cfg(target_family = "wasm")]
+use std::arch::wasm32::{self, v128};
+
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{DType, Flex, Shape, TensorMetadata};
 use burn::tensor::TensorData;
+
+#[cfg(target_family = "wasm")]
+use super::product::Strided;
 
 /// Numbers in one step of an inner loop: one 256-bit register.
 pub(super) const LANES: usize = 8;
@@ -77,6 +83,71 @@ pub(super) fn run<T: Task>(task: T) -> T::Output {
 #[inline(always)]
 pub(super) fn fma<L: Level>(a: f32, b: f32, c: f32) -> f32 {
     if L::FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// [`LANES`] numbers in registers.
+#[cfg(not(target_family = "wasm"))]
+#[derive(Clone, Copy)]
+pub(super) struct Register([f32; LANES]);
+
+#[cfg(not(target_family = "wasm"))]
+impl Register {
+    #[inline(always)]
+    pub fn splat(x: f32) -> Self {
+        Self([x; LANES])
+    }
+
+    #[inline(always)]
+    pub fn load(from: &[f32; LANES]) -> Self {
+        Self(*from)
+    }
+
+    #[inline(always)]
+    pub fn store(self, to: &mut [f32; LANES]) {
+        *to = self.0;
+    }
+
+    /// `a b + c`.
+    #[inline(always)]
+    pub fn times_plus<L: Level>(self, b: Self, c: Self) -> Self {
+        Self(std::array::from_fn(|lane| fma::<L>(self.0[lane], b.0[lane], c.0[lane])))
+    }
+}
+
+/// The same in WebAssembly, whose instructions are named here: the compiler finds them in the loops above only by luck.
+#[cfg(target_family = "wasm")]
+#[derive(Clone, Copy)]
+pub(super) struct Register([v128; 2]);
+
+#[cfg(target_family = "wasm")]
+impl Register {
+    #[inline(always)]
+    pub fn splat(x: f32) -> Self {
+        Self([wasm32::f32x4_splat(x); 2])
+    }
+
+    #[inline(always)]
+    pub fn load(from: &[f32; LANES]) -> Self {
+        let from = std::ptr::from_ref(from).cast::<v128>();
+        // SAFETY: eight numbers are two vectors, which may lie anywhere.
+        unsafe { Self([wasm32::v128_load(from), wasm32::v128_load(from.add(1))]) }
+    }
+
+    #[inline(always)]
+    pub fn store(self, to: &mut [f32; LANES]) {
+        let to = std::ptr::from_mut(to).cast::<v128>();
+        // SAFETY: as above.
+        unsafe {
+            wasm32::v128_store(to, self.0[0]);
+            wasm32::v128_store(to.add(1), self.0[1]);
+        }
+    }
+
+    /// `a b + c`.
+    #[inline(always)]
+    pub fn times_plus<L: Level>(self, b: Self, c: Self) -> Self {
+        Self(std::array::from_fn(|half| wasm32::f32x4_add(wasm32::f32x4_mul(self.0[half], b.0[half]), c.0[half])))
+    }
 }
 
 /// `Σ term(i)` of equally long slices, `term` being given the running sum to add to.
@@ -150,88 +221,6 @@ pub(super) fn exp<L: Level>(x: f32) -> f32 {
     if x < LOWEST { 0.0 } else { power * scale }
 }
 
-// ---- Matrix product
-
-/// A matrix that is read number by number: rows `row` apart and columns `column` apart.
-#[derive(Clone, Copy)]
-pub(super) struct Strided<'a> {
-    pub values: &'a [f32],
-    pub row: usize,
-    pub column: usize,
-}
-
-/// `c = a b`, or `c += a b`, for `c` of `[rows, columns]` and a sum of `inner` terms.
-///
-/// `b` and `c` have whole rows, `b_row` and `c_row` apart; `columns` is a multiple of [`LANES`].
-#[inline(always)]
-pub(super) fn product<L: Level>(
-    [rows, inner, columns]: [usize; 3],
-    a: Strided,
-    (b, b_row): (&[f32], usize),
-    (c, c_row): (&mut [f32], usize),
-    accumulate: bool,
-) {
-    let mut row = 0;
-    while row < rows {
-        let a = Strided { values: &a.values[row * a.row..], ..a };
-        let c = &mut c[row * c_row..];
-        let four = rows - row >= 4;
-        let mut column = 0;
-        while column < columns {
-            let (b, c) = (&b[column..], &mut c[column..]);
-            let wide = L::ROOMY && columns - column >= 2 * LANES;
-            match (four, wide) {
-                (true, true) => tile::<L, 4, 2>(inner, a, (b, b_row), (c, c_row), accumulate),
-                (true, false) => tile::<L, 4, 1>(inner, a, (b, b_row), (c, c_row), accumulate),
-                (false, true) => tile::<L, 1, 2>(inner, a, (b, b_row), (c, c_row), accumulate),
-                (false, false) => tile::<L, 1, 1>(inner, a, (b, b_row), (c, c_row), accumulate),
-            }
-            column += if wide { 2 * LANES } else { LANES };
-        }
-        row += if four { 4 } else { 1 };
-    }
-}
-
-/// `R` rows and `W` registers of columns of [`product`], which stay in registers over the whole sum.
-#[expect(
-    clippy::needless_range_loop,
-    reason = "indices with constant bounds are what the compiler unrolls into registers"
-)]
-#[inline(always)]
-fn tile<L: Level, const R: usize, const W: usize>(
-    inner: usize,
-    a: Strided,
-    (b, b_row): (&[f32], usize),
-    (c, c_row): (&mut [f32], usize),
-    accumulate: bool,
-) {
-    let mut sums = [[[0.0_f32; LANES]; W]; R];
-    for k in 0..inner {
-        let mut terms = [[0.0_f32; LANES]; W];
-        let line = &b[k * b_row..k * b_row + W * LANES];
-        for w in 0..W {
-            terms[w].copy_from_slice(&line[w * LANES..(w + 1) * LANES]);
-        }
-        for r in 0..R {
-            let factor = a.values[r * a.row + k * a.column];
-            for w in 0..W {
-                for lane in 0..LANES {
-                    sums[r][w][lane] = fma::<L>(factor, terms[w][lane], sums[r][w][lane]);
-                }
-            }
-        }
-    }
-    for r in 0..R {
-        let line = &mut c[r * c_row..r * c_row + W * LANES];
-        for w in 0..W {
-            for lane in 0..LANES {
-                let at = w * LANES + lane;
-                line[at] = if accumulate { line[at] + sums[r][w][lane] } else { sums[r][w][lane] };
-            }
-        }
-    }
-}
-
 // ---- Threads
 
 /// Runs `work` on each of `parts`, on all threads if `parallel`. The parts are independent, so their order is free.
@@ -256,6 +245,18 @@ pub(super) fn contiguous(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
 /// The numbers of a contiguous tensor, or `None` if they are no `f32`.
 pub(super) fn numbers(tensor: &FloatTensor<Flex>) -> Option<&[f32]> {
     tensor.as_slice::<f32>()
+}
+
+/// A matrix as it lies, or `None` if it is no `f32` or runs backwards.
+#[cfg(target_family = "wasm")]
+pub(super) fn strided(matrix: &FloatTensor<Flex>) -> Option<Strided<'_>> {
+    if matrix.dtype() != DType::F32 {
+        return None;
+    }
+    let layout = matrix.layout();
+    let [row, column] = layout.strides().try_into().ok()?;
+    let values = matrix.storage::<f32>().get(layout.start_offset()..)?;
+    Some(Strided { values, row: isize::try_into(row).ok()?, column: isize::try_into(column).ok()? })
 }
 
 /// A tensor of `values`.

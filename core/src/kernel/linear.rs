@@ -77,7 +77,7 @@ const ROWS: usize = 64;
 
 /// Whether a product of this many multiply-adds is cut along its `rows`.
 fn in_pieces(work: usize, rows: usize) -> bool {
-    (LIBRARY_SHARES_BATCH..LIBRARY_SHARES).contains(&work) && rows.is_multiple_of(PIECES)
+    cfg!(feature = "native") && (LIBRARY_SHARES_BATCH..LIBRARY_SHARES).contains(&work) && rows.is_multiple_of(PIECES)
 }
 
 /// `[rows, K]` of a tensor of `[.., K]`.
@@ -88,12 +88,32 @@ pub(super) fn flat<B: Backend>(tensor: FloatTensor<B>) -> (FloatTensor<B>, [usiz
     (B::float_reshape(tensor, Shape::new([rows, columns])), [rows, columns])
 }
 
+/// `[rows, K] [K, M]` in one piece, by the matrix library.
+#[cfg(not(target_family = "wasm"))]
+fn whole_product(x: FloatTensor<Flex>, weight: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    Flex::float_matmul(x, weight)
+}
+
+/// `[rows, K] [K, M]` by panels.
+#[cfg(target_family = "wasm")]
+fn whole_product(x: FloatTensor<Flex>, weight: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    use super::panels::by_panels;
+    let (Some(a), Some(b)) = (cpu::strided(&x), cpu::strided(&weight)) else {
+        return Flex::float_matmul(x, weight);
+    };
+    let [rows, inputs] = x.shape().dims();
+    let [_, outputs] = weight.shape().dims();
+    let mut y = vec![0.0; rows * outputs];
+    by_panels([rows, inputs, outputs], a, b, &mut y);
+    cpu::tensor(y, Shape::new([rows, outputs]))
+}
+
 /// `[rows, K] [K, M]`.
 fn product(x: FloatTensor<Flex>, weight: FloatTensor<Flex>) -> FloatTensor<Flex> {
     let [rows, inputs] = x.shape().dims();
     let [_, outputs] = weight.shape().dims();
     if !in_pieces(rows * inputs * outputs, rows) {
-        return Flex::float_matmul(x, weight);
+        return whole_product(x, weight);
     }
     let x = Flex::float_reshape(x, Shape::new([PIECES, rows / PIECES, inputs]));
     let weight = Flex::float_expand(weight, Shape::new([1, inputs, outputs]));
@@ -193,7 +213,7 @@ pub(super) fn flex_backward_parameters(
     let d_bias = cpu::tensor(sum_rows(numbers, outputs), Shape::new([outputs]));
     let (dy, _) = flat::<Flex>(dy);
     if !in_pieces(rows * inputs * outputs, rows) {
-        return (Flex::float_matmul(Flex::float_transpose(x), dy), d_bias);
+        return (whole_product(Flex::float_transpose(x), dy), d_bias);
     }
     let x = Flex::float_reshape(x, Shape::new([PIECES, rows / PIECES, inputs]));
     let dy = Flex::float_reshape(dy, Shape::new([PIECES, rows / PIECES, outputs]));

@@ -45,6 +45,9 @@ mod launch;
 mod layer_norm;
 mod linear;
 mod matmul;
+#[cfg(any(test, target_family = "wasm"))]
+mod panels;
+mod product;
 mod residual_norm;
 mod selftest;
 

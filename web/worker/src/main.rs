@@ -11,9 +11,22 @@ mod device;
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 mod host;
 
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+unsafe extern "C" {
+    /// Runs every constructor of the libraries, which the linker has gathered.
+    fn __wasm_call_ctors();
+}
+
 fn main() {
     #[cfg(all(target_family = "wasm", target_os = "unknown"))]
-    browser::start();
+    {
+        // A program that never calls it has it called by the linker, before each call from JavaScript: the thousands of
+        // constructors of cubecl's intermediate form took nine tenths of a training step on WebGPU.
+        //
+        // SAFETY: called once, before anything that the constructors prepare.
+        unsafe { __wasm_call_ctors() };
+        browser::start();
+    }
     #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
     host::run();
 }
