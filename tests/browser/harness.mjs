@@ -91,6 +91,8 @@ export async function launch(options = {}) {
       // Else SwiftShader compiles one instruction for each word of workgroup memory that begins as zero: seconds for a
       // shader with 16 KiB of it. Without, Chromium writes a loop into the shader that does the same.
       "--disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
+      // The gauges of memory collect garbage first.
+      "--js-flags=--expose-gc",
       "--disable-quic",
       "--no-first-run",
       "--disable-background-networking",
@@ -149,22 +151,29 @@ const bare = `<!doctype html><title>worker</title><script type="module">
   };
 </script>`;
 
-// The worker's program with two gauges: WebAssembly's memory, and the bytes of all GPU buffers not yet destroyed.
+// The worker's program with two gauges: WebAssembly's memory, and the bytes of all GPU buffers neither destroyed nor, as wgpu
+// leaves most of them, collected as garbage.
 const gauged = `
   let bytes = 0;
-  self.gpuBytes = () => bytes;
+  self.gpuBytes = async () => {
+    for (let round = 0; round < 3; round += 1) {
+      gc();
+      await new Promise((collected) => setTimeout(collected, 50));
+    }
+    return bytes;
+  };
   if (self.GPUDevice) {
     const { createBuffer } = GPUDevice.prototype;
     const { destroy } = GPUBuffer.prototype;
-    const alive = new WeakSet();
+    const dropped = new FinalizationRegistry((size) => (bytes -= size));
     GPUDevice.prototype.createBuffer = function (descriptor) {
       const buffer = createBuffer.call(this, descriptor);
       bytes += descriptor.size;
-      alive.add(buffer);
+      dropped.register(buffer, descriptor.size, buffer);
       return buffer;
     };
     GPUBuffer.prototype.destroy = function () {
-      if (alive.delete(this)) bytes -= this.size;
+      if (dropped.unregister(this)) bytes -= this.size;
       return destroy.call(this);
     };
   }
