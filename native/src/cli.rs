@@ -28,6 +28,9 @@ pub struct Cli {
     /// How kernels sum over a row: plain, as every device can, or by subgroups, which no GPU has been measured with.
     #[arg(long, global = true, value_enum, default_value_t)]
     pub shaders: Shaders,
+    /// How attention's tiles are chosen; left out, measured on a GPU and counted on a software adapter.
+    #[arg(long, global = true, value_enum)]
+    pub tiles: Option<TileChoice>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -40,6 +43,15 @@ pub enum Shaders {
     Plain,
     /// Those with subgroup operations.
     Subgroups,
+}
+
+/// How the rows of a tile are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TileChoice {
+    /// By a count of the work.
+    Counted,
+    /// The fastest on the device, which is measured once and kept.
+    Measured,
 }
 
 /// The process's arguments. A reference's own line for measuring, which says `--eval`, is read as `train` reads it,

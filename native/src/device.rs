@@ -20,7 +20,7 @@ use burn::cubecl::wgpu::{
     AutoGraphicsApi, RuntimeOptions, WgpuBackend, WgpuDevice, WgpuDeviceKind, WgpuInitError, try_init_setup, wgpu,
 };
 use burn::tensor::Device;
-use potstill_core::kernel::{Reduction, reduction};
+use potstill_core::kernel::{Reduction, Tiles, choose_tiles, reduction};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Result};
@@ -445,6 +445,8 @@ fn open(adapter: &Adapter, reason: String) -> Result<Chosen> {
         return Err(Failure::work(format!("--shaders subgroups: {name} has none; leave it out")));
     }
     configure(adapter.info.kind);
+    // Measuring on a software adapter takes longer than it can save. A choice on the command line stands.
+    choose_tiles(if adapter.info.kind.is_gpu() { Tiles::Measured } else { Tiles::Counted });
     let opened = RuntimeOptions::try_default()
         .and_then(|options| try_init_setup::<AutoGraphicsApi>(&adapter.selector, options).map(|_| ()));
     match opened {

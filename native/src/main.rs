@@ -23,8 +23,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, Shaders};
-use potstill_core::kernel::{Reduction, choose_reduction};
+use cli::{Cli, Command, Shaders, TileChoice};
+use potstill_core::kernel::{Reduction, Tiles, choose_reduction, choose_tiles};
 
 fn main() -> ExitCode {
     memory::keep();
@@ -33,6 +33,12 @@ fn main() -> ExitCode {
         Shaders::Plain => Reduction::Plain,
         Shaders::Subgroups => Reduction::Subgroups,
     });
+    if let Some(tiles) = cli.tiles {
+        choose_tiles(match tiles {
+            TileChoice::Counted => Tiles::Counted,
+            TileChoice::Measured => Tiles::Measured,
+        });
+    }
     let result = match &cli.command {
         Command::Train(options) => command::train::run(options, &cli.device),
         Command::Recipes(options) => command::recipes::run(options),

@@ -36,6 +36,9 @@ use super::launch::{
     ROW_REDUCE, Scalar, Shader, TILE, TILE_THREADS, contiguous, launch, output, output_of, runs_wgsl, tiled,
     wgsl_element,
 };
+use super::tiles::SIDES;
+#[cfg(feature = "autotune")]
+use super::tiles::{Sizes, Tiles, WORTH_MEASURING, launch_fastest, tiles};
 
 /// The widest head of the WGSL path: of a wider one, the sums over channels would not stay in registers.
 pub const WIDEST_HEAD: usize = 128;
@@ -142,18 +145,21 @@ enum Pass {
 }
 
 impl Pass {
-    /// Rows of a tile, of queries as of keys, for sequences of `tokens`.
-    ///
-    /// A tile's invocations hold 4 x 4 scores and a share of the sums over channels, twice that where keys and values have
-    /// gradients: small tiles leave each more channels, and past 128 numbers they would not stay in registers. Of the
-    /// others, rows past the last token are wasted work, and small tiles load each row more often: covering `tokens` by
-    /// `side` is counted as the scores that are made, times `1 + 8 / side`. That weight is an estimate.
-    fn side(self, head_size: usize, tokens: usize) -> usize {
+    /// Whether a tile of `side` rows fits the registers. Its invocations hold 4 x 4 scores and a share of the sums over
+    /// channels, twice that where keys and values have gradients: small tiles leave each more channels, and past 128 numbers
+    /// they would not stay there. Tiles of 32 rows are taken at any rate.
+    fn fits(self, side: usize, head_size: usize) -> bool {
         let sums = if matches!(self, Pass::BackwardKey) { 2 } else { 1 };
         // A tile of `side` rows is shared by (side / 4)² invocations, each with 4 rows of head_size / (side / 4) channels.
-        let fits = |side: usize| sums * 4 * head_size.div_ceil(side / 4) <= 128;
+        side == 32 || sums * 4 * head_size.div_ceil(side / 4) <= 128
+    }
+
+    /// Rows of a tile, of queries as of keys, by a count. Rows past the last token are wasted work, and small tiles load each
+    /// row more often: covering `tokens` by `side` is counted as the scores that are made, times `1 + 8 / side`. That weight
+    /// is an estimate.
+    fn counted(self, head_size: usize, tokens: usize) -> usize {
         let cost = |side: usize| tokens.next_multiple_of(side).pow(2) * (side + 8) / side;
-        [32, 16, 8].into_iter().filter(|&side| side == 32 || fits(side)).min_by_key(|&side| cost(side)).unwrap_or(32)
+        SIDES.into_iter().filter(|&side| self.fits(side, head_size)).min_by_key(|&side| cost(side)).unwrap_or(32)
     }
 
     /// Only the forward pass takes another `dtype` than `F32`.
@@ -178,14 +184,39 @@ impl Pass {
         }
     }
 
-    /// Launches the pass over `buffers`: a gang of invocations for each image, head and tile of rows.
-    fn launch(
+    /// Launches the pass over `buffers`, with tiles as [`tiles`] says.
+    fn launch(self, shape: [usize; 5], buffers: &[&FloatTensor<CubeBackend>], scale: f32) {
+        let [batch, tokens, _, heads, head_size] = shape;
+        #[cfg(feature = "autotune")]
+        if tiles() == Tiles::Measured && batch * heads * tokens * tokens * head_size >= WORTH_MEASURING {
+            let dtype = buffers[0].dtype;
+            let sizes = Sizes {
+                pass: self.shader(head_size, 32, dtype).file().into(),
+                head_size,
+                tokens,
+                heads: (batch * heads).next_power_of_two(),
+                half: dtype == DType::F16,
+            };
+            let owned: Vec<_> = buffers.iter().map(|&buffer| buffer.clone()).collect();
+            return launch_fastest(sizes, buffers[0], move |side| {
+                if !self.fits(side, head_size) {
+                    return Err("tiles of so few rows do not fit the registers");
+                }
+                self.launch_tiles(side, shape, &owned.iter().collect::<Vec<_>>(), scale);
+                Ok(())
+            });
+        }
+        self.launch_tiles(self.counted(head_size, tokens), shape, buffers, scale);
+    }
+
+    /// The same with tiles of `side` rows: a gang of invocations for each image, head and tile of rows.
+    fn launch_tiles(
         self,
+        side: usize,
         [batch, tokens, _, heads, head_size]: [usize; 5],
         buffers: &[&FloatTensor<CubeBackend>],
         scale: f32,
     ) {
-        let side = self.side(head_size, tokens);
         let tiles = batch * heads * tokens.div_ceil(side);
         let gangs = TILE_THREADS / (side / 4).pow(2);
         let scalars = [Scalar::Count(tokens), Scalar::Count(heads), Scalar::Count(tiles), Scalar::Real(scale)];
@@ -247,14 +278,14 @@ pub(super) fn wgsl_backward(
     d_qkv
 }
 
-/// Every instance over common head sizes and numbers of tokens.
+/// Every instance over common head sizes.
 pub(super) fn shaders() -> Vec<Shader> {
     let mut shaders = Vec::new();
     for head_size in [1, 7, 16, 32, 48, 64, 80, 128] {
-        for tokens in [1, 10, 17, 50, 65, 197, 198, 257, 577] {
-            for pass in [Pass::Forward, Pass::BackwardQuery, Pass::BackwardKey] {
+        for pass in [Pass::Forward, Pass::BackwardQuery, Pass::BackwardKey] {
+            for side in SIDES.into_iter().filter(|&side| pass.fits(side, head_size)) {
                 for dtype in [DType::F32, DType::F16] {
-                    let shader = pass.shader(head_size, pass.side(head_size, tokens), dtype);
+                    let shader = pass.shader(head_size, side, dtype);
                     if !shaders.contains(&shader) {
                         shaders.push(shader);
                     }

@@ -243,7 +243,7 @@ fn lanes(columns: usize) -> usize {
 }
 
 /// The longest row of the WGSL path.
-const LONGEST_ROW: usize = 4096;
+pub const LONGEST_ROW: usize = 4096;
 
 /// Whether the shaders take rows of this length.
 fn fits(columns: usize) -> bool {

@@ -50,6 +50,7 @@ mod panels;
 mod product;
 mod residual_norm;
 mod selftest;
+mod tiles;
 
 pub use adamw::{AdamWNumbers, adamw};
 use backend::KernelBackend;
@@ -64,11 +65,12 @@ pub use gram::gram_loss;
 pub use join::join;
 use launch::Shader;
 pub use launch::{Reduction, choose_reduction, reduction};
-pub use layer_norm::layer_norm;
+pub use layer_norm::{LONGEST_ROW, layer_norm};
 pub use linear::linear;
 pub use matmul::{matmul, matmul_by_shader};
 pub use residual_norm::residual_norm;
 pub use selftest::{Check, selftest};
+pub use tiles::{Tiles, choose_tiles, tiles};
 
 /// The portable definitions on their own, under Burn's gradients: what every fast path is held against.
 pub mod portable {
