@@ -172,16 +172,46 @@ pub fn clear(run: &RunFolder) {
     fs::remove_dir(parent).ok();
 }
 
-// What cannot be removed is only left over: the newest checkpoint still wins.
+// What cannot be removed is only left over: the newest checkpoint still wins. A folder loses its files one by one, so that
+// it is first given a name that `latest` passes over.
 fn remove_all_but(parent: &Path, kept: Option<&Path>) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        if Some(entry.path().as_path()) != kept {
-            fs::remove_dir_all(entry.path()).ok();
+        let folder = entry.path();
+        if Some(folder.as_path()) == kept {
+            continue;
         }
+        let name = entry.file_name();
+        let going = parent.join(format!(".{}", name.to_string_lossy().trim_start_matches('.')));
+        if going != folder {
+            // Left over, if it is there.
+            fs::remove_dir_all(&going).ok();
+            fs::rename(&folder, &going).ok();
+        }
+        fs::remove_dir_all(&going).ok();
     }
 }
 
 fn write_tensors(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
     let bytes = weights::to_safetensors(tensors, Default::default()).context("cannot serialise weights")?;
     write_whole(path, &bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_checkpoint_goes_by_a_name_that_is_passed_over() {
+        let parent = tempfile::tempdir().expect("a folder");
+        // The third is what an end in the middle of removing the first left over.
+        for name in ["student-00000001", "student-00000002", ".student-00000001", ".tmpfilling"] {
+            let folder = parent.path().join(name);
+            fs::create_dir(&folder).expect("made");
+            fs::write(folder.join("checkpoint.json"), "{}").expect("written");
+        }
+        let kept = parent.path().join("student-00000002");
+        remove_all_but(parent.path(), Some(&kept));
+        let left: Vec<PathBuf> = fs::read_dir(parent.path()).expect("read").flatten().map(|e| e.path()).collect();
+        assert_eq!(left, [kept]);
+    }
 }
