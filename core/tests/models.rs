@@ -541,6 +541,7 @@ fn wrappers_are_opened_and_needless_tensors_left_out() {
     for wrapper in ["model.", "state_dict.module.", "module."] {
         let mut given = below(&tensors, "weights.");
         given.push(extra("pre_logits.fc.weight"));
+        given.push(extra("projector.fc1.weight"));
         given.iter_mut().for_each(|tensor| tensor.name.insert_str(0, wrapper));
         if wrapper != "module." {
             given.push(extra("optimizer.state.0"));

@@ -27,7 +27,6 @@ use serde::de::DeserializeOwned;
 
 use crate::cli::{self, Which};
 use crate::error::{Context, Failure, Result};
-use crate::progress::say;
 use crate::pytorch;
 use crate::recipe::model_named;
 
@@ -379,12 +378,12 @@ pub fn load_file(path: &Path, model: Option<Model>, device: &Device) -> Result<L
             {
                 config = config.with_classes(classes);
             }
-            (Description::of(&name, config, &metadata), tensors, fit)
+            (Description::of(&name, config, &metadata).context(path.display())?, tensors, fit)
         }
     };
     let fitted = description.fitted(tensors, &fit, device).context(path.display())?;
     for note in &fitted.notes {
-        say(format_args!("note     {}: {note}", path.display()));
+        eprintln!("note     {}: {note}", path.display());
     }
     let Description { name, config, class_names, normalisation, preprocess, readout } = description;
     let model = fitted.network;

@@ -220,6 +220,20 @@ fn a_teacher_that_guesses_is_refused() {
 }
 
 #[test]
+fn a_teacher_of_two_heads_is_refused_where_one_was_not_taught() {
+    let place = Place::with_mnist();
+    let train = "--device cpu train --dataset MNIST --data-dir @/data --logdir @/runs --allow-untrained-teacher";
+    let two_heads = ["--set", "student.vit.distillation_token=true"];
+    place.good(&format!("{train} --epochs 1 --name run --distillation distill"), &[TINY, &two_heads].concat());
+    let student = place.text("runs/run/student.safetensors");
+    let output = place.run(&format!("{train} --name next"), &[TINY, &["--teacher", &student]].concat());
+    let (_, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.contains("nothing has taught the class head") && err.contains("student.safetensors"), "{err}");
+    assert!(!place.path("runs/next").exists());
+}
+
+#[test]
 fn the_figures_can_be_had_as_json_and_the_recipes_as_a_list() {
     let place = Place::with_mnist();
     let out = place.train("--name run --objective student --json --model-ema --readout class");

@@ -6,7 +6,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Dataset, ImageShape, Images, Preprocess, Transform, assemble, decode, prepare};
-use potstill_core::kernel::WIDEST_HEAD;
+use potstill_core::kernel::{LONGEST_ROW, WIDEST_HEAD};
 use potstill_core::model::{Network, NetworkConfig, Pool, VitConfig};
 use potstill_core::objective::Readout;
 use potstill_core::train::metrics::softmax;
@@ -121,12 +121,17 @@ fn fits_the_page(config: &NetworkConfig) -> Result<(), String> {
     #[allow(irrefutable_let_patterns, reason = "the page's build has no other family")]
     let NetworkConfig::Vit(vit) = config else { return Ok(()) };
     let head_size = vit.head_size.unwrap_or(vit.width / vit.heads.max(1));
-    match head_size <= WIDEST_HEAD {
-        true => Ok(()),
-        false => Err(format!(
-            "its heads are {head_size} wide, and the page takes up to {WIDEST_HEAD}; use the native program for it"
-        )),
+    let patch = if vit.patch_norm { vit.channels * vit.patch_size.pow(2) } else { 0 };
+    for (what, wide, most) in [
+        ("heads", head_size, WIDEST_HEAD),
+        ("tokens", vit.width, LONGEST_ROW),
+        ("normalised patches", patch, LONGEST_ROW),
+    ] {
+        if wide > most {
+            return Err(format!("its {what} are {wide} wide, and the page takes up to {most}; use the native program"));
+        }
     }
+    Ok(())
 }
 
 fn summary(config: &NetworkConfig) -> String {
@@ -185,7 +190,6 @@ fn guess(
         layer_norm_eps: if from_transformers { 1e-12 } else { 1e-6 },
         ..VitConfig::default()
     });
-    config.validate().map_err(|error| unknown(&error.to_string()))?;
     notes.push(format!(
         "The file does not say how many heads attention has; {heads} of width {} is usual.",
         width / heads
@@ -196,7 +200,7 @@ fn guess(
     notes.push(format!(
         "The file does not say how pictures are prepared; they are as for networks published as {like}*."
     ));
-    let mut description = Description::of(like, config, metadata);
+    let mut description = Description::of(like, config, metadata).map_err(|error| unknown(&error.to_string()))?;
     description.name = name.to_owned();
     Ok(description)
 }
@@ -261,7 +265,7 @@ mod tests {
         .into();
         let network = config.init(9, &device).expect("valid");
         let tensors = block_on(weights::read(&network)).expect("readable");
-        let mut description = Description::of("small", config, &Metadata::new());
+        let mut description = Description::of("small", config, &Metadata::new()).expect("valid");
         description.normalisation = potstill_core::data::Normalisation::half();
         description.preprocess.crop_fraction = 0.5;
         let mut metadata = description.metadata();
@@ -281,23 +285,27 @@ mod tests {
     }
 
     #[test]
-    fn heads_that_the_page_cannot_run_are_refused_in_a_line() {
-        let config: NetworkConfig = VitConfig {
+    fn what_the_page_cannot_run_is_refused_in_a_line() {
+        let small = VitConfig {
             image_size: 16,
             patch_size: 8,
-            width: 136,
+            width: 8,
             depth: 1,
             heads: 1,
             classes: 2,
             ..VitConfig::default()
+        };
+        let patches = VitConfig { image_size: 40, patch_size: 40, patch_norm: true, ..small.clone() };
+        for (config, said) in [
+            (VitConfig { width: 136, ..small.clone() }, "heads are 136"),
+            (VitConfig { width: 4160, heads: 65, ..small }, "tokens are 4160"),
+            (patches, "patches are 4800"),
+        ] {
+            let metadata = Description::of("wide", config.into(), &Metadata::new()).expect("valid").metadata();
+            let bytes = weights::to_safetensors(&[], metadata).expect("a file");
+            let error = Classifier::read("x".into(), &bytes, &Device::flex()).err().expect("refused");
+            assert!(!error.contains('\n') && error.contains(said), "{error}");
         }
-        .into();
-        let network = config.init(9, &Device::flex()).expect("valid");
-        let tensors = block_on(weights::read(&network)).expect("readable");
-        let metadata = Description::of("wide", config, &Metadata::new()).metadata();
-        let bytes = weights::to_safetensors(&tensors, metadata).expect("a file");
-        let error = Classifier::read("x".into(), &bytes, &Device::flex()).err().expect("refused");
-        assert!(!error.contains('\n') && error.contains("136 wide"), "{error}");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! by a chunk of steps; so no command ever sees a step half taken. It knows no browser, and the host's tests drive it as the
 //! worker does.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 use potstill_core::data::{Dataset, Normalisation, Preprocess};
 use potstill_core::model::Network;
@@ -146,23 +148,26 @@ impl Session {
             held_out: data.held_out.len() as u32,
             class_names: data.held_out.class_names().to_vec(),
         };
-        // Networks on other samples than the ones shown would only confuse.
-        if self.run.as_ref().is_some_and(|run| run.plan.recipe.data != choice) {
+        // Networks on other samples than the ones shown would only confuse, and files may hold any.
+        let others = |run: &Distillation| run.plan.recipe.data != choice || choice == DataChoice::Mnist;
+        if self.run.as_ref().is_some_and(others) {
             (self.run, self.going) = (None, None);
         }
         (self.data, self.opinions) = (Some(data), None);
         Ok(answer)
     }
 
-    // The data set that a recipe takes; digits need no files.
-    fn data_for(&mut self, recipe: &DistilRecipe) -> Result<&Data, String> {
-        if self.data.as_ref().is_none_or(|data| data.choice != recipe.data) {
-            match recipe.data {
-                DataChoice::Digits => self.data = Some(Data::digits()),
-                DataChoice::Mnist => return Err("this needs MNIST: drop its four files first".into()),
+    // The samples that a plan trains on, and their data set where it is not the open one; digits need no files.
+    fn samples_for(&self, plan: &Plan) -> Result<(Arc<dyn Dataset>, Option<Data>), String> {
+        let (samples, seed) = (plan.recipe.train_samples as usize, plan.seed());
+        match (&self.data, plan.recipe.data) {
+            (Some(data), wanted) if data.choice == wanted => Ok((data.train(samples, seed)?, None)),
+            (_, DataChoice::Digits) => {
+                let data = Data::digits();
+                Ok((data.train(samples, seed)?, Some(data)))
             }
+            (_, DataChoice::Mnist) => Err("this needs MNIST: drop its four files first".into()),
         }
-        self.data.as_ref().ok_or_else(prepare_first)
     }
 
     async fn prepare(&mut self, recipe: DistilRecipe, buffers: Buffers, news: &mut News<'_>) -> Result<Answer, String> {
@@ -171,10 +176,9 @@ impl Session {
             TeacherChoice::Shipped => Some(shipped_teacher(&one(buffers)?, &self.device)?),
             TeacherChoice::Live => None,
         };
-        let (samples, seed) = (plan.recipe.train_samples as usize, plan.seed());
-        let train = self.data_for(&plan.recipe)?.train(samples, seed)?;
+        let (train, data) = self.samples_for(&plan)?;
         let run = Distillation::new(plan, teacher, train, &self.device)?;
-        self.put(run, news)
+        self.put(run, data, news)
     }
 
     async fn restore(&mut self, buffers: Buffers, news: &mut News<'_>) -> Result<Answer, String> {
@@ -185,13 +189,14 @@ impl Session {
             TeacherChoice::Live => None,
         };
         let plan = Plan::new(snapshot.recipe().clone())?;
-        let train = self.data_for(&plan.recipe)?.train(plan.recipe.train_samples as usize, plan.seed())?;
+        let (train, data) = self.samples_for(&plan)?;
         let run = snapshot.resume(teacher, train, &self.device)?;
-        self.put(run, news)
+        self.put(run, data, news)
     }
 
-    fn put(&mut self, run: Distillation, news: &mut News<'_>) -> Result<Answer, String> {
+    fn put(&mut self, run: Distillation, data: Option<Data>, news: &mut News<'_>) -> Result<Answer, String> {
         self.pause(news);
+        self.data = data.or(self.data.take());
         let answer = Answer::Prepared {
             recipe: Box::new(run.plan.recipe.clone()),
             step: run.step,

@@ -3,7 +3,9 @@
 
 use burn::cubecl::future::block_on;
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Digits, ImageShape, Normalisation, Split, Subset, Transform, assemble, epoch_order};
+use potstill_core::data::{
+    Dataset, Digits, ImageShape, Normalisation, Split, Subset, Transform, assemble, epoch_order,
+};
 use potstill_core::model::Training;
 use potstill_core::objective::{LogitDistillation, Objective};
 use potstill_core::train::{AdamW, Evaluation, Learner, StepBatch, training_step};
@@ -34,7 +36,7 @@ fn teacher_file() -> Vec<u8> {
     let config = live_teacher();
     let network = config.init(77, &Device::flex()).expect("valid");
     let tensors = block_on(weights::read(&network)).expect("readable");
-    let mut description = Description::of("unnamed", config, &Default::default());
+    let mut description = Description::of("unnamed", config, &Default::default()).expect("valid");
     description.normalisation = Normalisation::mnist();
     weights::to_safetensors(&tensors, description.metadata()).expect("a file")
 }
@@ -332,4 +334,37 @@ fn a_loss_that_is_no_number_ends_the_run_with_advice() {
     let (_, reason) = run(&mut session, None);
     let StopReason::Failed(line) = reason else { panic!("{reason:?}") };
     assert!(line.contains("no longer a number") && line.contains("lower the learning rate"), "{line}");
+}
+
+/// Four files in MNIST's form, of drawn digits.
+fn mnist_files() -> Buffers {
+    let file = |sizes: &[u32], data: &[u8]| {
+        let start = [0, 0, 8, sizes.len() as u8];
+        let sizes = sizes.iter().flat_map(|size| size.to_be_bytes());
+        start.into_iter().chain(sizes).chain(data.iter().copied()).collect::<Vec<u8>>()
+    };
+    [(Split::Train, 96), (Split::Test, 20)]
+        .into_iter()
+        .flat_map(|(split, samples)| {
+            let digits = Digits::new(split, samples);
+            let mut pixels = vec![0; samples * 784];
+            pixels.chunks_mut(784).enumerate().for_each(|(index, image)| digits.draw(index, image));
+            let labels: Vec<u8> = (0..samples).map(|index| digits.label(index) as u8).collect();
+            [file(&[samples as u32, 28, 28], &pixels), file(&[samples as u32], &labels)]
+        })
+        .collect()
+}
+
+#[test]
+fn files_opened_anew_end_the_run_on_those_before() {
+    let mut session = session();
+    let open = |session: &mut Session| {
+        ask(session, Command::Data { data: DataChoice::Mnist, names: Vec::new() }, mnist_files()).expect("opened")
+    };
+    open(&mut session);
+    prepare(&mut session, DistilRecipe { data: DataChoice::Mnist, ..recipe(Method::None) });
+    assert_eq!(run(&mut session, Some(1)).1, StopReason::Paused);
+    open(&mut session);
+    let line = ask(&mut session, Command::Run { steps: Some(1) }, Vec::new()).expect_err("there is no run");
+    assert!(line.contains("first"), "{line}");
 }

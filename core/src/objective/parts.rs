@@ -100,8 +100,9 @@ pub enum Part {
     ClassToken(ClassToken),
     /// `manifold`: how tokens lie to one another.
     Manifold(Manifold),
-    /// `retrospection`: the divergence from what the student itself said some epochs ago. Made by
+    /// The divergence from what the student itself said some epochs ago. No term that a recipe can name: made by
     /// [`super::Retrospection`], whose table holds those logits.
+    #[serde(skip)]
     Retrospection {
         /// Its factor in the total.
         weight: f64,

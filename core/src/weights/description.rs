@@ -10,7 +10,7 @@ use super::{Fit, FitError, Fitted, Metadata, NamedTensor, fit};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Normalisation, Preprocess};
-use crate::model::{Network, NetworkConfig};
+use crate::model::{ConfigError, Network, NetworkConfig};
 use crate::objective::Readout;
 
 /// How the names of tensors begin that are a training's state and no part of the network.
@@ -71,6 +71,9 @@ pub enum DescriptionError {
     /// The configuration is no JSON, or not that of a network known here.
     #[error("its entry {MODEL} cannot be read: {0}")]
     Json(#[from] serde_json::Error),
+    /// A number of the configuration that no network has.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Mean and deviation of more or fewer channels than the network has.
     #[error("it is normalised for {found} channels, and the network has {channels}")]
     Channels {
@@ -103,16 +106,20 @@ impl Description {
     /// What `metadata` says, or `None` where it does not say which network it is.
     ///
     /// # Errors
-    /// [`DescriptionError::Json`].
+    /// [`DescriptionError::Json`] and [`DescriptionError::Config`].
     pub fn read(metadata: &Metadata) -> Result<Option<Self>, DescriptionError> {
         let Some(json) = metadata.get(MODEL) else { return Ok(None) };
-        Ok(Some(Self::of("unnamed", serde_json::from_str(json)?, metadata)))
+        Self::of("unnamed", serde_json::from_str(json)?, metadata).map(Some)
     }
 
     /// The model `name`, known to be `config`, with what `metadata` says beside that. Numbers are the names of classes that
     /// have none. What nothing is said of is as the weights published under the name have it, else images are normalised as
     /// MNIST's or ImageNet's.
-    pub fn of(name: &str, config: NetworkConfig, metadata: &Metadata) -> Self {
+    ///
+    /// # Errors
+    /// [`DescriptionError::Config`], before anything of the configuration's size is allocated.
+    pub fn of(name: &str, config: NetworkConfig, metadata: &Metadata) -> Result<Self, DescriptionError> {
+        config.validate()?;
         let said = |key: &str| metadata.get(key).map(String::as_str);
         let published = Preprocess::of_model(name).filter(|(_, norm)| norm.mean.len() == config.channels());
         let (published, normalisation) = published.unwrap_or_else(|| {
@@ -135,7 +142,14 @@ impl Description {
         let preprocess = said(PREPROCESS).and_then(|json| serde_json::from_str::<Preprocess>(json).ok());
         let preprocess = preprocess.filter(|preprocess| preprocess.check().is_ok()).unwrap_or(published);
         let readout = said(READOUT).and_then(Readout::named).unwrap_or_default();
-        Self { name: said(NAME).unwrap_or(name).to_owned(), config, class_names, normalisation, preprocess, readout }
+        Ok(Self {
+            name: said(NAME).unwrap_or(name).to_owned(),
+            config,
+            class_names,
+            normalisation,
+            preprocess,
+            readout,
+        })
     }
 
     /// Builds the network on `device` with `tensors`, a training's state left out.
@@ -212,6 +226,12 @@ mod tests {
         assert!(Description::read(&Metadata::new()).expect("readable").is_none());
         let metadata = Metadata::from([(MODEL.to_owned(), r#"{"family":"nonesuch"}"#.to_owned())]);
         assert!(matches!(Description::read(&metadata), Err(DescriptionError::Json(_))));
+        // Names and normalisations of so many would not fit any memory.
+        for field in ["classes", "channels"] {
+            let config = format!(r#"{{"family":"vit","{field}":10000000000000}}"#);
+            let refused = Description::read(&Metadata::from([(MODEL.to_owned(), config)]));
+            assert!(matches!(refused, Err(DescriptionError::Config(_))), "{field}");
+        }
         let mut config = serde_json::to_value(zoo::named("digits_student").expect("known")).expect("JSON");
         config["width"] = 4096.into();
         config["depth"] = 12.into();

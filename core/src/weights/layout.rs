@@ -80,6 +80,8 @@ fn is_needless(name: &str) -> bool {
         || name.starts_with("pre_logits.")
         || name.contains(".pooler.")
         || name.ends_with("embeddings.mask_token")
+        // What CLS-KD's students compare with their teacher by, and do not classify with.
+        || name.starts_with("projector.")
 }
 
 fn torchvision_vit(name: &str) -> Option<String> {

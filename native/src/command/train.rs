@@ -23,7 +23,7 @@ use crate::recipe::{Goal, NetworkRecipe, Precision, Recipe, Resolved, resolve};
 use crate::report::{DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
 use crate::run::{LoadedNetwork, Model, Role, RunFolder, load_file, load_from_run, load_start, write_whole};
 use crate::train::{
-    Checkpoint, Finished, Interrupt, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints,
+    Checkpoint, Finished, Interrupt, Keep, MetricsLog, Outcome, RunState, Stage, StageData, clear_checkpoints,
     latest_checkpoint,
 };
 use crate::{report, train};
@@ -246,13 +246,17 @@ impl Session<'_> {
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = self.recipe.seed ^ if role == Role::Teacher { 0x7eac_4e12 } else { 0 };
         let (data, device, run) = (self.data, &self.chosen.device, self.folder);
-        let cache = self.recipe.teacher_cache.as_deref().map(|root| (root, self.recipe.packing()));
         // Both see the same pixels, each normalised as it was trained.
         let own = &self.data.source.transform.normalisation;
         let other = teacher.map(|teacher| &teacher.normalisation).filter(|other| *other != own);
         let view = other.map(|other| own.to(other)).transpose().map_err(Failure::usage)?;
         let view = view.map(|channels| Renormalise::new(&channels, device));
         let half = self.recipe.teacher_precision == Precision::Half;
+        let cache = self.recipe.teacher_cache.as_deref().zip(teacher).map(|(root, teacher)| Keep {
+            root,
+            packing: self.recipe.packing(),
+            forward: format!("{:?}, {:?}, {:?}", teacher.config, teacher.normalisation, self.recipe.teacher_precision),
+        });
         let halved = teacher.filter(|_| half).map(|teacher| teacher.model.clone().halved());
         let teacher = halved.as_ref().or(teacher.map(|teacher| &teacher.model));
         Stage { role, recipe, config, objective, teacher, view, readout, cache, data, seed, device, run }.train(
@@ -491,9 +495,14 @@ fn load_teacher(path: &Path, recipe: &Recipe, chosen: &Chosen, data: &StageData)
     };
     // What the file says of itself is known only now.
     recipe.check_pair(&teacher.config, &recipe.student()?.config("student")?)?;
-    if teacher.readout == Readout::Class && teacher.config.shape().distillation_token {
+    let untaught = match teacher.readout {
+        Readout::Class => Some("distillation"),
+        Readout::Distill => Some("class"),
+        Readout::MeanLogits | Readout::MeanProbabilities => None,
+    };
+    if let Some(head) = untaught.filter(|_| teacher.config.shape().distillation_token) {
         return Err(Failure::usage(format!(
-            "nothing has taught the distillation head of {}, and a teacher with two heads speaks with both; distil from \
+            "nothing has taught the {head} head of {}, and a teacher with two heads speaks with both; distil from \
              another, or train it with both",
             path.display()
         )));

@@ -14,6 +14,7 @@ pub use checkpoint::{Checkpoint, RunState, clear as clear_checkpoints, latest as
 pub use loader::Source;
 pub use metrics_log::{Line as LogLine, MetricsLog, read as read_log};
 pub use stage::{Finished, Outcome, Stage, StageData};
+pub use teacher_cache::Keep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,5 @@
 //! One network's training, from its first step or a checkpoint to its last.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Batch, Dataset, ImageShape, Transform};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::objective::{LogitTable, Objective, Readout, Retrospection};
-use potstill_core::train::{AdamW, Learner, Packing, Renormalise, StepBatch, StepReport, heads_alone, training_step};
+use potstill_core::train::{AdamW, Learner, Renormalise, StepBatch, StepReport, heads_alone, training_step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
@@ -17,7 +16,7 @@ use super::Interrupt;
 use super::checkpoint::Checkpoint;
 use super::loader::{Loader, Source};
 use super::metrics_log::{Check, Line, MetricsLog, Step};
-use super::teacher_cache::{TeacherCache, origin};
+use super::teacher_cache::{Keep, TeacherCache, origin};
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::{evaluate, first_logits};
 use crate::progress::{Progress, say};
@@ -71,7 +70,7 @@ pub struct Stage<'a> {
     /// How its heads make one prediction.
     pub readout: Readout,
     /// Where the teacher's logits are kept, and how.
-    pub cache: Option<(&'a Path, Packing)>,
+    pub cache: Option<Keep<'a>>,
     /// From what.
     pub data: &'a StageData,
     /// The seed of its initial values.
@@ -315,10 +314,10 @@ impl Stage<'_> {
             return Ok(Memory::default());
         }
         let varied = !source.is_still();
-        let cache = self.cache.map(|(root, packing)| {
+        let cache = self.cache.as_ref().map(|keep| {
             let steps = source.batches_per_epoch() * source.batch_size as u64;
             let rows = if varied { steps } else { source.dataset.len() as u64 };
-            TeacherCache::open(root, origin(teacher, source, rows, self.config.classes(), packing)?)
+            TeacherCache::open(keep.root, origin(teacher, source, rows, self.config.classes(), keep)?)
         });
         let mut memory = Memory { cache: cache.transpose()?, ..Memory::default() };
         if varied {

@@ -9,8 +9,8 @@
 //!   epoch-00000.logits    rows in the order of the epoch's steps, then the SHA-256 of them
 //! ```
 //!
-//! KEY is the hash of `cache.json`, so whatever changes what a teacher would say (its weights, the samples, how they are
-//! varied, the seed, the batches, how logits are packed) is another folder. Nothing is believed: a file has its length and
+//! KEY is the hash of `cache.json`, so whatever changes what a teacher would say (its weights, configuration and precision, the
+//! samples, how they are varied and normalised, the seed, the batches, how logits are packed) is another folder. Nothing is believed: a file has its length and
 //! hash checked when it is opened, and a sample of it is held against the teacher before the first use. An epoch appears
 //! whole or not at all.
 
@@ -37,6 +37,8 @@ use crate::run::write_whole;
 pub struct Origin {
     /// SHA-256 of the teacher's parameters and their names.
     pub teacher: String,
+    /// What else its logits follow from: its configuration, how its images are normalised, its precision.
+    pub forward: String,
     /// SHA-256 of the samples' labels and of some of their pixels.
     pub data: String,
     /// How images are varied and brought to the network, in full.
@@ -53,11 +55,22 @@ pub struct Origin {
     pub packing: Packing,
 }
 
+/// Where a teacher's logits are to be kept, and how.
+#[derive(Clone, Debug)]
+pub struct Keep<'a> {
+    /// The folder of all caches.
+    pub root: &'a Path,
+    /// How logits are packed.
+    pub packing: Packing,
+    /// [`Origin::forward`].
+    pub forward: String,
+}
+
 /// What the logits of `teacher` on the images of `source` are of, `rows` of them an epoch.
 ///
 /// # Errors
 /// If the teacher or a sample cannot be read.
-pub fn origin(teacher: &Network, source: &Source, rows: u64, classes: usize, packing: Packing) -> Result<Origin> {
+pub fn origin(teacher: &Network, source: &Source, rows: u64, classes: usize, keep: &Keep<'_>) -> Result<Origin> {
     let mut hash = Sha256::new();
     for tensor in block_on(weights::read(teacher)).context("cannot read the teacher back")? {
         hash.update(tensor.name.as_bytes());
@@ -66,13 +79,14 @@ pub fn origin(teacher: &Network, source: &Source, rows: u64, classes: usize, pac
     let teacher = hex(&hash.finalize());
     Ok(Origin {
         teacher,
+        forward: keep.forward.clone(),
         data: fingerprint(source.dataset.as_ref())?,
         transform: format!("{:?}, {:?}, {} visits", source.transform, source.mix, source.repeats),
         seed: source.seed,
         batch_size: source.batch_size,
         rows,
         classes,
-        packing,
+        packing: keep.packing,
     })
 }
 
@@ -245,6 +259,7 @@ mod tests {
     fn origin(packing: Packing) -> Origin {
         Origin {
             teacher: "t".into(),
+            forward: "f".into(),
             data: "d".into(),
             transform: "none".into(),
             seed: 0,
