@@ -1,6 +1,12 @@
 //! A folder to run the command in.
 
-use std::path::PathBuf;
+#![allow(dead_code, reason = "each file of tests uses its own part of this")]
+
+pub mod mnist;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -14,12 +20,44 @@ pub struct Place {
 impl Place {
     pub fn new() -> Self {
         let place = Self { folder: TempDir::new().expect("a temporary folder") };
-        std::fs::create_dir(place.path("cwd")).expect("makes");
+        fs::create_dir(place.path("cwd")).expect("makes");
         place
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
+        fs::write(path, bytes).expect("writes");
+    }
+
+    pub fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.path(name)).expect("reads")).expect("JSON")
+    }
+
+    /// Every file below the place with its bytes.
+    pub fn contents(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("lists") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path.clone());
+                    found.insert(path, None);
+                } else {
+                    found.insert(path.clone(), fs::read(path).ok());
+                }
+            }
+        }
+        found
     }
 
     /// Splits a line at blanks, puts this place where it says `@`, and prepares the command in an empty folder.
@@ -44,6 +82,14 @@ impl Place {
         assert_eq!(err, "", "{line} complained");
         out
     }
+
+    /// What a command printed that must succeed; graphics drivers may say what they like on the error stream.
+    pub fn run_out(&self, line: &str) -> String {
+        let output = self.run(line, &[]);
+        let (out, err) = texts(&output);
+        assert!(output.status.success(), "{line}\n{out}\n{err}");
+        out
+    }
 }
 
 /// What a command said on its two streams.
@@ -55,4 +101,11 @@ pub fn texts(output: &Output) -> (String, String) {
 /// The JSON of each line.
 pub fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))).collect()
+}
+
+/// The values of a weights file, without the header, whose entries have no order.
+pub fn tensors(path: &Path) -> Vec<u8> {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let header = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    bytes[8 + header..].to_vec()
 }
