@@ -16,7 +16,7 @@ use crate::bench::Path;
 use crate::device::DeviceChoice;
 use crate::recipe::{Goal, Precision};
 pub use images::Images;
-pub use training::{Accepted, DistillationType, Method, Numbers};
+pub use training::{Accepted, DistillMode, DistillationType, Method, Numbers};
 
 /// Distils vision transformers on any GPU, or without one.
 #[derive(Debug, Parser)]

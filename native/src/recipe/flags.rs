@@ -3,15 +3,17 @@
 //! A flag sets the recipe's own numbers and nothing beside them, so that the recipe in the run folder is the whole
 //! experiment. Flags that have no meaning here are named in a notice, so that nobody waits for what they would do.
 
+mod distillation;
+#[cfg(test)]
+mod tests;
+
 use potstill_core::data::{ColorJitter, Crop, RandAugment};
-use potstill_core::objective::{
-    self, ClassToken, Deit, Head, Manifold, Matching, Mode, Normalisation, Objective, Part, Retrospection,
-};
+use potstill_core::objective::Retrospection;
 use potstill_core::train::Schedule;
 use toml::Value;
 
 use super::{DataRecipe, Goal, NetworkRecipe, Recipe, Trainable};
-use crate::cli::{DistillationType, Images, Method, Numbers, Train};
+use crate::cli::{Images, Method, Numbers, Train};
 use crate::error::{Failure, Result};
 
 /// Applies every flag and returns the notices.
@@ -47,7 +49,7 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
     recipe.allow_untrained_teacher |= options.allow_untrained_teacher;
     let method = &options.method;
     models(recipe, method)?;
-    distillation(recipe, options)?;
+    distillation::apply(recipe, options)?;
     for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
         if let Some(batch) = options.batch_size {
             network.batch_size = batch;
@@ -150,164 +152,6 @@ fn rename(network: &mut NetworkRecipe, name: &str) {
         network.model = name.to_owned();
         network.numbers().extend(kept);
     }
-}
-
-fn distillation(recipe: &mut Recipe, options: &Train) -> Result<()> {
-    let method = &options.method;
-    let mode = method.distill_mode.map(|mode| mode.mode());
-    let named = match (&options.distillation, mode) {
-        (Some(_), Some(_)) => return Err(Failure::usage("--distillation and --distill-mode both name one; give one")),
-        (Some(name), None) => Some(Objective::named(name).ok_or_else(|| {
-            Failure::usage(format!("there is no distillation {name:?}; there are {}", objective::NAMES))
-        })?),
-        // The row's own recipe has the numbers of the mode.
-        (None, Some(mode)) if matches!(&recipe.distillation, Objective::Deit(deit) if deit.mode == mode) => None,
-        (None, Some(mode)) => Some(Objective::Deit(Deit { mode, ..Deit::default() })),
-        (None, None) => None,
-    };
-    if let Some(named) = named {
-        // KD by name keeps the numbers of the recipe below; any other name brings its own.
-        let kept = matches!((&named, &recipe.distillation), (Objective::Kd(kd), Objective::Kd(_)) if *kd == Default::default());
-        if !named.needs_teacher() {
-            labels_alone(recipe, &named)?;
-        }
-        if !kept {
-            recipe.distillation = named;
-        }
-    }
-    if method.is_cls_kd() {
-        recipe.distillation = cls_kd(method)?;
-        recipe.objective = Goal::Distillation;
-    } else if let Some(kind) = method.distillation_type {
-        deit(recipe, kind, method)?;
-    } else {
-        let deit = match &mut recipe.distillation {
-            Objective::Deit(deit) => Some((&mut deit.alpha, &mut deit.temperature)),
-            Objective::Kd(kd) => Some((&mut kd.alpha, &mut kd.temperature)),
-            _ => None,
-        };
-        match (deit, method.distillation_alpha, method.distillation_tau) {
-            (_, None, None) => {}
-            (None, ..) => {
-                return Err(Failure::usage(
-                    "--distillation-alpha and --distillation-tau are for KD and DeiT's objectives; use --set distillation.KEY",
-                ));
-            }
-            (Some((alpha, temperature)), a, t) => {
-                *alpha = a.unwrap_or(*alpha);
-                *temperature = t.unwrap_or(*temperature);
-            }
-        }
-    }
-    if let Some(smoothing) = method.smoothing {
-        smooth(&mut recipe.distillation, smoothing);
-        for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
-            network.smoothing = smoothing;
-        }
-    }
-    Ok(())
-}
-
-// A mode without a teacher trains the student on labels.
-fn labels_alone(recipe: &mut Recipe, named: &Objective) -> Result<()> {
-    let student = recipe.student.as_mut().ok_or_else(|| Failure::usage("the recipe has no [student] to train"))?;
-    let shape = student.config("student")?.shape();
-    named.check(&shape, &shape).map_err(Failure::usage)?;
-    recipe.objective = Goal::Student;
-    if let Some(Part::Labels { smoothing, .. }) = named.parts().first() {
-        student.smoothing = *smoothing;
-    }
-    Ok(())
-}
-
-// The label smoothing of the data's labels.
-fn smooth(objective: &mut Objective, value: f64) {
-    match objective {
-        Objective::Labels { smoothing } => *smoothing = value,
-        Objective::Kd(kd) => kd.smoothing = value,
-        Objective::Deit(deit) => deit.smoothing = value,
-        Objective::TeacherTemperature(soft) => soft.smoothing = value,
-        Objective::Sum(sum) => sum.smoothing = value,
-        Objective::Terms { terms } => terms.iter_mut().for_each(|part| {
-            if let Part::Labels { smoothing, .. } = part {
-                *smoothing = value;
-            }
-        }),
-    }
-}
-
-// DeiT's own main.py: its defaults are α 0.5, τ 1, and a divergence divided by batch times classes.
-fn deit(recipe: &mut Recipe, kind: DistillationType, method: &Method) -> Result<()> {
-    let mode = match kind {
-        DistillationType::None => Mode::None,
-        DistillationType::Soft => Mode::Soft,
-        DistillationType::Hard => Mode::Hard,
-    };
-    let asked = Deit {
-        mode,
-        alpha: method.distillation_alpha.unwrap_or(0.5),
-        temperature: method.distillation_tau.unwrap_or(1.0),
-        normalisation: Normalisation::Numel,
-        ..Deit::default()
-    };
-    let objective = Objective::Deit(asked);
-    if mode == Mode::None {
-        labels_alone(recipe, &objective)?;
-        recipe.distillation = objective;
-        return Ok(());
-    }
-    recipe.objective = Goal::Distillation;
-    recipe.distillation = objective;
-    Ok(())
-}
-
-// CLS-KD's command: labels and logits by α, class token and maps, and the manifold terms unless they are turned off.
-fn cls_kd(method: &Method) -> Result<Objective> {
-    let alpha = method.distillation_alpha.unwrap_or(0.5);
-    let temperature = method.distillation_tau.unwrap_or(1.0);
-    let (s, t) = (method.s_id.clone().unwrap_or_default(), method.t_id.clone().unwrap_or_default());
-    if s.len() != t.len() {
-        return Err(Failure::usage(format!(
-            "--s-id names {} blocks and --t-id {}; they are paired, so name as many",
-            s.len(),
-            t.len()
-        )));
-    }
-    let pairs: Vec<[usize; 2]> = s.into_iter().zip(t).map(|(s, t)| [s, t]).collect();
-    let head = Head::Class;
-    let kind = method.distillation_type.unwrap_or(DistillationType::None);
-    // Without a teacher's logits, the labels have the whole weight.
-    let label_weight = if kind == DistillationType::None { 1.0 } else { 1.0 - alpha };
-    let mut terms = vec![Part::Labels { weight: label_weight, smoothing: 0.1 }];
-    match kind {
-        DistillationType::None => {}
-        DistillationType::Soft => {
-            let normalisation = Normalisation::Batchmean;
-            terms.push(Part::Logits { weight: alpha, temperature, normalisation, head });
-        }
-        DistillationType::Hard => terms.push(Part::TeacherLabels { weight: alpha, smoothing: 0.0, head }),
-    }
-    let relation = method.dim_match.as_deref() == Some("relation");
-    terms.push(Part::ClassToken(ClassToken {
-        weight: method.w_cls.unwrap_or(1.0),
-        map_weight: method.w_atn.unwrap_or(2.0),
-        last_weight: method.last_w.unwrap_or(4.0),
-        matching: if relation { Matching::Relation } else { Matching::Projector },
-        pairs: pairs.clone(),
-        ..ClassToken::default()
-    }));
-    if !method.no_manifold {
-        let own = Manifold::default();
-        terms.push(Part::Manifold(Manifold {
-            weight: method.distillation_beta.unwrap_or(own.weight),
-            sample: method.w_sample.unwrap_or(own.sample),
-            patch: method.w_patch.unwrap_or(own.patch),
-            random: method.w_rand.unwrap_or(own.random),
-            rows: method.rows.unwrap_or(own.rows),
-            pairs,
-        }));
-    }
-    Ok(Objective::Terms { terms })
 }
 
 fn retrospection(recipe: &mut Recipe, method: &Method) -> Result<()> {

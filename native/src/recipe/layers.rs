@@ -2,7 +2,7 @@
 //! `--set`.
 //!
 //! Tables are merged key by key; a table of another `kind` replaces the one below it. A file that says `base = "none"`
-//! stands alone, and one that says `base = "NAME"` is laid over the recipe of that name.
+//! stands alone, as the recipes that ship do, and one that says `base = "NAME"` is laid over the recipe of that name.
 
 use toml::{Table, Value};
 
@@ -59,6 +59,8 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
             table
         }
         Some(_) => return Err(Failure::usage("base is the name of a recipe, or none")),
+        // A recipe that ships stands by itself.
+        None if base.is_some() => Table::new(),
         None => {
             let found = library::base_for(options, &asked, &sets)?;
             base = Some(found.name.to_owned());
@@ -152,20 +154,24 @@ pub(super) fn merge(table: &mut Table, over: Table) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
 
-    use potstill_core::objective::{Matching, Mode, Normalisation, Objective, Part};
-    use potstill_core::train::{Decay, Schedule};
+    use potstill_core::objective::{Objective, Part};
 
-    use super::super::{Goal, Trainable};
+    use super::super::Goal;
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn resolve_line(line: &str) -> Result<Recipe> {
+    /// What a command line comes to.
+    pub(in super::super) fn resolve_all(line: &str) -> Result<Resolved> {
         let cli = Cli::try_parse_from(line.split_whitespace()).map_err(Failure::usage)?;
         let Command::Train(options) = cli.command else { panic!("a train line") };
-        resolve(&options).map(|resolved| resolved.recipe)
+        resolve(&options)
+    }
+
+    fn resolve_line(line: &str) -> Result<Recipe> {
+        resolve_all(line).map(|resolved| resolved.recipe)
     }
 
     #[test]
@@ -257,153 +263,18 @@ mod tests {
         }
     }
 
-    fn resolved_line(line: &str) -> (Recipe, Vec<String>) {
-        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
-        let Command::Train(options) = cli.command else { panic!("a train line") };
-        let resolved = resolve(&options).unwrap_or_else(|failure| panic!("{line}: {failure}"));
-        (resolved.recipe, resolved.notices)
-    }
-
     #[test]
     fn every_recipe_that_ships_is_valid_and_says_what_it_is() {
         for shipped in library::RECIPES {
-            let (recipe, _) = resolved_line(&format!("potstill train {}", shipped.name));
+            let line = format!("potstill train {}", shipped.name);
+            let recipe = resolve_line(&line).unwrap_or_else(|failure| panic!("{line}: {failure}"));
             let text = toml::to_string(&recipe).unwrap_or_else(|error| panic!("{}: {error}", shipped.name));
             assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe, "{}", shipped.name);
             let built_in = matches!(shipped.name, "digits" | "mnist" | "mnist-1000");
             assert_eq!(recipe.about.is_none(), built_in, "{}", shipped.name);
-            resolved_line(&format!("potstill train {} --smoke", shipped.name));
+            let line = format!("{line} --smoke");
+            resolve_line(&line).unwrap_or_else(|failure| panic!("{line}: {failure}"));
         }
-    }
-
-    #[test]
-    fn dvitsafs_lines_mean_what_they_meant() {
-        let line = "potstill train --objective teacher --dataset CIFAR-100 --batch_size 64";
-        let (recipe, _) = resolved_line(line);
-        let teacher = recipe.teacher().expect("a teacher");
-        assert_eq!((recipe.objective, recipe.data.dataset.as_str()), (Goal::Teacher, "CIFAR-100"));
-        assert_eq!((teacher.model.as_str(), teacher.trainable), ("vit_large_patch16_224", Trainable::Head));
-        assert_eq!((teacher.batch_size, teacher.epochs, teacher.lr), (64, 40, 1e-4));
-        assert_eq!((teacher.schedule, teacher.optimiser.kind), (Schedule::Constant, Decay::Adam));
-        assert_eq!(teacher.config("teacher").expect("valid").classes(), 100);
-
-        let line = "potstill train --objective distillation --distillation SAF --dataset CIFAR-100 --batch_size 256";
-        let (recipe, _) = resolved_line(line);
-        assert_eq!(recipe.objective, Goal::Distillation);
-        let Objective::Sum(sum) = &recipe.distillation else { panic!("a sum") };
-        assert_eq!((sum.alpha, sum.smoothing, sum.kd.is_none()), (0.5, 0.0, true));
-        assert_eq!(sum.saf.as_ref().map(|saf| saf.weight), Some(1.0));
-        let student = recipe.student().expect("a student");
-        assert_eq!((student.model.as_str(), student.batch_size), ("vit_tiny_patch16_224", 256));
-
-        let (recipe, _) = resolved_line("potstill train --objective student --dataset CIFAR-100 --batch_size 64");
-        assert_eq!((recipe.objective, recipe.student().expect("a student").batch_size), (Goal::Student, 64));
-        // Its options with their defaults.
-        let line = "potstill train --objective distillation --distillation SAF+KD --dataset Flowers-102 --batch_size 256 \
-                    --epochs 40 --lr 0.0001 --logdir ./logs";
-        let (recipe, _) = resolved_line(line);
-        let Objective::Sum(sum) = &recipe.distillation else { panic!("a sum") };
-        let kd = sum.kd.as_ref().expect("logits");
-        assert_eq!((kd.weight, kd.temperature, kd.normalisation), (1.0, 2.0, Normalisation::Numel));
-        assert_eq!(recipe.student().expect("a student").config("student").expect("valid").classes(), 102);
-    }
-
-    const CLS_KD: &str = "--distributed --output_dir OUT --data-path DIR --teacher-path FILE --model \
-        deit_tiny_patch16_224 --teacher-model deit_base_patch16_224 --distillation-type soft --distillation-alpha 1 \
-        --distillation-beta 1 --manifold --w-cls 1.0 --w-atn 2.0 --last-w 4.0 --K 192 --s-id 0 1 2 3 8 9 10 11 --t-id \
-        0 1 2 3 8 9 10 11 --drop-path 0 --batch-size 128 --seed 0";
-
-    #[test]
-    fn cls_kds_line_means_what_it_meant() {
-        let (recipe, notices) = resolved_line(&format!("potstill train {CLS_KD}"));
-        assert_eq!(notices.len(), 1, "{notices:?}");
-        assert!(notices[0].contains("--distributed"));
-        assert_eq!((recipe.objective, recipe.seed), (Goal::Distillation, 0));
-        assert_eq!(recipe.data.dataset.to_ascii_lowercase(), "imagenet");
-        assert_eq!(recipe.data.data_dir.as_deref(), Some(std::path::Path::new("DIR")));
-        assert!(recipe.teacher_weights.as_ref().is_some_and(|path| path.ends_with("FILE")));
-        assert_eq!(recipe.teacher().expect("a teacher").model, "deit_base_patch16_224");
-        let student = recipe.student().expect("a student");
-        assert_eq!((student.model.as_str(), student.batch_size, student.epochs), ("deit_tiny_patch16_224", 128, 300));
-        assert!((student.peak() / (5e-4 * 128.0 / 512.0) - 1.0).abs() < 1e-12);
-        let Objective::Terms { terms } = &recipe.distillation else { panic!("a list of terms") };
-        let [
-            Part::Labels { weight: labels, .. },
-            Part::Logits { weight, temperature, normalisation, .. },
-            Part::ClassToken(class),
-            Part::Manifold(manifold),
-        ] = &terms[..]
-        else {
-            panic!("four terms: {terms:?}")
-        };
-        assert_eq!((*labels, *weight, *temperature, *normalisation), (0.0, 1.0, 1.0, Normalisation::Batchmean));
-        assert_eq!((class.weight, class.map_weight, class.last_weight), (1.0, 2.0, 4.0));
-        assert_eq!((class.matching, class.detach_weights), (Matching::Projector, false));
-        let pairs = [0, 1, 2, 3, 8, 9, 10, 11].map(|block| [block, block]);
-        assert_eq!((&class.pairs[..], &manifold.pairs[..]), (&pairs[..], &pairs[..]));
-        let weights = (manifold.weight, manifold.sample, manifold.patch, manifold.random, manifold.rows);
-        assert_eq!(weights, (1.0, 0.1, 4.0, 0.2, 192));
-        // The same numbers as the recipe of the row, where both name them.
-        let (row, _) = resolved_line("potstill train cls-kd-deit-ti");
-        assert_eq!(row.distillation.parts()[1..], recipe.distillation.parts()[1..]);
-        // It is measured by the same line with --eval.
-        let line = format!("potstill train --eval {CLS_KD} --resume FILE");
-        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{error}"));
-        let Command::Train(options) = cli.command else { panic!("a train line") };
-        assert!(options.eval && options.resume == Some(Some("FILE".into())));
-    }
-
-    #[test]
-    fn deits_lines_mean_what_they_meant() {
-        let line = "potstill train --model deit_tiny_distilled_patch16_224 --batch-size 256 --data-path DIR --output_dir OUT \
-                    --teacher-path FILE --teacher-model regnety_160 --distillation-type hard --num_workers 10 --pin-mem";
-        let (recipe, notices) = resolved_line(line);
-        assert_eq!(notices.len(), 2, "{notices:?}");
-        let Objective::Deit(deit) = &recipe.distillation else { panic!("DeiT's") };
-        assert_eq!((deit.mode, deit.alpha, deit.temperature), (Mode::Hard, 0.5, 1.0));
-        assert_eq!((deit.normalisation, deit.teacher_smoothing), (Normalisation::Numel, 0.0));
-        let student = recipe.student().expect("a student");
-        assert_eq!(student.schedule.name(), "deit");
-        assert_eq!((student.optimiser.ema, student.optimiser.weight_decay), (Some(0.99996), 0.05));
-        assert_eq!(student.config("student").expect("valid").shape().tokens, 198);
-        let line = "potstill train --model deit_small_patch16_224 --data-path DIR --drop-path 0.2 --sched cosine --warmup-epochs \
-                    10 --warmup-lr 2e-6 --min-lr 2e-5 --opt adamw --weight-decay 0.1 --clip-grad 1 --no-model-ema";
-        let (recipe, _) = resolved_line(line);
-        let student = recipe.student().expect("a student");
-        assert_eq!(recipe.objective, Goal::Student);
-        let schedule = Schedule::Deit { warmup_epochs: 10, warmup_lr: 2e-6, min_lr: 2e-5, epochs: None };
-        assert_eq!((student.schedule, student.optimiser.ema), (schedule, None));
-        assert_eq!((student.optimiser.weight_decay, student.optimiser.clip_norm), (0.1, Some(1.0)));
-    }
-
-    #[test]
-    fn the_cifar_projects_modes_and_retrospection_are_taken() {
-        for (mode, goal) in [
-            ("none", Goal::Student),
-            ("class", Goal::Student),
-            ("soft", Goal::Distillation),
-            ("hard", Goal::Distillation),
-            ("distill", Goal::Distillation),
-            ("both", Goal::Distillation),
-        ] {
-            let (recipe, _) = resolved_line(&format!("potstill train --distill_mode {mode}"));
-            assert_eq!((recipe.objective, recipe.data.dataset.as_str()), (goal, "CIFAR-10"), "{mode}");
-            let student = recipe.student().expect("a student");
-            assert!((student.peak() - 6.25e-5).abs() < 1e-12 && student.optimiser.decay_all);
-            if let Objective::Deit(deit) = &recipe.distillation {
-                let known = Mode::ALL.into_iter().find(|(name, _)| *name == mode).map(|(_, mode)| mode);
-                // Its criterion smooths the teacher's label too, where there is one.
-                let smoothing = if goal == Goal::Distillation { 0.1 } else { 0.0 };
-                assert_eq!((Some(deit.mode), deit.temperature, deit.teacher_smoothing), (known, 2.0, smoothing));
-            }
-        }
-        let line = "potstill train --objective student --smoothing 0.1";
-        assert_eq!(resolved_line(line).0.student().expect("a student").smoothing, 0.1);
-        let line = "potstill train --objective student --retrospect --lwr-k 1 --lwr-update-rate 0.9 --lwr-tau 5 \
-                    --lwr-max-epochs 20";
-        let (recipe, _) = resolved_line(line);
-        let past = recipe.student().expect("a student").retrospection.clone().expect("a past");
-        assert_eq!((past.k, past.update_rate, past.temperature, past.max_epochs), (1, 0.9, 5.0, 20));
     }
 
     #[test]
@@ -412,7 +283,7 @@ mod tests {
         let text = "[[objective]]\nterm = \"labels\"\nweight = 0.25\n[[objective]]\nterm = \"logits\"\nweight = 0.75\n\
                     temperature = 3.0\n[[objective]]\nterm = \"attention\"\nweight = 2.0\n";
         std::fs::write(file.path(), text).expect("writes");
-        let (recipe, _) = resolved_line(&format!("potstill train {}", file.path().display()));
+        let recipe = resolve_line(&format!("potstill train {}", file.path().display())).expect("a valid file");
         assert_eq!(recipe.objective, Goal::Distillation);
         let Objective::Terms { terms } = &recipe.distillation else { panic!("a list") };
         assert_eq!(terms.len(), 3);

@@ -6,7 +6,7 @@
 use toml::{Table, Value};
 
 use super::{Goal, Recipe, layers};
-use crate::cli::{DistillationType, Train};
+use crate::cli::{DistillMode, DistillationType, Train};
 use crate::error::{Failure, Result};
 
 /// A recipe that ships with the command.
@@ -94,7 +94,7 @@ pub fn unknown(name: &str) -> Failure {
     Failure::usage(format!("there is no recipe {name:?}; `potstill recipes` lists those there are"))
 }
 
-/// The recipe that a command line without one starts from.
+/// The recipe that a command line without one, or a file without a base, starts from: its data set's.
 ///
 /// # Errors
 /// Exit code 2 for a data set that is not known.
@@ -105,32 +105,22 @@ pub fn base_for(options: &Train, asked: &Table, sets: &Table) -> Result<&'static
 
 fn base_name(options: &Train, asked: &Table, sets: &Table) -> Result<String> {
     let method = &options.method;
-    if let Some(mode) = method.distill_mode {
-        return Ok(match mode.name() {
-            "both" => "deit-cifar-10-both-soft".to_owned(),
-            name => format!("deit-cifar-10-{name}"),
-        });
-    }
-    let model = method.model.as_deref().unwrap_or_default();
-    if method.is_cls_kd() {
-        return Ok(if model.contains("small") { "cls-kd-deit-s" } else { "cls-kd-deit-ti" }.to_owned());
-    }
     let key = |key: &str| {
         let in_table = |table: &Table| table.get("data").and_then(|data| data.get(key)).cloned();
         in_table(sets).or_else(|| in_table(asked))
     };
     let named = options.dataset.clone().or_else(|| key("dataset").and_then(|v| v.as_str().map(str::to_owned)));
-    let named = named.map(|name| name.to_ascii_lowercase());
-    let folder = options.data_path.is_some().then(|| "imagenet".to_owned());
-    let dataset = named.or(folder).unwrap_or_else(|| "digits".to_owned());
+    let dataset = named.map_or_else(|| usual_dataset(options).to_owned(), |name| name.to_ascii_lowercase());
     let samples = options.train_samples.and_then(|n| i64::try_from(n).ok());
     let samples = samples.or_else(|| key("train_samples").and_then(|value: Value| value.as_integer()));
     let distillation = options.distillation.as_deref().map(str::to_ascii_lowercase);
-    match dataset.as_str() {
-        "digits" => Ok("digits".to_owned()),
-        "mnist" if samples.is_some_and(|n| n <= FEW_SAMPLES) => Ok("mnist-1000".to_owned()),
-        "mnist" => Ok("mnist".to_owned()),
-        "cifar-10" | "cifar-100" | "flowers-102" => {
+    match (dataset.as_str(), method.distill_mode) {
+        ("digits", _) => Ok("digits".to_owned()),
+        ("mnist", _) if samples.is_some_and(|n| n <= FEW_SAMPLES) => Ok("mnist-1000".to_owned()),
+        ("mnist", _) => Ok("mnist".to_owned()),
+        ("cifar-10", Some(DistillMode::Both)) => Ok("deit-cifar-10-both-soft".to_owned()),
+        ("cifar-10", Some(mode)) => Ok(format!("deit-cifar-10-{}", mode.name())),
+        ("cifar-10" | "cifar-100" | "flowers-102", _) => {
             let row = match (options.objective, distillation.as_deref()) {
                 (Some(Goal::Teacher), _) => "teacher",
                 (Some(Goal::Student), _) => "student",
@@ -140,11 +130,30 @@ fn base_name(options: &Train, asked: &Table, sets: &Table) -> Result<String> {
             };
             Ok(format!("dvitsaf-{dataset}-{row}"))
         }
-        "imagenet" | "folder" => {
+        ("imagenet" | "folder", _) => {
+            let model = method.model.as_deref().unwrap_or_default();
+            let cls_kd = method.is_cls_kd() || distillation.as_deref() == Some("cls-kd");
             let taught = matches!(method.distillation_type, Some(DistillationType::Soft | DistillationType::Hard));
             let distils = taught || model.contains("distilled") || distillation.is_some();
-            Ok(if distils { "deit-ti-distilled-imagenet" } else { "deit-ti-imagenet" }.to_owned())
+            Ok(match (cls_kd, distils) {
+                (true, _) if model.contains("small") => "cls-kd-deit-s",
+                (true, _) => "cls-kd-deit-ti",
+                (false, true) => "deit-ti-distilled-imagenet",
+                (false, false) => "deit-ti-imagenet",
+            }
+            .to_owned())
         }
         _ => Err(crate::dataset::unknown(&dataset)),
+    }
+}
+
+// The data set where none is named. A reference's own line needs no name: its flags are of one data set.
+fn usual_dataset(options: &Train) -> &'static str {
+    let method = &options.method;
+    match options.recipe {
+        _ if options.data_path.is_some() => "imagenet",
+        None if method.distill_mode.is_some() => "cifar-10",
+        None if method.is_cls_kd() && options.distillation.is_none() => "imagenet",
+        _ => "digits",
     }
 }
