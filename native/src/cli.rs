@@ -109,7 +109,8 @@ pub struct Train {
     /// Where the data set's files are.
     #[arg(long, visible_alias = "data_dir", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// A folder of images, `train/CLASS/*` and `val/CLASS/*`: as --dataset ImageNet --data-dir.
+    /// A folder of images, `train/CLASS/*` and `val/CLASS/*`: as --data-dir, and --dataset ImageNet where nothing else is
+    /// named.
     #[arg(long, visible_alias = "data_path", value_name = "DIR", conflicts_with = "data_dir")]
     pub data_path: Option<PathBuf>,
     /// Train on this many samples, drawn evenly over the classes by the seed.

@@ -119,6 +119,11 @@ impl Statistics {
 }
 
 impl DataRecipe {
+    /// Whether the data set may be a folder of images, a folder a class.
+    pub fn takes_folders(&self) -> bool {
+        matches!(&*self.dataset.to_ascii_lowercase(), "imagenet" | "folder" | "cifar-10")
+    }
+
     /// What is held out.
     pub fn held_out(&self) -> Split {
         self.held_out.unwrap_or(Split::HeldOut)

@@ -7,6 +7,8 @@ mod distillation;
 #[cfg(test)]
 mod tests;
 
+use std::path::{Path, PathBuf};
+
 use potstill_core::data::{ColorJitter, Crop, RandAugment};
 use potstill_core::objective::Retrospection;
 use potstill_core::train::Schedule;
@@ -22,8 +24,7 @@ use crate::error::{Failure, Result};
 /// Exit code 2 for a flag that does not fit the recipe below it.
 pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
     if let Some(path) = &options.teacher {
-        // Kept in the run folder, where a resume may be started from elsewhere.
-        recipe.teacher_weights = Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        recipe.teacher_weights = Some(absolute(path));
     }
     if let Some(goal) = options.objective {
         recipe.objective = goal;
@@ -32,7 +33,7 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
         recipe.data.dataset = name.clone();
     }
     if let Some(dir) = options.data_path.as_ref().or(options.data_dir.as_ref()) {
-        recipe.data.data_dir = Some(dir.clone());
+        recipe.data.data_dir = Some(absolute(dir));
     }
     if let Some(samples) = options.train_samples {
         recipe.data.train_samples = Some(samples);
@@ -42,17 +43,17 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
     }
     images(&mut recipe.data, &options.images)?;
     if let Some(folder) = &options.teacher_cache {
-        recipe.teacher_cache = Some(std::path::absolute(folder).unwrap_or_else(|_| folder.clone()));
+        recipe.teacher_cache = Some(absolute(folder));
     }
     recipe.teacher_precision = options.teacher_precision.unwrap_or(recipe.teacher_precision);
     recipe.teacher_cache_top = options.teacher_cache_top.or(recipe.teacher_cache_top);
     recipe.allow_untrained_teacher |= options.allow_untrained_teacher;
     let method = &options.method;
-    models(recipe, method)?;
+    models(recipe, options)?;
     distillation::apply(recipe, options)?;
     for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
         if let Some(batch) = options.batch_size {
-            network.batch_size = batch;
+            resize_batch(network, batch);
         }
         if let Some(epochs) = options.epochs {
             network.epochs = epochs;
@@ -64,6 +65,20 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
     }
     retrospection(recipe, method)?;
     Ok(options.accepted.notices())
+}
+
+// Paths are kept in the run folder, and a resume may be started from elsewhere.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+// The parts that a batch is run in keep their size: it is what memory holds, and what some losses compare within.
+fn resize_batch(network: &mut NetworkRecipe, batch: usize) {
+    if network.accumulate > 1 {
+        let part = network.batch_size.div_ceil(network.accumulate).max(1);
+        network.accumulate = batch.div_ceil(part);
+    }
+    network.batch_size = batch;
 }
 
 // What happens to the images.
@@ -116,17 +131,28 @@ fn images(data: &mut DataRecipe, images: &Images) -> Result<()> {
 }
 
 // Which networks.
-fn models(recipe: &mut Recipe, method: &Method) -> Result<()> {
-    let learns = if recipe.objective == Goal::Teacher { &mut recipe.teacher } else { &mut recipe.student };
-    if let (Some(name), Some(network)) = (&method.model, learns.as_mut()) {
-        rename(network, name);
+fn models(recipe: &mut Recipe, options: &Train) -> Result<()> {
+    let method = &options.method;
+    let start = method.finetune.as_deref().map(absolute);
+    if let (Some(name), Some(teacher)) = (&method.teacher_model, recipe.teacher.as_mut()) {
+        if let (Some(weights), None, true) = (&recipe.teacher_weights, &options.teacher, teacher.model != *name) {
+            return Err(Failure::usage(format!(
+                "--teacher-model {name} needs its weights, --teacher FILE: the recipe's {} are of {}",
+                weights.display(),
+                teacher.model
+            )));
+        }
+        rename(teacher, name, start.as_ref().filter(|_| recipe.objective == Goal::Teacher));
     }
-    if let (Some(name), Some(network)) = (&method.teacher_model, recipe.teacher.as_mut()) {
-        rename(network, name);
-    }
     let learns = if recipe.objective == Goal::Teacher { &mut recipe.teacher } else { &mut recipe.student };
-    if let (Some(rate), Some(network)) = (method.drop_path, learns.as_mut()) {
-        network.numbers().insert("drop_path".into(), rate.into());
+    if let Some(network) = learns {
+        if let Some(name) = &method.model {
+            rename(network, name, start.as_ref());
+        }
+        network.weights = start.or(network.weights.take());
+        if let Some(rate) = method.drop_path {
+            network.numbers().insert("drop_path".into(), rate.into());
+        }
     }
     if let Some(side) = method.input_size {
         let side = i64::try_from(side).map_err(|_| Failure::usage("--input-size is absurdly large"))?;
@@ -134,23 +160,22 @@ fn models(recipe: &mut Recipe, method: &Method) -> Result<()> {
             network.numbers().insert("image_size".into(), side.into());
         }
     }
-    if let Some(path) = &method.finetune {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let learns = if recipe.objective == Goal::Teacher { &mut recipe.teacher } else { &mut recipe.student };
-        if let Some(network) = learns.as_mut() {
-            network.weights = Some(path);
-        }
-    }
     Ok(())
 }
 
-// Another model has other numbers; what stays are those of the data.
-fn rename(network: &mut NetworkRecipe, name: &str) {
-    if network.model != name {
-        let mut kept = std::mem::take(network.numbers());
-        kept.retain(|key, _| matches!(key, "classes" | "image_size" | "channels"));
-        network.model = name.to_owned();
-        network.numbers().extend(kept);
+// Another model has other numbers and other weights; what stays are those of the data. Without weights there is nothing
+// that a linear probe could read.
+fn rename(network: &mut NetworkRecipe, name: &str, weights: Option<&PathBuf>) {
+    if network.model == name {
+        return;
+    }
+    let mut kept = std::mem::take(network.numbers());
+    kept.retain(|key, _| matches!(key, "classes" | "image_size" | "channels"));
+    network.model = name.to_owned();
+    network.numbers().extend(kept);
+    network.weights = weights.cloned();
+    if weights.is_none() {
+        network.trainable = Trainable::All;
     }
 }
 

@@ -81,6 +81,12 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
     if options.smoke {
         smoke::reduce(&mut recipe)?;
     }
+    if options.data_path.is_some() && !recipe.data.takes_folders() {
+        return Err(Failure::usage(format!(
+            "--data-path is a folder of images, which {} is not read from; take --data-dir, or --dataset ImageNet",
+            recipe.data.dataset
+        )));
+    }
     recipe.validate()?;
     let base = base.unwrap_or_else(|| "the file's own".to_owned());
     Ok(Resolved { recipe, base, notices })

@@ -64,7 +64,7 @@ fn cls_kds_line_means_what_it_meant() {
     assert!(notices[0].contains("--distributed"));
     assert_eq!((recipe.objective, recipe.seed), (Goal::Distillation, 0));
     assert_eq!(recipe.data.dataset.to_ascii_lowercase(), "imagenet");
-    assert_eq!(recipe.data.data_dir.as_deref(), Some(std::path::Path::new("DIR")));
+    assert!(recipe.data.data_dir.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("DIR")));
     assert!(recipe.teacher_weights.as_ref().is_some_and(|path| path.ends_with("FILE")));
     assert_eq!(recipe.teacher().expect("a teacher").model, "deit_base_patch16_224");
     let student = recipe.student().expect("a student");
@@ -251,4 +251,64 @@ fn a_distillation_that_is_named_is_what_is_trained() {
     assert_eq!((recipe.objective, Some(recipe.distillation)), (Goal::Distillation, Objective::named("KD")));
     assert_eq!(resolved_line("potstill train --distillation KD --objective student").0.objective, Goal::Student);
     assert!(refusal("potstill train dvitsaf-cifar-10-student --distillation SAF").contains("[teacher]"));
+}
+
+#[test]
+fn a_batch_keeps_the_size_of_its_parts() {
+    for (line, batch, parts) in [
+        (CLS_KD, 128, 1),
+        ("--data-path DIR --model deit_tiny_patch16_224 --batch-size 2", 2, 1),
+        ("deit-ti-imagenet --batch-size 192", 192, 2),
+        ("deit-ti-imagenet --batch-size 2048", 2048, 16),
+        ("cls-kd-deit-ti --batch-size 128 --accumulate 4", 128, 4),
+        ("cls-kd-deit-ti", 512, 4),
+        // Undivided is undivided.
+        ("digits --batch-size 128", 128, 1),
+    ] {
+        let (recipe, _) = resolved_line(&format!("potstill train {line}"));
+        let student = recipe.student().expect("a student");
+        assert_eq!((student.batch_size, student.accumulate), (batch, parts), "{line}");
+    }
+    assert!(refusal("potstill train deit-ti-imagenet --batch-size 0").contains("batch_size"));
+}
+
+#[test]
+fn another_model_has_other_weights() {
+    let (recipe, _) = resolved_line("potstill train dvitsaf-cifar-10-student --model resnet18");
+    assert_eq!(recipe.student().expect("a student").weights, None);
+    let (recipe, _) = resolved_line("potstill train dvitsaf-cifar-10-student --model vit_tiny_patch16_224");
+    assert!(recipe.student().expect("a student").weights.is_some());
+    let (recipe, _) = resolved_line("potstill train dvitsaf-cifar-10-kd --teacher-model vit_base_patch16_224");
+    let teacher = recipe.teacher().expect("a teacher");
+    assert_eq!((&teacher.weights, teacher.trainable), (&None, Trainable::All));
+    // A linear probe of the weights that are given stays one.
+    for flag in ["--model", "--teacher-model"] {
+        let line = format!("potstill train dvitsaf-cifar-10-teacher {flag} vit_base_patch16_224 --finetune FILE");
+        let (recipe, _) = resolved_line(&line);
+        let teacher = recipe.teacher().expect("a teacher");
+        assert!(teacher.weights.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("FILE")), "{line}");
+        assert_eq!((&*teacher.model, teacher.trainable), ("vit_base_patch16_224", Trainable::Head), "{line}");
+    }
+    // A given teacher is of the model that the recipe names beside it.
+    let line = "potstill train cls-kd-deit-ti --teacher-model deit_small_patch16_224";
+    assert!(refusal(line).contains("weights/deit_base_patch16_224.safetensors are of deit_base_patch16_224"));
+    let (recipe, _) = resolved_line(&format!("{line} --teacher FILE"));
+    assert_eq!(recipe.teacher().expect("a teacher").model, "deit_small_patch16_224");
+}
+
+#[test]
+fn folders_of_images_are_for_data_sets_that_take_them() {
+    for line in
+        ["digits --data-path DIR", "--dataset MNIST --data-path DIR", "--data-path DIR --set data.dataset=digits"]
+    {
+        let said = refusal(&format!("potstill train {line}"));
+        assert!(said.contains("--data-path") && said.contains("--data-dir"), "{line}: {said}");
+    }
+    for line in
+        ["--dataset CIFAR-10 --data-path DIR", "--dataset folder --data-path DIR", "--dataset MNIST --data-dir DIR"]
+    {
+        let (recipe, _) = resolved_line(&format!("potstill train {line}"));
+        let folder = recipe.data.data_dir.unwrap_or_else(|| panic!("{line}: no folder"));
+        assert!(folder.is_absolute() && folder.ends_with("DIR"), "{line}: {}", folder.display());
+    }
 }
