@@ -1,5 +1,6 @@
 //! The command line. Scripts call it, so its options are a contract; every flag's underscored spelling is accepted too.
 
+mod given;
 mod images;
 mod training;
 
@@ -15,6 +16,7 @@ use potstill_core::objective::Readout;
 use crate::bench::Path;
 use crate::device::DeviceChoice;
 use crate::recipe::{Goal, Precision};
+pub use given::Given;
 pub use images::Images;
 pub use training::{Accepted, DistillMode, DistillationType, Method, Numbers};
 
@@ -92,6 +94,9 @@ pub enum Command {
 /// Options of `train`.
 #[derive(Debug, Args)]
 pub struct Train {
+    // The first, because reading the others takes them away.
+    #[command(flatten)]
+    pub given: Given,
     /// An experiment as a TOML file or by its name (`potstill recipes`); without one, the data set's own is taken.
     pub recipe: Option<PathBuf>,
     /// What to train.

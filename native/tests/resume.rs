@@ -81,3 +81,29 @@ fn goes_on(networks: &[&str], options: &str, weights: &[&str]) {
         assert!(same(whole, cut), "{whole} and {cut}");
     }
 }
+
+#[test]
+fn a_run_goes_on_with_its_own_recipe() {
+    let place = Place::new();
+    for (given, named) in [
+        ("digits", "the recipe"),
+        ("--objective student", "--objective"),
+        ("--distillation KD", "--distillation"),
+        ("--teacher-path FILE", "--teacher"),
+        ("--data-path DIR", "--data-path"),
+        ("--teacher-cache DIR", "--teacher-cache"),
+        ("--smoke", "--smoke"),
+        ("--set seed=3", "--set"),
+        ("--opt adam", "--opt"),
+        ("--linear-probe", "--linear-probe"),
+        ("--mixup 0.8", "--mixup"),
+        ("--model deit_tiny_patch16_224", "--model"),
+        ("--K 64", "--K"),
+        ("--num_workers 4", "--num-workers"),
+    ] {
+        let output = place.run(&format!("train {given} --resume --name none --json --allow-untrained-teacher"), &[]);
+        let (_, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(2), "{given}: {err}");
+        assert_eq!(err, format!("error: --resume goes on with the run's own recipe; leave out {named}\n"), "{given}");
+    }
+}

@@ -21,6 +21,11 @@ fn a_teacher_that_guesses_is_refused() {
         assert!(err.contains(part), "{part:?} is not in {err:?}");
     }
     assert!(!place.path("runs/noise/result.json").exists());
+    // It has been trained: the run goes on with it where that is wanted, and says so in its recipe.
+    place.good("--device cpu train --resume --name noise --logdir @/runs --allow-untrained-teacher", &[]);
+    assert!(place.json("runs/noise/result.json")["models"]["student"].is_object());
+    let recipe = fs::read_to_string(place.path("runs/noise/recipe.toml")).expect("reads");
+    assert!(recipe.contains("allow_untrained_teacher = true"), "{recipe}");
 }
 
 #[test]

@@ -35,7 +35,6 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     }
     // Everything that can be wrong is found before the run folder is made.
     let (recipe, resumed, base) = if let Some(file) = &options.resume {
-        refuse_changes(options)?;
         if let Some(file) = file {
             return Err(Failure::usage(format!(
                 "--resume {} names weights, which --eval measures and --finetune starts from; a run is gone on with by \
@@ -43,10 +42,12 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
                 file.display()
             )));
         }
+        refuse_changes(options)?;
         let folder = RunFolder::unfinished(&options.logdir, options.name.as_deref())?;
         let text = std::fs::read_to_string(folder.file("recipe.toml"));
         let text = text.context(format_args!("cannot read {}", folder.file("recipe.toml").display()))?;
-        let recipe = Recipe::from_resolved(&text).context(folder.file("recipe.toml").display())?;
+        let mut recipe = Recipe::from_resolved(&text).context(folder.file("recipe.toml").display())?;
+        recipe.allow_untrained_teacher |= options.allow_untrained_teacher;
         (recipe, Some(folder), "the run's own".to_owned())
     } else {
         let Resolved { recipe, base, notices } = resolve(options)?;
@@ -82,13 +83,13 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         Some(folder) => folder,
         None => {
             let folder = RunFolder::create(&options.logdir, options.name.as_deref(), &stem(&recipe))?;
-            let text = toml::to_string(&recipe).context("cannot serialise the recipe")?;
-            // With the recipe there, the run can be resumed: it comes last.
             folder.write_json("state.json", &RunState::default())?;
-            write_whole(&folder.file("recipe.toml"), text.as_bytes())?;
             folder
         }
     };
+    // With the recipe there, the run can be resumed: it comes last.
+    let text = toml::to_string(&recipe).context("cannot serialise the recipe")?;
+    write_whole(&folder.file("recipe.toml"), text.as_bytes())?;
     let how = if is_resumed { ", resumed" } else { "" };
     say(format_args!("run      {}{how} (recipe: {base}, seed {})", folder.path().display(), recipe.seed));
     let (train_samples, test_samples) = (data.source.dataset.len(), data.held_out.len());
@@ -380,24 +381,10 @@ impl Session<'_> {
 
 // A resumed run goes on with its own recipe; a flag that would change it is refused rather than ignored.
 fn refuse_changes(options: &Train) -> Result<()> {
-    let given = [
-        ("a recipe file", options.recipe.is_some()),
-        ("--objective", options.objective.is_some()),
-        ("--distillation", options.distillation.is_some()),
-        ("--teacher", options.teacher.is_some()),
-        ("--teacher-precision", options.teacher_precision.is_some()),
-        ("--dataset", options.dataset.is_some()),
-        ("--data-dir", options.data_dir.is_some()),
-        ("--train-samples", options.train_samples.is_some()),
-        ("--batch-size", options.batch_size.is_some()),
-        ("--epochs", options.epochs.is_some()),
-        ("--lr", options.lr.is_some()),
-        ("--smoke", options.smoke),
-        ("--seed", options.seed.is_some()),
-        ("--set", !options.set.is_empty()),
-    ];
-    match given.into_iter().find(|(_, given)| *given) {
-        Some((flag, _)) => Err(Failure::usage(format!("--resume goes on with the run's own recipe; leave out {flag}"))),
+    // Which run, how it is shown, and what changes none of its numbers.
+    let taken = ["--resume", "--logdir", "--name", "--json", "--allow-untrained-teacher"];
+    match options.given.0.iter().find(|given| !taken.contains(&given.as_str())) {
+        Some(given) => Err(Failure::usage(format!("--resume goes on with the run's own recipe; leave out {given}"))),
         None => Ok(()),
     }
 }
