@@ -172,3 +172,14 @@ fn devices_and_selftest_answer_in_json() {
     assert_eq!(tested["checks"].as_array().map(|checks| checks.len() as u64), tested["passed"].as_u64());
     assert!(place.good("selftest --device cpu", &[]).contains("0 failed"));
 }
+
+#[test]
+fn no_more_is_looked_at_than_is_measured_on() {
+    let place = Place::with_mnist();
+    place.train("--name run --objective student --set data.test_samples=20");
+    let log = fs::read_to_string(place.path("runs/run/metrics.jsonl")).expect("reads");
+    let checks: Vec<Value> = lines(&log).into_iter().filter(|line| line["held_out_accuracy"].is_number()).collect();
+    assert_eq!(checks.len(), 2, "one an epoch");
+    assert!(checks.iter().all(|check| check["samples"] == 20), "{checks:?}");
+    assert_eq!(place.json("runs/run/result.json")["dataset"]["test"], 20);
+}

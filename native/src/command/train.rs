@@ -105,9 +105,6 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     session.finish(networks, given_teacher)
 }
 
-// Held-out samples that tell a teacher from a guess.
-const CHANCE_SAMPLES: usize = 2_000;
-
 struct Session<'a> {
     recipe: &'a Recipe,
     chosen: &'a Chosen,
@@ -208,7 +205,7 @@ impl Session<'_> {
     fn refuse_untrained(&self, teacher: &Trained) -> Result<()> {
         let (held_out, transform) = (self.data.held_out.as_ref(), self.transform(teacher));
         let read = |images| teacher.readout.of(&teacher.model.forward(images, None));
-        let limit = Some(self.recipe.data.test_samples.unwrap_or(CHANCE_SAMPLES).min(CHANCE_SAMPLES));
+        let limit = Some(self.data.checked);
         let (found, _) = evaluate(&read, &teacher.config, held_out, &transform, limit, &self.chosen.device)?;
         let chance = found.chance();
         let error = (chance * (1.0 - chance) / found.samples().max(1) as f64).sqrt();
@@ -466,7 +463,7 @@ fn open_data(recipe: &Recipe) -> Result<StageData> {
         batch_size: 1,
         seed: recipe.seed,
     };
-    Ok(StageData { source, held_out })
+    Ok(StageData::new(source, held_out, data.test_samples))
 }
 
 fn load_teacher(path: &Path, recipe: &Recipe, chosen: &Chosen, data: &StageData) -> Result<LoadedNetwork> {

@@ -25,7 +25,8 @@ use crate::run::{Role, RunFolder, load_start};
 
 // Losses are read back this often: each read waits for the device.
 const READ_EVERY: usize = 10;
-// A check after an epoch looks at this many held-out samples; the final figure is taken on all of them.
+// A check after an epoch, or of a teacher before it teaches, looks at this many held-out samples at most; the final figure
+// is taken on all that the recipe measures on.
 const CHECK_SAMPLES: usize = 2_000;
 
 // Rows of a cache that are held against the teacher before it is believed.
@@ -38,9 +39,16 @@ pub struct StageData {
     pub source: Source,
     /// Held-out samples.
     pub held_out: Arc<dyn Dataset>,
+    /// How many of them are looked at before the end.
+    pub checked: usize,
 }
 
 impl StageData {
+    /// What is read, of which at most `test_samples` held-out samples are measured on.
+    pub fn new(source: Source, held_out: Arc<dyn Dataset>, test_samples: Option<usize>) -> Self {
+        Self { source, held_out, checked: test_samples.unwrap_or(CHECK_SAMPLES).min(CHECK_SAMPLES) }
+    }
+
     /// How samples become a network's inputs.
     pub fn transform_for(&self, config: &NetworkConfig) -> Transform {
         let shape = ImageShape { channels: config.channels(), height: config.image_size(), width: config.image_size() };
@@ -443,7 +451,7 @@ impl Stage<'_> {
             self.config,
             self.data.held_out.as_ref(),
             &transform,
-            Some(CHECK_SAMPLES),
+            Some(self.data.checked),
             self.device,
         )?;
         Ok(Check {
