@@ -67,8 +67,10 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         None => None,
     };
     let networks = networks(&recipe)?;
-    for (_, _, config) in &networks {
+    for (role, _, config) in &networks {
         fits(config, data.held_out.as_ref())?;
+        let checked = data.transform_for(config).check();
+        checked.map_err(|error| Failure::usage(format!("data for the {}: {error}", role.name())))?;
     }
     for (role, network, config) in networks.iter().filter(|_| resumed.is_none()) {
         // Weights that do not fit are a fault of now, and not of the hour in which this network's turn comes.
