@@ -202,9 +202,9 @@ pub struct Network {
     /// A run's folder, or a weights file: safetensors, .pth or .pt.
     #[arg(value_name = "RUN|FILE", required_unless_present = "weights", conflicts_with = "weights")]
     pub run: Option<PathBuf>,
-    /// Which network of the run.
-    #[arg(long, value_enum, default_value = "student", conflicts_with_all = ["model", "weights"])]
-    pub which: Which,
+    /// Which network of the run; the student unless it is said.
+    #[arg(long, value_enum, conflicts_with_all = ["model", "weights"])]
+    pub which: Option<Which>,
     /// The model's name, for a weights file that does not say it.
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,

@@ -298,11 +298,15 @@ pub fn load_start(
 /// Exit code 2 for an unknown model; 1 for a file that cannot be read or does not fit, with every tensor that does not.
 pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNetwork> {
     let loaded = match (&network.run, &network.model, &network.weights) {
+        (Some(file), ..) if file.is_file() && network.which.is_some() => Err(Failure::usage(format!(
+            "{} is one network, so --which has nothing to choose from; leave it out, or name a run's folder",
+            file.display()
+        ))),
         // A weights file says itself which network it is; a run that the page saved is the file of its student.
         (Some(file), model, _) | (None, model, Some(file)) if file.is_file() || model.is_some() => {
             load_file(file, model.as_deref().map(Model::named).transpose()?, device)
         }
-        (Some(run), ..) => load_from_run(run, network.which.into(), device),
+        (Some(run), ..) => load_from_run(run, network.which.unwrap_or(Which::Student).into(), device),
         (None, _, Some(path)) => load_file(path, None, device),
         _ => Err(Failure::usage("name a run's folder, or --model and --weights")),
     }?;

@@ -13,7 +13,7 @@ use potstill_core::train::Renormalise;
 use potstill_core::weights::{self, Description, Fit};
 
 use super::eval;
-use crate::cli::{self, Eval, Train, Which};
+use crate::cli::{self, Eval, Train};
 use crate::dataset::{self, Split};
 use crate::device::{self, Chosen, DeviceChoice};
 use crate::error::{Context, Failure, Result};
@@ -418,7 +418,7 @@ fn as_eval(options: &Train) -> Result<Eval> {
     Ok(Eval {
         network: cli::Network {
             run: None,
-            which: Which::Student,
+            which: None,
             model: options.method.model.clone(),
             weights: Some(weights.clone()),
             readout: options.numbers.readout,
