@@ -85,6 +85,7 @@ fn a_benchmark_refuses_what_makes_no_sense_or_does_not_fit() {
         ("loader --batch 0", "0"),
         ("loader --batch 1000000", "4096"),
         ("loader --repeats 0", "0"),
+        ("loader --only stock", "--only"),
     ] {
         let output = place.run(&format!("--device cpu bench {line}"), &["--warmup", "1"]);
         let (_, err) = texts(&output);

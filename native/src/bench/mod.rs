@@ -265,6 +265,9 @@ fn measure(
 ) -> Result<Vec<Row>> {
     let (device, repeats) = (&setting.device, setting.repeats);
     workloads.retain(|workload| setting.only.is_none_or(|only| only == workload.path));
+    if workloads.is_empty() {
+        return Err(Failure::usage(format!("{bench} has no such path to measure alone; leave out --only")));
+    }
     let mut rows =
         workloads.iter().map(|workload| count(bench, case, workload, setting)).collect::<Result<Vec<_>>>()?;
     let mut paths = workloads.iter().map(|workload| (workload.start)()).collect::<Result<Vec<_>>>()?;
