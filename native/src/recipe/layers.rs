@@ -72,14 +72,14 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
     merge(&mut table, asked);
     listed_terms(&mut table);
     let mut recipe = read(table)?;
-    let notices = flags::apply(&mut recipe, options)?;
+    let mut notices = flags::apply(&mut recipe, options)?;
     // A number that TOML cannot hold is out of every range.
     let as_table = Table::try_from(&recipe);
     let mut table = as_table.map_err(|error| recipe.validate().err().unwrap_or_else(|| Failure::usage(error)))?;
     merge(&mut table, sets);
     let mut recipe = read(table)?;
     if options.smoke {
-        smoke::reduce(&mut recipe)?;
+        notices.extend(smoke::reduce(&mut recipe)?);
     }
     if options.data_path.is_some() && !recipe.data.takes_folders() {
         return Err(Failure::usage(format!(

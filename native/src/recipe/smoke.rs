@@ -4,6 +4,8 @@
 //! names the first and the last of those that are left. A network that learns from its own past needs two epochs to have
 //! one; every other run has a single epoch.
 
+use std::path::PathBuf;
+
 use potstill_core::model::NetworkConfig;
 use potstill_core::objective::{Objective, Part};
 
@@ -17,13 +19,16 @@ const BATCH: usize = 16;
 const HEADS: usize = 4;
 const HEAD: usize = 8;
 
-/// Shrinks every network of a recipe and the data it reads.
-pub fn reduce(recipe: &mut Recipe) -> Result<()> {
+/// Shrinks every network of a recipe and the data it reads, and says what is left out, a line each.
+pub fn reduce(recipe: &mut Recipe) -> Result<Vec<String>> {
     let samples = |asked: Option<usize>| Some(asked.unwrap_or(SAMPLES).min(SAMPLES));
     recipe.data.train_samples = samples(recipe.data.train_samples);
     recipe.data.test_samples = samples(recipe.data.test_samples);
-    // Trained weights do not fit a reduced network.
-    recipe.teacher_weights = None;
+    let networks = [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten();
+    let weights =
+        recipe.teacher_weights.take().into_iter().chain(networks.filter_map(|network| network.weights.take()));
+    let left_out = |path: PathBuf| format!("--smoke leaves out {}: it does not fit a small network", path.display());
+    let notices = weights.map(left_out).collect();
     let config = |network: &Option<NetworkRecipe>, role: &str| network.as_ref().map(|n| n.config(role)).transpose();
     let (teacher, student) = (config(&recipe.teacher, "teacher")?, config(&recipe.student, "student")?);
     // One picture for both networks, of two patches a side; a network without patches takes the same.
@@ -40,7 +45,7 @@ pub fn reduce(recipe: &mut Recipe) -> Result<()> {
         reduce_network(network, config, 2, side);
     }
     on_blocks(&mut recipe.distillation, [1, teacher_depth - 1]);
-    Ok(())
+    Ok(notices)
 }
 
 fn least_side(config: &NetworkConfig) -> usize {
@@ -52,7 +57,6 @@ fn least_side(config: &NetworkConfig) -> usize {
 }
 
 fn reduce_network(network: &mut NetworkRecipe, config: &NetworkConfig, depth: usize, side: usize) {
-    network.weights = None;
     network.epochs = 1;
     network.batch_size = network.batch_size.min(BATCH);
     network.accumulate = network.accumulate.min(network.batch_size);

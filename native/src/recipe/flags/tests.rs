@@ -312,3 +312,15 @@ fn folders_of_images_are_for_data_sets_that_take_them() {
         assert!(folder.is_absolute() && folder.ends_with("DIR"), "{line}: {}", folder.display());
     }
 }
+
+#[test]
+fn a_small_run_says_which_weights_it_leaves_out() {
+    let (recipe, notices) =
+        resolved_line("potstill train dvitsaf-cifar-10-kd --smoke --teacher TEACHER --finetune START");
+    let weights = [recipe.teacher_weights.clone(), recipe.student().expect("a student").weights.clone()];
+    assert_eq!(weights, [None, None]);
+    for path in ["TEACHER", "START", "weights/vit_large_patch16_224.safetensors"] {
+        assert!(notices.iter().any(|notice| notice.contains(path) && notice.contains("--smoke")), "{notices:?}");
+    }
+    assert_eq!(notices.len(), 3, "{notices:?}");
+}
