@@ -278,6 +278,8 @@ pub(super) mod tests {
             assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe, "{}", shipped.name);
             let built_in = matches!(shipped.name, "digits" | "mnist" | "mnist-1000");
             assert_eq!(recipe.about.is_none(), built_in, "{}", shipped.name);
+            // A published figure does not change with what is usual.
+            assert_eq!(recipe.data.preprocess.is_none(), built_in, "{}", shipped.name);
             let line = format!("{line} --smoke");
             resolve_line(&line).unwrap_or_else(|failure| panic!("{line}: {failure}"));
         }
