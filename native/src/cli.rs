@@ -108,7 +108,8 @@ pub struct Train {
     /// Distil from this run's teacher, or from a weights file, instead of training one.
     #[arg(long, visible_aliases = ["teacher-path", "teacher_path"], value_name = "RUN|FILE")]
     pub teacher: Option<PathBuf>,
-    /// The data set: digits (built in), MNIST, CIFAR-10, CIFAR-100, ImageNet, or folder (train/CLASS/*, val/CLASS/*).
+    /// The data set: digits (built in), MNIST, CIFAR-10, CIFAR-100, Flowers-102, ImageNet, or folder (train/CLASS/*,
+    /// val/CLASS/*).
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
     /// Where the data set's files are.

@@ -67,7 +67,7 @@ export function chromium() {
   for (const name of known) {
     try {
       execFileSync(name, ["--version"], { stdio: "ignore" });
-      return execFileSync("/bin/sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).trim();
+      return execFileSync("/bin/sh", ["-c", 'command -v "$0"', name], { encoding: "utf8" }).trim();
     } catch {
       // Not this one.
     }

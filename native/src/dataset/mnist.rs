@@ -69,7 +69,7 @@ fn find(folder: &Path, name: &str) -> Result<PathBuf> {
     Err(Failure::work(format!(
         "there is no {name} or {name}.gz in {folder} or {folder}/{TORCHVISION}; download the four files of MNIST \
          (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, \
-         t10k-labels-idx1-ubyte.gz) into {folder}, or pass --data-dir"
+         t10k-labels-idx1-ubyte.gz) into {folder} (potstill fetch MNIST), or pass --data-dir"
     )))
 }
 
