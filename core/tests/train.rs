@@ -4,6 +4,8 @@
 mod common;
 #[path = "common/digits.rs"]
 mod digits;
+#[path = "common/tiny.rs"]
+mod tiny;
 
 use burn::backend::read_sync;
 use burn::module::{Module, ParamGroup};
@@ -17,24 +19,7 @@ use potstill_core::model::{Network, NetworkConfig, Pool, Training, VisionTransfo
 use potstill_core::objective::{LogitDistillation, Normalisation as KlNormalisation, Objective};
 use potstill_core::train::{AdamW, AdamWConfig, Decay, Learner, StepBatch, heads_alone, training_step};
 use potstill_core::weights;
-
-fn tiny() -> VitConfig {
-    VitConfig {
-        image_size: 28,
-        patch_size: 7,
-        channels: 1,
-        classes: 10,
-        width: 16,
-        depth: 2,
-        heads: 2,
-        mlp_ratio: 2.0,
-        pool: Pool::Mean,
-        class_token: false,
-        distillation_token: false,
-        init: WeightInit::Xavier,
-        ..VitConfig::default()
-    }
-}
+use tiny::tiny;
 
 fn deit_like() -> VitConfig {
     VitConfig {

@@ -14,6 +14,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::cubecl::config::autotune::AutotuneLevel;
+use burn::cubecl::config::cache::CacheConfig;
 use burn::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use burn::cubecl::future::block_on;
 use burn::cubecl::wgpu::{
@@ -457,15 +458,19 @@ fn open(adapter: &Adapter, reason: String) -> Result<Chosen> {
     Ok(Chosen { device: Device::from(adapter.selector.clone()), info: adapter.info.clone(), reason })
 }
 
-/// Keeps tuning short on a software adapter, where measuring a kernel takes longer than tuning can save. What the
-/// environment or a configuration file says goes first. The configuration is read once a process, at the first opening.
+/// Keeps what is measured in the user's cache folder, and tuning short on a software adapter, where measuring a kernel takes
+/// longer than tuning can save. What the environment or a configuration file says goes first. The configuration is read
+/// once a process, at the first opening.
 fn configure(kind: Kind) {
-    if kind != Kind::Software || std::env::var_os("CUBECL_AUTOTUNE_LEVEL").is_some() {
-        return;
-    }
     let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
-    if matches!(config.autotune.level, AutotuneLevel::Balanced) {
-        config.autotune.level = AutotuneLevel::Minimal;
+    // The default, a folder below that of some Cargo.toml above, is not for a program's users.
+    if matches!(config.environment.path, CacheConfig::Target) {
+        config.environment.path = CacheConfig::Global;
+    }
+    let level = &mut config.autotune.level;
+    let asked = std::env::var_os("CUBECL_AUTOTUNE_LEVEL").is_some();
+    if kind == Kind::Software && !asked && matches!(level, AutotuneLevel::Balanced) {
+        *level = AutotuneLevel::Minimal;
     }
     // False where the configuration was read before; then it stays as it is, which is only slower.
     CubeClRuntimeConfig::try_set(config);

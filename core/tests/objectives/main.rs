@@ -6,6 +6,8 @@
 mod common;
 #[path = "../common/digits.rs"]
 mod digits;
+#[path = "../common/tiny.rs"]
+mod tiny;
 
 mod attention_forcing;
 mod class_token;

@@ -1,7 +1,6 @@
 //! Inputs, plain `f64` models and comparisons.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::model::init::WeightInit;
 use potstill_core::model::{Pool, VitConfig};
 
 use crate::digits::values;
@@ -127,22 +126,9 @@ pub fn golden_tokens(l: usize) -> (Vec<f64>, Vec<f64>) {
     (wave(30, 0.37 + 0.05 * l, 0.1 * l, 1.0), wave(50, 0.61 + 0.07 * l, 0.2 * l, 1.0))
 }
 
+/// A tiny network with both tokens.
 pub fn tiny() -> VitConfig {
-    VitConfig {
-        image_size: 28,
-        patch_size: 7,
-        channels: 1,
-        classes: 10,
-        width: 16,
-        depth: 2,
-        heads: 2,
-        mlp_ratio: 2.0,
-        pool: Pool::Class,
-        class_token: true,
-        distillation_token: true,
-        init: WeightInit::Xavier,
-        ..VitConfig::default()
-    }
+    VitConfig { pool: Pool::Class, class_token: true, distillation_token: true, ..crate::tiny::tiny() }
 }
 
 pub fn tall() -> VitConfig {

@@ -9,7 +9,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use potstill_core::data::{ColorJitter, Crop, RandAugment};
+use potstill_core::data::{ColorJitter, Crop, Preprocess, RandAugment};
 use potstill_core::objective::Retrospection;
 use potstill_core::train::Schedule;
 use toml::Value;
@@ -51,6 +51,9 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
     let method = &options.method;
     models(recipe, options)?;
     distillation::apply(recipe, options)?;
+    if let Some(share) = options.images.eval_crop_ratio {
+        crop(recipe, share);
+    }
     for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
         if let Some(batch) = options.batch_size {
             resize_batch(network, batch);
@@ -65,6 +68,14 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
     }
     retrospection(recipe, method)?;
     Ok(options.accepted.notices())
+}
+
+// How much of a picture is kept; what else is done to it stays the recipe's, or that of the network that learns.
+fn crop(recipe: &mut Recipe, share: f64) {
+    let learns = if recipe.objective == Goal::Teacher { &recipe.teacher } else { &recipe.student };
+    let published = learns.as_ref().and_then(|network| Preprocess::of_model(&network.model));
+    let preprocess = recipe.data.preprocess.or(published.map(|(preprocess, _)| preprocess)).unwrap_or_default();
+    recipe.data.preprocess = Some(Preprocess { crop_fraction: share, ..preprocess });
 }
 
 // Paths are kept in the run folder, and a resume may be started from elsewhere.
@@ -122,9 +133,6 @@ fn images(data: &mut DataRecipe, images: &Images) -> Result<()> {
         (true, _) => data.repeats = 3,
         (_, true) => data.repeats = 1,
         _ => {}
-    }
-    if let Some(share) = images.eval_crop_ratio {
-        data.preprocess.get_or_insert_default().crop_fraction = share;
     }
     data.workers = images.workers.unwrap_or(data.workers);
     Ok(())

@@ -324,3 +324,21 @@ fn a_small_run_says_which_weights_it_leaves_out() {
     }
     assert_eq!(notices.len(), 3, "{notices:?}");
 }
+
+#[test]
+fn a_crop_keeps_what_else_is_done_to_a_picture() {
+    use potstill_core::data::{Interpolation, Resize};
+    for (model, interpolation) in
+        [("deit_tiny_patch16_224", Interpolation::Bicubic), ("resnet18", Interpolation::Bilinear)]
+    {
+        let line =
+            format!("potstill train --objective student --dataset ImageNet --model {model} --eval-crop-ratio 0.95");
+        let (recipe, _) = resolved_line(&line);
+        let preprocess = recipe.data.preprocess.expect("set");
+        assert_eq!(
+            (preprocess.resize, preprocess.interpolation, preprocess.crop_fraction),
+            (Resize::Shortest, interpolation, 0.95),
+            "{model}"
+        );
+    }
+}
