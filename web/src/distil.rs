@@ -166,6 +166,11 @@ impl Distillation {
         self.phase() == Model::Student && self.step >= self.plan.recipe.steps
     }
 
+    /// Steps that the student has taken.
+    pub fn student_steps(&self) -> u32 {
+        if self.phase() == Model::Teacher { 0 } else { self.step }
+    }
+
     fn steps_of_phase(&self) -> u32 {
         match self.teacher {
             Teacher::Ready(_) => self.plan.recipe.steps,

@@ -105,6 +105,7 @@ impl Session {
             Command::Prepare { recipe } => self.prepare(*recipe, buffers, news).await.map(plain),
             Command::Run { steps } => self.start(steps).map(plain),
             Command::Pause => {
+                self.checkpoint(true, news).await;
                 self.pause(news);
                 Ok(plain(Answer::Done))
             }
@@ -199,7 +200,7 @@ impl Session {
         self.data = data.or(self.data.take());
         let answer = Answer::Prepared {
             recipe: Box::new(run.plan.recipe.clone()),
-            step: run.step,
+            step: run.student_steps(),
             parameters: [Model::Teacher, Model::Student].map(|model| {
                 use burn::module::Module;
                 run.network(model).num_params() as u32
@@ -231,7 +232,7 @@ impl Session {
     fn stop(&mut self, reason: StopReason, news: &mut News<'_>) {
         self.report(true, None, news);
         if let (Some(_), Some(run)) = (self.going.take(), &self.run) {
-            news(Event::Stopped { step: run.step, reason }, Vec::new());
+            news(Event::Stopped { step: run.student_steps(), reason }, Vec::new());
         }
     }
 
@@ -252,9 +253,7 @@ impl Session {
                 going.images += chunk.images;
                 let over = run.is_finished() || going.left == 0;
                 self.report(over, Some(chunk), news);
-                if !over {
-                    self.checkpoint(news).await;
-                }
+                self.checkpoint(over, news).await;
             }
             Err(reason) => self.stop(StopReason::Failed(reason), news),
         }
@@ -297,15 +296,15 @@ impl Session {
         news(event, Vec::new());
     }
 
-    async fn checkpoint(&mut self, news: &mut News<'_>) {
+    // Sends the run as it is, if training goes on and the last time is long enough ago or `now` is said: then it is about
+    // to stop, and what was trained must outlive the device.
+    async fn checkpoint(&mut self, now: bool, news: &mut News<'_>) {
         let time = (self.clock)();
-        let Some(going) = self.going.as_mut().filter(|going| time - going.checkpointed > CHECKPOINT_EVERY) else {
-            return;
-        };
+        let due = |going: &&mut Going| now || time - going.checkpointed > CHECKPOINT_EVERY;
+        let Some(going) = self.going.as_mut().filter(due) else { return };
         going.checkpointed = time;
-        let step = self.run.as_ref().map_or(0, |run| run.step);
         // A device that fails here fails the next step too, which says so.
-        if let Ok((_, buffers)) = self.snapshot().await {
+        if let Ok((Answer::Snapshot { step }, buffers)) = self.snapshot().await {
             news(Event::Checkpoint { step }, buffers);
         }
     }
@@ -313,7 +312,7 @@ impl Session {
     async fn snapshot(&self) -> Result<(Answer, Buffers), String> {
         let run = self.run.as_ref().ok_or_else(prepare_first)?;
         let bytes = snapshot::save(run, &self.class_names()).await?;
-        Ok((Answer::Snapshot { step: run.step }, vec![bytes]))
+        Ok((Answer::Snapshot { step: run.student_steps() }, vec![bytes]))
     }
 
     fn class_names(&self) -> Vec<String> {

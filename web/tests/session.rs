@@ -321,15 +321,20 @@ fn what_is_broken_is_one_line_and_the_session_goes_on() {
     assert_eq!(run(&mut session, Some(1)).1, StopReason::Paused);
 }
 
+/// A saved run whose student says nothing sensible.
+fn without_numbers(file: &[u8]) -> Vec<u8> {
+    let (mut tensors, metadata) = weights::from_safetensors(file).expect("readable");
+    let bias = tensors.iter_mut().find(|tensor| tensor.name == "head.bias").expect("the student's head");
+    bias.values[0] = f32::NAN;
+    weights::to_safetensors(&tensors, metadata).expect("a file")
+}
+
 #[test]
 fn a_loss_that_is_no_number_ends_the_run_with_advice() {
     let mut session = session();
     prepare(&mut session, recipe(Method::Soft));
     let (_, files) = ask(&mut session, Command::Snapshot, Vec::new()).expect("a snapshot");
-    let (mut tensors, metadata) = weights::from_safetensors(&files[0]).expect("readable");
-    let bias = tensors.iter_mut().find(|tensor| tensor.name == "head.bias").expect("the student's head");
-    bias.values[0] = f32::NAN;
-    let file = weights::to_safetensors(&tensors, metadata).expect("a file");
+    let file = without_numbers(&files[0]);
     ask(&mut session, Command::Restore, vec![file, teacher_file()]).expect("restored");
     let (_, reason) = run(&mut session, None);
     let StopReason::Failed(line) = reason else { panic!("{reason:?}") };
@@ -367,4 +372,69 @@ fn files_opened_anew_end_the_run_on_those_before() {
     open(&mut session);
     let line = ask(&mut session, Command::Run { steps: Some(1) }, Vec::new()).expect_err("there is no run");
     assert!(line.contains("first"), "{line}");
+}
+
+/// Runs `steps`, or until it is paused after the first chunk, and hears what happens but for progress.
+fn hear(session: &mut Session, steps: Option<u32>, pause: bool) -> Vec<(Event, Buffers)> {
+    ask(session, Command::Run { steps }, Vec::new()).expect("started");
+    let mut heard = Vec::new();
+    let mut news = |event, buffers| match event {
+        Event::Progress { .. } => {}
+        event => heard.push((event, buffers)),
+    };
+    if pause {
+        block_on(session.advance(&mut news));
+        block_on(session.handle(Command::Pause, Vec::new(), &mut news)).expect("paused");
+    }
+    while session.is_running() {
+        block_on(session.advance(&mut news));
+    }
+    heard
+}
+
+#[test]
+fn a_run_that_stops_leaves_a_checkpoint_of_its_last_step() {
+    for (steps, pause) in [(Some(1), false), (Some(3), false), (None, true), (None, false)] {
+        let mut session = session();
+        prepare(&mut session, recipe(Method::Soft));
+        let heard = hear(&mut session, steps, pause);
+        let [(Event::Checkpoint { step }, files), (Event::Stopped { step: last, .. }, _)] = &heard[..] else {
+            panic!("{steps:?}: {:?}", heard.iter().map(|(event, _)| event).collect::<Vec<_>>())
+        };
+        let expected = if pause { *last } else { steps.unwrap_or(20) };
+        assert_eq!((*step, *last), (expected, expected));
+        let (_, snapshot) = ask(&mut session, Command::Snapshot, Vec::new()).expect("a snapshot");
+        let contents = |files: &Buffers| {
+            let (mut tensors, metadata) = weights::from_safetensors(&files[0]).expect("readable");
+            tensors.sort_by(|one, other| one.name.cmp(&other.name));
+            (tensors, metadata)
+        };
+        let (tensors, metadata) = contents(files);
+        let (expected, described) = contents(&snapshot);
+        assert_eq!(metadata, described);
+        assert!(tensors == expected, "the checkpoint is the run as it stopped");
+    }
+    // What failed is nothing to continue from.
+    let mut session = session();
+    prepare(&mut session, recipe(Method::Soft));
+    let (_, files) = ask(&mut session, Command::Snapshot, Vec::new()).expect("a snapshot");
+    ask(&mut session, Command::Restore, vec![without_numbers(&files[0]), teacher_file()]).expect("restored");
+    let heard = hear(&mut session, None, false);
+    assert!(matches!(heard[..], [(Event::Stopped { reason: StopReason::Failed(_), .. }, _)]));
+}
+
+#[test]
+fn steps_of_a_live_teacher_are_not_the_students() {
+    let mut session = session();
+    let recipe = DistilRecipe { teacher: TeacherChoice::Live, teacher_steps: 5, steps: 4, ..recipe(Method::Soft) };
+    prepare(&mut session, recipe);
+    let heard = hear(&mut session, Some(3), false);
+    let [(Event::Checkpoint { step: 0 }, files), (Event::Stopped { step: 0, .. }, _)] = &heard[..] else {
+        panic!("{:?}", heard.iter().map(|(event, _)| event).collect::<Vec<_>>())
+    };
+    let restored = ask(&mut session, Command::Restore, files.clone()).expect("restored").0;
+    let Answer::Prepared { step: 0, history, .. } = restored else { panic!("{restored:?}") };
+    assert_eq!(history.teacher_steps, [1, 2, 3]);
+    let heard = hear(&mut session, None, false);
+    assert!(matches!(heard[..], [(Event::Checkpoint { step: 4 }, _), (Event::Stopped { step: 4, .. }, _)]));
 }

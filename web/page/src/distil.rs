@@ -229,6 +229,8 @@ pub fn refresh() {
     let prepared = state.prepared.as_ref();
     let same = prepared.is_some_and(|prepared| prepared.recipe == recipe);
     let step = prepared.map_or(0, |prepared| prepared.step);
+    // Of the teacher, which learns before the student takes its first step.
+    let taught = prepared.and_then(|prepared| prepared.history.teacher_steps.last()).filter(|_| step == 0);
     let finished = same && prepared.is_some_and(|prepared| prepared.step >= prepared.recipe.steps);
     let start = dom::by_id("start");
     dom::text(
@@ -236,7 +238,7 @@ pub fn refresh() {
         match () {
             () if state.running => "Pause",
             () if finished => "Start again",
-            () if same && step > 0 => "Go on",
+            () if same && (step > 0 || taught.is_some()) => "Go on",
             () => "Start",
         },
     );
@@ -254,7 +256,10 @@ pub fn refresh() {
         () if finished => format!("Finished after {step} steps."),
         () if prepared.is_some() && !same => "The options changed. Start makes new networks.".to_owned(),
         () if step > 0 => format!("Paused at step {step} of {total}."),
-        () => "Ready. Press Start.".to_owned(),
+        () => taught.map_or_else(
+            || "Ready. Press Start.".to_owned(),
+            |taught| format!("Paused at step {taught} of the teacher."),
+        ),
     };
     dom::text(&dom::by_id("run-state"), &words);
     dom::set(&dom::by_id("run-bar"), "value", &format!("{:.4}", f64::from(step) / f64::from(total.max(1))));

@@ -329,7 +329,7 @@ impl Run {
                     let mut state = self.state.borrow_mut();
                     (state.running, state.failed) = (false, matches!(reason, StopReason::Failed(_)));
                     if let Some(prepared) = state.prepared.as_mut() {
-                        prepared.step = prepared.step.max(step);
+                        prepared.step = step;
                     }
                 }
                 if let StopReason::Failed(problem) = &reason {

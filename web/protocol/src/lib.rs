@@ -303,7 +303,7 @@ pub enum Answer {
     Prepared {
         /// What is trained: as asked for, or as the snapshot says.
         recipe: Box<DistilRecipe>,
-        /// Steps already taken.
+        /// Steps that the student has taken.
         step: u32,
         /// Parameters of teacher, student.
         parameters: [u32; 2],
@@ -312,7 +312,7 @@ pub enum Answer {
     },
     /// The snapshot is in the buffer.
     Snapshot {
-        /// The step it stands for.
+        /// Steps that the student has taken.
         step: u32,
     },
     /// Accuracy, agreement and confusion matrices.
@@ -405,14 +405,15 @@ pub enum Event {
     },
     /// Training stopped.
     Stopped {
-        /// At which step.
+        /// Steps that the student has taken: none while its teacher learns.
         step: u32,
         /// Why.
         reason: StopReason,
     },
-    /// A snapshot that the page keeps in memory in case the device is lost. One buffer.
+    /// A snapshot that the page keeps in memory in case the device is lost: every few seconds, and before training stops
+    /// at a step that can be continued from. One buffer.
     Checkpoint {
-        /// The step it stands for.
+        /// Steps that the student has taken.
         step: u32,
     },
     /// The device is gone. The page ends this worker, starts another and sends it the last checkpoint.
