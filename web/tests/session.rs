@@ -339,6 +339,7 @@ fn a_loss_that_is_no_number_ends_the_run_with_advice() {
     let (_, reason) = run(&mut session, None);
     let StopReason::Failed(line) = reason else { panic!("{reason:?}") };
     assert!(line.contains("no longer a number") && line.contains("lower the learning rate"), "{line}");
+    assert!(history(&mut session).student_loss[0].is_nan(), "what was saved of it can be loaded");
 }
 
 /// Four files in MNIST's form, of drawn digits.

@@ -177,7 +177,17 @@ impl Client {
                 }
             }
             Ok(FromWorker::Event(event)) => (self.on_event)(event, buffers),
-            Err(error) => web_sys::console::error_1(&format!("not understood from the worker: {error}: {text}").into()),
+            Err(error) => {
+                let problem = format!("not understood from the worker: {error}");
+                web_sys::console::error_1(&format!("{problem}: {text}").into());
+                // Whoever waits for it must not wait for ever.
+                let message: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+                let id = message["reply"]["id"].as_u64().map(|id| id as u32);
+                let slot = id.and_then(|id| self.waiting.borrow_mut().remove(&id));
+                if let Some(slot) = slot {
+                    settle(&slot, Err(problem));
+                }
+            }
         }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! The worker owns WebAssembly's heap and the device; the page holds no model and no data set, only what it shows.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// From the page.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -345,7 +345,31 @@ pub struct DeviceReport {
     pub reason: String,
 }
 
-/// Curves of a run. All lists of a kind have the same length.
+/// A number that may be none: JSON has no NaN, and `null` is written for it.
+#[derive(Deserialize)]
+#[serde(from = "Option<f32>")]
+struct Real(f32);
+
+impl From<Option<f32>> for Real {
+    fn from(number: Option<f32>) -> Self {
+        Self(number.unwrap_or(f32::NAN))
+    }
+}
+
+fn reals<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
+    Ok(Vec::deserialize(from)?.into_iter().map(|Real(number)| number).collect())
+}
+
+fn real_lists<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<f32>>, D::Error> {
+    let lists = Vec::<Vec<Real>>::deserialize(from)?;
+    Ok(lists.into_iter().map(|list| list.into_iter().map(|Real(number)| number).collect()).collect())
+}
+
+fn real_shares<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u32, f32)>, D::Error> {
+    Ok(Vec::deserialize(from)?.into_iter().map(|(class, Real(share))| (class, share)).collect())
+}
+
+/// Curves of a run. All lists of a kind have the same length. Losses of a run that failed may be no numbers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
@@ -353,17 +377,20 @@ pub struct History {
     #[serde(default)]
     pub teacher_steps: Vec<u32>,
     /// Its loss at each.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "reals")]
     pub teacher_loss: Vec<f32>,
     /// Steps at which losses were recorded.
     pub steps: Vec<u32>,
     /// The student's total loss.
+    #[serde(deserialize_with = "reals")]
     pub student_loss: Vec<f32>,
     /// The twin's loss.
+    #[serde(deserialize_with = "reals")]
     pub twin_loss: Vec<f32>,
     /// The names of the student's terms.
     pub term_names: Vec<String>,
     /// A list a term, before its weight.
+    #[serde(deserialize_with = "real_lists")]
     pub terms: Vec<Vec<f32>>,
     /// Steps at which accuracy was measured.
     pub checks: Vec<u32>,
@@ -472,8 +499,10 @@ pub struct Opinion {
     /// Whose.
     pub model: Model,
     /// Probabilities at temperature 1.
+    #[serde(deserialize_with = "reals")]
     pub probabilities: Vec<f32>,
     /// Probabilities at the asked temperature.
+    #[serde(deserialize_with = "reals")]
     pub softened: Vec<f32>,
     /// How many attention maps lie in its buffer.
     pub layers: u32,
@@ -522,8 +551,10 @@ pub struct ClassifierReport {
 #[serde(rename_all = "camelCase")]
 pub struct Classified {
     /// Class and probability, highest first, at most five.
+    #[serde(deserialize_with = "real_shares")]
     pub top: Vec<(u32, f32)>,
     /// The raw logits of the chosen read-out's head, or the mean of both.
+    #[serde(deserialize_with = "reals")]
     pub logits: Vec<f32>,
     /// Milliseconds from decoded picture to logits.
     pub milliseconds: f32,
@@ -555,5 +586,50 @@ mod tests {
         let event = FromWorker::Event(Event::Stopped { step: 9, reason: StopReason::Paused });
         let text = serde_json::to_string(&event).expect("serialises");
         assert_eq!(text, r#"{"event":{"is":"stopped","step":9,"reason":"paused"}}"#);
+    }
+
+    #[test]
+    fn what_is_no_number_is_read_again() {
+        let loss = vec![0.5, f32::NAN, f32::INFINITY];
+        let history = History {
+            teacher_loss: loss.clone(),
+            student_loss: loss.clone(),
+            twin_loss: loss.clone(),
+            terms: vec![loss.clone()],
+            ..History::default()
+        };
+        let opinion = Opinion { model: Model::Twin, probabilities: loss.clone(), softened: loss.clone(), layers: 0 };
+        let top = vec![(3, 0.5), (4, f32::NAN)];
+        let classified = Classified { top, logits: loss, milliseconds: 1.0, layers: 0, side: 1 };
+        let sent = |answer| {
+            let text = serde_json::to_string(&FromWorker::Reply(Reply { id: 1, result: Ok(answer) })).expect("text");
+            match serde_json::from_str(&text) {
+                Ok(FromWorker::Reply(Reply { result: Ok(answer), .. })) => answer,
+                other => panic!("{text}: {other:?}"),
+            }
+        };
+        let same = |found: &[f32]| assert!(found[0] == 0.5 && found[1].is_nan() && found[2].is_nan(), "{found:?}");
+        let (recipe, history) = (Box::default(), Box::new(history));
+        match sent(Answer::Prepared { recipe, step: 0, parameters: [0; 2], history }) {
+            Answer::Prepared { history, .. } => {
+                let History { teacher_loss, student_loss, twin_loss, terms, .. } = *history;
+                [&teacher_loss, &student_loss, &twin_loss, &terms[0]].into_iter().for_each(|losses| same(losses));
+            }
+            other => panic!("{other:?}"),
+        }
+        match sent(Answer::Opinions { opinions: vec![opinion] }) {
+            Answer::Opinions { opinions } => {
+                same(&opinions[0].probabilities);
+                same(&opinions[0].softened);
+            }
+            other => panic!("{other:?}"),
+        }
+        match sent(Answer::Classified(Box::new(classified))) {
+            Answer::Classified(found) => {
+                same(&found.logits);
+                assert!(found.top[0] == (3, 0.5) && found.top[1].0 == 4 && found.top[1].1.is_nan());
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }
