@@ -101,7 +101,7 @@ impl Session {
     ) -> Result<(Answer, Buffers), String> {
         match command {
             Command::Open { .. } | Command::LoseDevice => Err("the device is open already".into()),
-            Command::Data { data, names } => self.open_data(data, &names, buffers).map(plain),
+            Command::Data { data, names } => self.open_data(data, &names, buffers, news).map(plain),
             Command::Prepare { recipe } => self.prepare(*recipe, buffers, news).await.map(plain),
             Command::Run { steps } => self.start(steps).map(plain),
             Command::Pause => {
@@ -132,7 +132,13 @@ impl Session {
         }
     }
 
-    fn open_data(&mut self, choice: DataChoice, names: &[String], buffers: Buffers) -> Result<Answer, String> {
+    fn open_data(
+        &mut self,
+        choice: DataChoice,
+        names: &[String],
+        buffers: Buffers,
+        news: &mut News<'_>,
+    ) -> Result<Answer, String> {
         let data = match choice {
             DataChoice::Digits => Data::digits(),
             DataChoice::Mnist => {
@@ -152,7 +158,8 @@ impl Session {
         // Networks on other samples than the ones shown would only confuse, and files may hold any.
         let others = |run: &Distillation| run.plan.recipe.data != choice || choice == DataChoice::Mnist;
         if self.run.as_ref().is_some_and(others) {
-            (self.run, self.going) = (None, None);
+            self.pause(news);
+            self.run = None;
         }
         (self.data, self.opinions) = (Some(data), None);
         Ok(answer)

@@ -365,12 +365,16 @@ fn mnist_files() -> Buffers {
 fn files_opened_anew_end_the_run_on_those_before() {
     let mut session = session();
     let open = |session: &mut Session| {
-        ask(session, Command::Data { data: DataChoice::Mnist, names: Vec::new() }, mnist_files()).expect("opened")
+        let (mut heard, open) = (Vec::new(), Command::Data { data: DataChoice::Mnist, names: Vec::new() });
+        block_on(session.handle(open, mnist_files(), &mut |event, _| heard.push(event))).expect("opened");
+        heard
     };
     open(&mut session);
     prepare(&mut session, DistilRecipe { data: DataChoice::Mnist, ..recipe(Method::None) });
     assert_eq!(run(&mut session, Some(1)).1, StopReason::Paused);
-    open(&mut session);
+    ask(&mut session, Command::Run { steps: None }, Vec::new()).expect("started");
+    assert!(matches!(open(&mut session)[..], [Event::Stopped { step: 1, reason: StopReason::Paused }]));
+    assert!(!session.is_running());
     let line = ask(&mut session, Command::Run { steps: Some(1) }, Vec::new()).expect_err("there is no run");
     assert!(line.contains("first"), "{line}");
 }

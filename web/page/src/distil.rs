@@ -82,7 +82,7 @@ pub fn start() {
     dom::on_files("load-file", |files| {
         let file = files[0].clone();
         spawn(async move {
-            let snapshot = files::read(&file, files::LARGEST_DATA).await?;
+            let snapshot = files::read(&file, files::LARGEST_WEIGHTS).await?;
             load(&file.name(), &snapshot).await
         });
     });
@@ -249,6 +249,7 @@ pub fn refresh() {
     for id in ["save-browser", "save-file", "export-student", "export-teacher", "export-twin"] {
         dom::enable(id, kept);
     }
+    dom::enable("loads", !state.changing);
     let total = prepared.map_or(recipe.steps, |prepared| prepared.recipe.steps);
     let words = match () {
         () if state.changing => "Getting ready …".to_owned(),
@@ -275,18 +276,10 @@ async fn go(steps: Option<u32>) -> Result<(), String> {
         let state = run().state.borrow();
         !state.prepared.as_ref().is_some_and(|prepared| prepared.recipe == recipe && prepared.step < recipe.steps)
     };
-    let mut ready = true;
     if anew {
-        ready = false;
-        run()
-            .change(async || {
-                run().prepare(&recipe).await?;
-                ready = true;
-                Ok(())
-            })
-            .await?;
+        run().change(async || run().prepare(&recipe).await).await?;
     }
-    if ready { run().train(steps).await } else { Ok(()) }
+    run().train(steps).await
 }
 
 /// The worker trained on.

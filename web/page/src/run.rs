@@ -61,7 +61,9 @@ pub struct State {
     /// Whether a hidden tab paused the run.
     pub paused_by_hiding: bool,
     /// Training samples of MNIST; read anew for each worker.
-    pub mnist: Vec<web_sys::File>,
+    mnist: Vec<web_sys::File>,
+    /// Whether the worker has not read them yet.
+    mnist_unread: bool,
     checkpoint: Option<(u32, ArrayBuffer)>,
     teacher: Option<ArrayBuffer>,
     restarts: u32,
@@ -149,7 +151,8 @@ impl Run {
 
     /// Makes the data set ready unless it is.
     async fn need_data(&self, choice: DataChoice) -> Result<(), String> {
-        if self.state.borrow().data.as_ref().is_some_and(|data| data.choice == choice) {
+        let unread = choice == DataChoice::Mnist && self.state.borrow().mnist_unread;
+        if !unread && self.state.borrow().data.as_ref().is_some_and(|data| data.choice == choice) {
             return Ok(());
         }
         let (mut names, mut buffers) = (Vec::new(), Vec::new());
@@ -165,7 +168,16 @@ impl Run {
         }
         match self.client.ask(Command::Data { data: choice, names }, buffers).await? {
             (Answer::Data { held_out, class_names, .. }, _) => {
-                self.state.borrow_mut().data = Some(Data { choice, held_out, class_names });
+                {
+                    let mut state = self.state.borrow_mut();
+                    if choice == DataChoice::Mnist {
+                        state.mnist_unread = false;
+                    }
+                    // The worker forgets networks that learnt from other data. A new worker has none, and gets them back.
+                    if state.data.replace(Data { choice, held_out, class_names }).is_some() {
+                        (state.prepared, state.evaluation, state.running) = (None, None, false);
+                    }
+                }
                 compare::data_changed();
                 Ok(())
             }
@@ -173,14 +185,10 @@ impl Run {
         }
     }
 
-    /// Forgets the data set, since other files were chosen.
+    /// Takes other files, which are read when they are next needed.
     pub fn choose_mnist(&self, chosen: Vec<web_sys::File>) {
         let mut state = self.state.borrow_mut();
-        state.mnist = chosen;
-        if state.data.as_ref().is_some_and(|data| data.choice == DataChoice::Mnist) {
-            state.data = None;
-            state.prepared = None;
-        }
+        (state.mnist, state.mnist_unread) = (chosen, true);
     }
 
     /// A copy of the shipped teacher where it is taken, to be sent.
@@ -254,7 +262,7 @@ impl Run {
     /// Does something that changes the networks, with buttons disabled meanwhile.
     pub async fn change(&self, task: impl AsyncFnOnce() -> Result<(), String>) -> Result<(), String> {
         if std::mem::replace(&mut self.state.borrow_mut().changing, true) {
-            return Ok(());
+            return Err("something else is being made ready; try again when it is done".to_owned());
         }
         distil::refresh();
         let done = task().await;
@@ -373,16 +381,23 @@ impl Run {
                 "{said}. This happened {MOST_RESTARTS} times; reload the page, or add ?device=cpu to its address"
             ));
         }
-        self.open().await?;
-        let mut from = "There was no run to continue".to_owned();
-        if let Some(recipe) = recipe {
-            self.change(async || match &checkpoint {
-                Some((_, snapshot)) => self.restore(snapshot).await,
-                None => self.prepare(&recipe).await,
-            })
-            .await?;
-            from = format!("A new one continues from step {}", checkpoint.as_ref().map_or(0, |(step, _)| *step));
+        // What was being made ready ends with its worker.
+        while self.state.borrow().changing {
+            dom::sleep(20).await;
         }
+        let mut from = "There was no run to continue".to_owned();
+        self.change(async || {
+            self.open().await?;
+            if let Some(recipe) = recipe {
+                match &checkpoint {
+                    Some((_, snapshot)) => self.restore(snapshot).await?,
+                    None => self.prepare(&recipe).await?,
+                }
+                from = format!("A new one continues from step {}", checkpoint.as_ref().map_or(0, |(step, _)| *step));
+            }
+            Ok(())
+        })
+        .await?;
         let device = self.state.borrow().device.as_ref().map(|device| device.name.clone()).unwrap_or_default();
         notice::tell(&format!("{said}. {from}, on {device}."));
         classify::worker_changed();
