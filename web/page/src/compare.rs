@@ -393,9 +393,9 @@ fn show_opinions(sample: Option<&SampleNote>, opinions: &[Opinion]) {
         let sure: Vec<f32> = (0..count)
             .map(|class| f32::from(u8::from(sample.is_some_and(|sample| sample.label == class as u32))))
             .collect();
-        label.set(if sample.is_some() { &sure } else { &[] }, &[], false);
+        label.set(if sample.is_some() { &sure } else { &[] }, &[]);
         for (opinion, (_, bars)) in opinions.iter().zip(networks.iter()) {
-            bars.set(&opinion.probabilities, &opinion.softened, true);
+            bars.set(&opinion.probabilities, &opinion.softened);
         }
     });
 }

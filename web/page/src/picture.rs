@@ -69,7 +69,8 @@ pub fn thumbs(
 
 /// Bars of one network's opinion; made once, then changed.
 pub struct Bars {
-    rows: Vec<(HtmlElement, HtmlElement, HtmlElement, HtmlElement)>,
+    /// The row, its bar and striped bar, and the number of each.
+    rows: Vec<[HtmlElement; 5]>,
 }
 
 impl Bars {
@@ -91,31 +92,35 @@ impl Bars {
                     dom::add(&track, dom::make("span", kind, ""))
                 };
                 let (sharp, soft) = (bar("bar-fill"), bar("bar-fill soft"));
-                let number = dom::add(&row, dom::make("td", "number", ""));
-                (row, sharp, soft, number)
+                let numbers = dom::add(&row, dom::make("td", "number", ""));
+                let number = |kind| dom::add(&numbers, dom::make("div", kind, ""));
+                let (share, softer) = (number(""), number("soft"));
+                [row, sharp, soft, share, softer]
             })
             .collect();
         Self { rows }
     }
 
-    /// Shows shares; `softened` may be empty. The numbers are the softened ones where there are some and `soft` says so.
-    pub fn set(&self, shares: &[f32], softened: &[f32], soft: bool) {
+    /// Shows shares; both may be empty.
+    pub fn set(&self, shares: &[f32], softened: &[f32]) {
         let best = (0..shares.len()).max_by(|&a, &b| shares[a].total_cmp(&shares[b]));
-        for (at, (row, sharp_bar, soft_bar, number)) in self.rows.iter().enumerate() {
-            let share = shares.get(at).copied().unwrap_or(0.0);
-            let softer = softened.get(at).copied();
-            length(sharp_bar, share);
-            if let Some(track) = soft_bar.parent_element() {
-                dom::show(&track.unchecked_into(), softer.is_some() && soft);
+        for (at, [row, sharp_bar, soft_bar, number, soft_number]) in self.rows.iter().enumerate() {
+            for (bar, number, shares) in [(sharp_bar, number, shares), (soft_bar, soft_number, softened)] {
+                let share = shares.get(at).copied().unwrap_or(f32::NAN);
+                length(bar, share);
+                dom::text(number, &words::percent(share));
             }
-            length(soft_bar, softer.unwrap_or(0.0));
-            dom::text(number, &words::percent(if soft { softer.unwrap_or(share) } else { share }));
+            dom::show(soft_number, !softened.is_empty());
+            if let Some(track) = soft_bar.parent_element() {
+                dom::show(&track.unchecked_into(), !softened.is_empty());
+            }
             row.class_list().toggle_with_force("first", Some(at) == best).ok();
         }
     }
 }
 
-/// Sets a bar's length, from 0 to 1.
+/// Sets a bar's length, from 0 to 1; a share that is no number has none.
 pub fn length(bar: &HtmlElement, share: f32) {
-    dom::style(bar, "transform", &format!("scaleX({:.4})", share.clamp(0.0, 1.0)));
+    let share = if share > 0.0 { share.min(1.0) } else { 0.0 };
+    dom::style(bar, "transform", &format!("scaleX({share:.4})"));
 }
