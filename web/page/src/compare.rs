@@ -11,7 +11,7 @@ use web_sys::{Event, PointerEvent};
 use crate::address::View;
 use crate::picture::{Bars, SIDE};
 use crate::run::{run, spawn};
-use crate::{confusion, dom, files, notice, page, picture, table, words};
+use crate::{confusion, distil, dom, files, notice, page, picture, table, words};
 
 /// Samples in the strip.
 const STRIP: u32 = 10;
@@ -103,7 +103,7 @@ pub fn start() {
             run().need_networks().await?;
             dom::enable("evaluate", false);
             let done = run().evaluate().await;
-            dom::enable("evaluate", true);
+            distil::refresh();
             done?;
             show_confusions();
             notice::speak("Tested on all new pictures");
@@ -138,16 +138,27 @@ pub fn data_changed() {
     for id in ["opinions", "attention", "sample-strip"] {
         dom::clear(&dom::by_id(id));
     }
+    clear_tests();
 }
 
 /// Other networks: their old test is gone, and they are asked anew.
 pub fn networks_changed() {
+    clear_tests();
+    note_training();
+    if page::view() != View::Compare {
+        return;
+    }
+    if VIEW.with(|view| view.strip.get()).is_none() {
+        // Other data came with them.
+        spawn(pick(0));
+    }
+    ask();
+}
+
+/// The networks are no longer those that were tested.
+pub fn clear_tests() {
     for id in ["confusions", "cell", "disagreements"] {
         dom::clear(&dom::by_id(id));
-    }
-    note_training();
-    if page::view() == View::Compare {
-        ask();
     }
 }
 
@@ -169,7 +180,7 @@ fn note_training() {
     let words = match () {
         () if state.prepared.is_none() => String::new(),
         () if step == 0 => "Student and twin are not trained yet. Train them in the Distil view.".to_owned(),
-        () if state.running => format!("Student and twin are being trained, step {step}."),
+        () if state.running => format!("Student and twin are being trained, step {step}. Pause to test them."),
         () => format!("Student and twin have been trained for {step} steps."),
     };
     dom::text(&dom::by_id("compare-note"), &words);
@@ -339,7 +350,17 @@ fn ask() {
     });
 }
 
+/// What is looked at now, as far as an answer depends on it: a sample's number, or that it is drawn.
+fn looked_at() -> Option<Option<u32>> {
+    VIEW.with(|view| match &*view.digit.borrow() {
+        Digit::Nothing => None,
+        Digit::Drawn => Some(None),
+        Digit::Sample(sample, _) => Some(Some(sample.index)),
+    })
+}
+
 async fn look() -> Result<(), String> {
+    let asked = looked_at();
     let digit = VIEW.with(|view| match &*view.digit.borrow() {
         Digit::Nothing => None,
         Digit::Drawn => Some((None, centred(&to_bytes(&view.ink.borrow())))),
@@ -357,6 +378,9 @@ async fn look() -> Result<(), String> {
     let (Answer::Opinions { opinions }, maps) = run().client.ask(command, buffers).await? else {
         return Err("the worker has no opinion".to_owned());
     };
+    if looked_at() != asked {
+        return Ok(());
+    }
     show_opinions(sample.as_ref(), &opinions);
     show_attention(&digit, &opinions, &maps);
     if !run().state.borrow().running {

@@ -250,6 +250,10 @@ pub fn refresh() {
         dom::enable(id, kept);
     }
     dom::enable("loads", !state.changing);
+    // Answers of networks that change would be out of date at once.
+    for id in ["evaluate", "disagreements-show"] {
+        dom::enable(id, !state.changing && !state.running);
+    }
     let total = prepared.map_or(recipe.steps, |prepared| prepared.recipe.steps);
     let words = match () {
         () if state.changing => "Getting ready …".to_owned(),

@@ -322,12 +322,17 @@ impl Run {
             Event::Busy { what, fraction } => notice::busy(&what, fraction.map(f64::from)),
             Event::Progress { phase, step, steps_per_second, images_per_second, history } => {
                 notice::idle();
-                if let Some(prepared) = self.state.borrow_mut().prepared.as_mut() {
-                    if phase != Model::Teacher {
-                        prepared.step = step;
+                {
+                    let mut state = self.state.borrow_mut();
+                    state.evaluation = None;
+                    if let Some(prepared) = state.prepared.as_mut() {
+                        if phase != Model::Teacher {
+                            prepared.step = step;
+                        }
+                        table::append(&mut prepared.history, *history);
                     }
-                    table::append(&mut prepared.history, *history);
                 }
+                compare::clear_tests();
                 distil::progress(phase, step, steps_per_second, images_per_second);
                 compare::trained();
             }
