@@ -176,6 +176,25 @@ mod tests {
     }
 
     #[test]
+    fn the_form_shows_the_options_that_act() {
+        let shape = |recipe| {
+            let plan = Plan::new(recipe).expect("valid");
+            format!("{:?} {:?}", plan.objective, plan.retrospection)
+        };
+        for method in METHODS {
+            let usual = || DistilRecipe { method, ..DistilRecipe::default() };
+            for (option, other) in [
+                ("temperature", DistilRecipe { temperature: 3.0, ..usual() }),
+                ("alpha", DistilRecipe { alpha: 0.25, ..usual() }),
+                ("weight", DistilRecipe { weight: 2.0, ..usual() }),
+                ("smoothing", DistilRecipe { smoothing: 0.2, ..usual() }),
+            ] {
+                assert_eq!(shape(other) != shape(usual()), method.uses(option), "{option} for {method:?}");
+            }
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused_by_name() {
         let good = DistilRecipe::default;
         for (recipe, word) in [

@@ -218,7 +218,7 @@ pub fn refresh() {
     let state = run().state.borrow();
     let live = recipe.teacher == TeacherChoice::Live;
     for element in ["temperature", "alpha", "weight", "smoothing", "teacher-steps"] {
-        let used = if element == "teacher-steps" { live } else { words::method_uses(recipe.method, element) };
+        let used = if element == "teacher-steps" { live } else { recipe.method.uses(element) };
         if let Ok(Some(field)) = dom::document().query_selector(&format!("[data-option={element}]")) {
             dom::show(&wasm_bindgen::JsCast::unchecked_into(field), used);
         }

@@ -63,17 +63,6 @@ pub fn method(method: Method) -> &'static str {
     }
 }
 
-/// Which of the options τ, α, weight and ε a method uses.
-pub fn method_uses(method: Method, option: &str) -> bool {
-    match option {
-        "temperature" => matches!(method, Method::Soft | Method::Lwr),
-        "alpha" => matches!(method, Method::Soft | Method::Hard | Method::Lwr),
-        "weight" => matches!(method, Method::Saf | Method::ClsKd),
-        "smoothing" => method == Method::LabelSmoothing,
-        _ => true,
-    }
-}
-
 /// Where in a square map its greatest value lies, for those who do not see it. `map` is `[side, side]`.
 pub fn place_of_peak(map: &[f32], side: usize) -> &'static str {
     const NAMES: [[&str; 3]; 3] =

@@ -255,6 +255,19 @@ pub enum Method {
     LabelSmoothing,
 }
 
+impl Method {
+    /// Whether it uses τ (`temperature`), α (`alpha`), `weight` or ε (`smoothing`); other options count always.
+    pub fn uses(self, option: &str) -> bool {
+        match option {
+            "temperature" => matches!(self, Self::Soft | Self::ClsKd | Self::Lwr),
+            "alpha" => matches!(self, Self::Soft | Self::Hard | Self::Saf | Self::ClsKd | Self::Lwr),
+            "weight" => matches!(self, Self::Saf | Self::ClsKd),
+            "smoothing" => self == Self::LabelSmoothing,
+            _ => true,
+        }
+    }
+}
+
 /// One of the three networks of the Distil view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
