@@ -31,6 +31,14 @@ struct Loaded {
     first: Option<f32>,
 }
 
+/// What is asked for.
+#[derive(Clone, Copy)]
+enum Kind {
+    Network,
+    Picture,
+    Readout,
+}
+
 #[derive(Default)]
 struct Classify {
     loaded: RefCell<Option<Loaded>>,
@@ -40,8 +48,8 @@ struct Classify {
     seen: RefCell<Option<(usize, Vec<u8>, Vec<f32>)>>,
     camera: RefCell<Option<MediaStream>>,
     busy: Cell<bool>,
-    /// How often something was asked for.
-    asked: Cell<u32>,
+    /// How often something of each kind was asked for.
+    asked: [Cell<u32>; 3],
     listed: Cell<bool>,
 }
 
@@ -52,9 +60,9 @@ thread_local! {
 /// Connects the view's controls.
 pub fn start() {
     dom::on(&dom::select("classifier-choice"), "change", |_: Event| spawn(show_choice()));
-    dom::on_press("classifier-load", || spawn(exclusively(load_choice)));
+    dom::on_press("classifier-load", || spawn(exclusively(Kind::Network, load_choice)));
     let from_file = |chosen: Vec<File>| {
-        spawn(exclusively(async move || {
+        spawn(exclusively(Kind::Network, async move || {
             let file = &chosen[0];
             let weights = files::read(file, files::LARGEST_WEIGHTS).await?;
             load(&file.name(), weights, Vec::new()).await
@@ -68,13 +76,15 @@ pub fn start() {
     });
     dom::on(&dom::by_id("weights-form"), "submit", |event: Event| {
         event.prevent_default();
-        spawn(exclusively(load_address));
+        spawn(exclusively(Kind::Network, load_address));
     });
-    dom::on(&dom::select("readout"), "change", |_: Event| spawn(exclusively(classify)));
-    dom::on_files("picture-file", |files| spawn(exclusively(async move || take_file(&files[0]).await)));
+    dom::on(&dom::select("readout"), "change", |_: Event| spawn(exclusively(Kind::Readout, classify)));
+    dom::on_files("picture-file", |files| {
+        spawn(exclusively(Kind::Picture, async move || take_file(&files[0]).await));
+    });
     dom::on_drop("picture-drop", |files| {
         if let Some(file) = files.into_iter().next() {
-            spawn(exclusively(async move || take_file(&file).await));
+            spawn(exclusively(Kind::Picture, async move || take_file(&file).await));
         }
     });
     dom::on(&dom::document(), "paste", |event: ClipboardEvent| {
@@ -82,12 +92,19 @@ pub fn start() {
         let file = files.and_then(|files| files.get(0));
         if let (View::Classify, Some(file)) = (page::view(), file) {
             event.prevent_default();
-            spawn(exclusively(async move || take_file(&file).await));
+            spawn(exclusively(Kind::Picture, async move || take_file(&file).await));
         }
     });
-    dom::on_press("picture-paste", || spawn(exclusively(paste)));
-    dom::on_press("camera-open", || spawn(open_camera()));
-    dom::on_press("camera-take", || spawn(exclusively(take_from_camera)));
+    dom::on_press("picture-paste", || spawn(exclusively(Kind::Picture, paste)));
+    dom::on_press("camera-open", || {
+        spawn(async {
+            dom::enable("camera-open", false);
+            let done = open_camera().await;
+            dom::enable("camera-open", true);
+            done
+        });
+    });
+    dom::on_press("camera-take", || spawn(exclusively(Kind::Picture, take_from_camera)));
     dom::on_press("camera-close", close_camera);
     dom::on(&dom::input("layer"), "input", |_: Event| show_seen());
 }
@@ -119,15 +136,14 @@ pub fn worker_changed() {
     });
 }
 
-/// One thing at a time; of what is asked for meanwhile the last is done after it.
-async fn exclusively(task: impl AsyncFnOnce() -> Result<(), String>) -> Result<(), String> {
-    let turn = VIEW.with(|view| {
-        view.asked.set(view.asked.get().wrapping_add(1));
-        view.asked.get()
-    });
+/// One thing at a time; of what is asked for meanwhile the last of each kind is done after it.
+async fn exclusively(kind: Kind, task: impl AsyncFnOnce() -> Result<(), String>) -> Result<(), String> {
+    let asked = || VIEW.with(|view| view.asked[kind as usize].get());
+    let turn = asked().wrapping_add(1);
+    VIEW.with(|view| view.asked[kind as usize].set(turn));
     while VIEW.with(|view| view.busy.get()) {
         dom::sleep(20).await;
-        if VIEW.with(|view| view.asked.get()) != turn {
+        if asked() != turn {
             return Ok(());
         }
     }
@@ -175,7 +191,7 @@ async fn show_choice() -> Result<(), String> {
         let sample = sample.clone();
         dom::on(&button, "click", move |_: Event| {
             let sample = sample.clone();
-            spawn(exclusively(async move || {
+            spawn(exclusively(Kind::Picture, async move || {
                 let bytes = files::fetch(&sample.file, &sample.name, files::LARGEST_PICTURE).await?;
                 take_bytes(sample.name, bytes).await
             }));
@@ -322,6 +338,11 @@ async fn open_camera() -> Result<(), String> {
     wanted.set_video(&JsValue::TRUE);
     let stream = devices.get_user_media_with_constraints(&wanted).map_err(refused)?;
     let stream: MediaStream = JsFuture::from(stream).await.map_err(refused)?.unchecked_into();
+    if page::view() != View::Classify {
+        stop(&stream);
+        return Ok(());
+    }
+    close_camera();
     let video: HtmlVideoElement = dom::by_id("camera-view").unchecked_into();
     video.set_src_object(Some(&stream));
     dom::show(&dom::by_id("camera"), true);
@@ -342,12 +363,16 @@ async fn take_from_camera() -> Result<(), String> {
     take_bytes("the camera's picture".to_owned(), bytes).await
 }
 
+fn stop(stream: &MediaStream) {
+    for track in stream.get_tracks().iter() {
+        track.unchecked_into::<web_sys::MediaStreamTrack>().stop();
+    }
+}
+
 fn close_camera() {
     let stream = VIEW.with(|view| view.camera.borrow_mut().take());
     if let Some(stream) = stream {
-        for track in stream.get_tracks().iter() {
-            track.unchecked_into::<web_sys::MediaStreamTrack>().stop();
-        }
+        stop(&stream);
         let video: HtmlVideoElement = dom::by_id("camera-view").unchecked_into();
         video.set_src_object(None);
     }
