@@ -4,5 +4,5 @@ import init from "./page.js";
 await init();
 if ("serviceWorker" in navigator) {
   // Works offline from the second visit on; without it the page works all the same.
-  navigator.serviceWorker.register("sw.js").catch((error) => console.info(`not kept for use offline: ${error.message}`));
+  navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }).catch((error) => console.info(`not kept for use offline: ${error.message}`));
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use wasm_bindgen_futures::JsFuture;
 use web_sys::{CustomEvent, Event};
 
 use crate::address::{self, View};
@@ -180,6 +181,19 @@ fn layout_changed() {
 
 // ---- Offline
 
+/// Whether the service worker keeps a file. It writes what it fetches while the page reads it.
+async fn is_kept(file: &wasm_bindgen::JsValue) -> bool {
+    let caches = js_sys::Reflect::get(&dom::window(), &"caches".into()).unwrap_or_default();
+    for _ in 0..20 {
+        let Some(found) = dom::call(&caches, "match", Some(file)) else { return false };
+        if JsFuture::from(js_sys::Promise::resolve(&found)).await.is_ok_and(|found| found.is_truthy()) {
+            return true;
+        }
+        dom::sleep(100).await;
+    }
+    false
+}
+
 /// Fetches all networks once, so that the service worker keeps them.
 async fn keep_offline() -> Result<(), String> {
     let shelf = shelf::shelf().await?;
@@ -190,6 +204,11 @@ async fn keep_offline() -> Result<(), String> {
     }
     for (file, name) in wanted {
         files::fetch(&file, &name, files::LARGEST_WEIGHTS).await?;
+        if !is_kept(&file.into()).await {
+            return Err(format!(
+                "{name} is not kept: the page must come over https and have been opened before, and there must be room"
+            ));
+        }
     }
     dom::text(&dom::by_id("offline-note"), "Kept. This page now works without a network.");
     notice::speak("Kept for use offline");
