@@ -184,10 +184,11 @@ fn copy_address() {
     page::write_address();
     spawn(async {
         let address = dom::window().location().href().unwrap_or_default();
-        let copied = dom::window().navigator().clipboard().write_text(&address);
-        wasm_bindgen_futures::JsFuture::from(copied).await.map_err(|error| {
-            format!("the address cannot be copied ({}); take it from the address bar", dom::reason(&error))
-        })?;
+        let clipboard = dom::window().navigator().clipboard().into();
+        // A page that came over plain http has no clipboard.
+        let refused = "this browser copies nothing here; take the address from the address bar";
+        let copied = dom::call(&clipboard, "writeText", Some(&address.into())).ok_or(refused)?;
+        wasm_bindgen_futures::JsFuture::from(js_sys::Promise::resolve(&copied)).await.map_err(|_| refused)?;
         notice::speak("Copied");
         dom::text(&dom::by_id("copy-address"), "Copied");
         dom::sleep(2000).await;
