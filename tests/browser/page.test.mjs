@@ -143,6 +143,13 @@ test("the views are walked through by keyboard alone", async ({ browser, site })
   for (let step = 2; step <= 5; step += 1) {
     await press("#strip-next");
     await says(page, "#strip-count", `step ${step} of 5`);
+    if (step > 3) continue;
+    // The number beside a bar is that bar's: with the striped bars their numbers come and go.
+    const row = page.locator(".opinion.teacher tr.first");
+    const width = await row.locator(".bar-fill").first().evaluate((bar) => Number(/[\d.]+/.exec(bar.style.transform)[0]));
+    const number = parseFloat(await row.locator(".number > :first-child").textContent());
+    assert(Math.abs(100 * width - number) < 0.1, `the bar shows ${width}, and its number is ${number}`);
+    assert((await row.locator(".number .soft").isVisible()) === (step === 3), `step ${step}: the softened share`);
   }
   await press("#strip-next");
   await page.waitForSelector("#view-lesson:not([hidden])");
@@ -245,8 +252,13 @@ test("a run saved in the browser goes on after a reload as if nothing had been",
   await usable(page);
   await page.click("#saved-runs button");
   await says(page, "#run-state", "Paused at step 8 of 20");
+  await go(page, "compare");
+  await page.click("#evaluate");
+  await page.waitForSelector(".confusions button", { timeout: 120_000 });
+  await go(page, "distil");
   await page.click("#start");
   await says(page, "#run-state", "Finished", 180);
+  assert((await page.locator(".confusions button").count()) === 0, "a test of other networks is not shown");
   const found = await losses(page);
   const column = (table, at) => table.map((row) => row[at]);
   assert(JSON.stringify(column(found, 0)) === JSON.stringify(column(expected, 0)), "the same steps were recorded");
@@ -254,6 +266,50 @@ test("a run saved in the browser goes on after a reload as if nothing had been",
   close(column(found, 2), column(expected, 2), 1e-6, "the twin's losses");
   await page.click('#saved-runs button[aria-label^="Delete"]');
   await page.waitForFunction(() => !document.querySelector("#saved-runs li"));
+});
+
+test("a teacher that learns here can be paused", async ({ browser, site }) => {
+  const page = await visit(browser, site, `?device=cpu#distil?${quick}&teacher=live&teacher-steps=10000`);
+  await page.click("#start");
+  await says(page, "#run-state", "Training the teacher first");
+  await page.click("#start");
+  await says(page, "#run-state", "of the teacher.");
+  assert((await page.textContent("#run-state")).startsWith("Paused") && (await page.textContent("#start")) === "Go on", "it can go on");
+  await page.click("#start");
+  await says(page, "#run-state", "Training the teacher first");
+});
+
+test("networks whose numbers went wrong are shown as such", async ({ browser, site }) => {
+  const page = await visit(browser, site, `?device=cpu#distil?${quick}`);
+  await page.click("#one-step");
+  await says(page, "#run-state", "Paused at step 1");
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("#save-file")]);
+  const buffer = readFileSync(await download.path());
+  const length = Number(buffer.readBigUInt64LE());
+  const { "head.bias": bias } = JSON.parse(buffer.toString("utf8", 8, 8 + length));
+  buffer.writeFloatLE(NaN, 8 + length + bias.data_offsets[0]);
+  await page.setInputFiles("#load-file", { name: "wrong.safetensors", mimeType: "application/octet-stream", buffer });
+  await says(page, "#live", "The run is loaded");
+  await page.click("#start");
+  await message(page, "no longer a number");
+  await go(page, "compare");
+  await page.waitForSelector(".opinion.student", { timeout: 60_000 });
+  const shares = async (who) => (await page.locator(`.opinion.${who} .number > :first-child`).allTextContents()).join();
+  assert(/^[–,]+$/.test(await shares("student")), `the student says ${await shares("student")}`);
+  assert((await shares("teacher")).includes("%"), "and the teacher says what it says");
+  await page.click("#pad");
+  await page.waitForFunction(() => document.querySelector(".opinion.label .number > :first-child").textContent === "–", null, { timeout: 60_000 });
+});
+
+test("a program that cannot start is told", async ({ browser }) => {
+  const own = await serve(dist, { "/page_bg.wasm": ["application/wasm", "none"] });
+  try {
+    const page = await browser.context.newPage();
+    await page.goto(`${own.origin}/`);
+    await says(page, "#device", "cannot start", 30);
+  } finally {
+    await own.close();
+  }
 });
 
 test("a hidden tab pauses and goes on where that is wanted", async ({ browser, site }) => {
@@ -281,8 +337,13 @@ test("a lost device is told, and the run goes on in a new worker", async ({ brow
   await page.click("#start");
   await says(page, "#run-state", "Training");
   await page.waitForFunction(() => Number(/step (\d+)/.exec(document.querySelector("#figure-steps").textContent)[1]) > 2, null, { timeout: 300_000 });
+  await go(page, "compare");
+  await page.waitForSelector(".opinion.twin", { timeout: 300_000 });
   await page.evaluate(() => window.dispatchEvent(new CustomEvent("potstill-lose-device")));
   await message(page, "device was lost", "continues from step");
+  await page.waitForSelector(".opinion.twin", { timeout: 300_000 });
+  assert((await page.locator("#sample-strip button").count()) === 10, "there are samples to choose from again");
+  await go(page, "distil");
   await says(page, "#run-state", "Training");
   await device(page);
 });
@@ -333,6 +394,13 @@ test("a picture is taken from a sample, a file, a drop, what was copied, and the
     };
     await page.click("#picture-samples button");
     await answered("Frog");
+    // What is asked for while something else is under way replaces its like, and nothing else.
+    await page.evaluate(() => {
+      document.querySelector("#classifier-report").replaceChildren();
+      for (const button of ["#picture-samples button", "#classifier-load", "#picture-samples button"]) document.querySelector(button).click();
+    });
+    await says(page, "#classifier-report", "In use", 60);
+    await answered("Frog");
     assert(await page.isVisible("#attended"), "attention is shown beside the picture");
     await page.focus("#layer");
     await page.keyboard.press("ArrowLeft");
@@ -358,13 +426,26 @@ test("a picture is taken from a sample, a file, a drop, what was copied, and the
     await page.click("#picture-paste");
     await answered("the pasted picture");
 
-    await page.click("#camera-open");
+    await page.evaluate(() => {
+      const { mediaDevices } = navigator;
+      const real = mediaDevices.getUserMedia.bind(mediaDevices);
+      window.streams = [];
+      mediaDevices.getUserMedia = async (wanted) => (window.streams.push(await real(wanted)), window.streams.at(-1));
+    });
+    for (const presses of [1, 2]) {
+      await page.click("#camera-open");
+      await page.waitForFunction((presses) => window.streams.length === presses, presses);
+      await page.waitForFunction(() => document.activeElement.id === "camera-take");
+      await page.locator("#camera-open").focus();
+    }
     await page.waitForFunction(() => document.querySelector("#camera-view").videoWidth > 0);
     await page.click("#camera-take");
     await answered("the camera's picture");
     await go(page, "lesson");
     assert(await page.evaluate(() => document.querySelector("#camera-view").srcObject === null), "the camera is off when the view is left");
-    assert(answers === 6 && page.problems.length === 0, page.problems.join("\n"));
+    const states = await page.evaluate(() => window.streams.flatMap((stream) => stream.getTracks()).map((track) => track.readyState));
+    assert(states.length === 2 && states.every((state) => state === "ended"), `the camera's streams are ${states}`);
+    assert(answers === 7 && page.problems.length === 0, page.problems.join("\n"));
   } finally {
     await own.close();
   }
@@ -452,7 +533,8 @@ test("nothing is wider than a phone", async ({ browser, site }) => {
 
 test("the page keeps its policy, asks no other origin, and works without a network", async ({ browser, site }) => {
   // A service worker outlives its page: an origin of its own.
-  const own = await serve(dist);
+  const newer = {};
+  const own = await serve(dist, newer);
   const asked = [];
   const hear = (request) => asked.push(request.url());
   browser.context.on("request", hear);
@@ -469,6 +551,20 @@ test("the page keeps its policy, asks no other origin, and works without a netwo
     for (const view of views) await go(page, view);
     const broken = await page.evaluate(() => window.violations);
     assert(broken.length === 0, `the policy was violated: ${broken}`);
+
+    // What was kept is kept on by the next version of the page.
+    const { classifiers } = JSON.parse(readFileSync(join(dist, "weights", "manifest.json"), "utf8"));
+    await page.click("#keep-offline");
+    await says(page, "#offline-note", "Kept", 60);
+    const precache = readFileSync(join(dist, "precache.js"), "utf8").replace(/"version": "\w+"/, '"version": "next"');
+    newer["/precache.js"] = ["text/javascript", precache];
+    const kept = await page.evaluate(async () => {
+      const registration = await navigator.serviceWorker.getRegistration();
+      await registration.update();
+      while (!registration.waiting) await new Promise((later) => setTimeout(later, 100));
+      return (await (await caches.open("potstill / next")).keys()).map(({ url }) => new URL(url).pathname);
+    });
+    for (const { file } of classifiers) assert(kept.includes(`/${file}`), `${file} is not among ${kept}`);
 
     // The network is gone: nobody answers at that address any more.
     await own.close();
