@@ -328,17 +328,17 @@ fn a_small_run_says_which_weights_it_leaves_out() {
 #[test]
 fn a_crop_keeps_what_else_is_done_to_a_picture() {
     use potstill_core::data::{Interpolation, Resize};
-    for (model, interpolation) in
-        [("deit_tiny_patch16_224", Interpolation::Bicubic), ("resnet18", Interpolation::Bilinear)]
-    {
-        let line =
-            format!("potstill train --objective student --dataset ImageNet --model {model} --eval-crop-ratio 0.95");
-        let (recipe, _) = resolved_line(&line);
+    // The recipe's own, and that of the network that learns.
+    for (line, interpolation) in [
+        ("--dataset ImageNet --model deit_tiny_patch16_224", Interpolation::Bicubic),
+        ("digits --model resnet18", Interpolation::Bilinear),
+    ] {
+        let (recipe, _) = resolved_line(&format!("potstill train --objective student {line} --eval-crop-ratio 0.95"));
         let preprocess = recipe.data.preprocess.expect("set");
         assert_eq!(
             (preprocess.resize, preprocess.interpolation, preprocess.crop_fraction),
             (Resize::Shortest, interpolation, 0.95),
-            "{model}"
+            "{line}"
         );
     }
 }
