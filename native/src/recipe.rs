@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use potstill_core::model::{NetworkConfig, zoo};
-use potstill_core::objective::{Objective, Readout, Retrospection};
+use potstill_core::objective::{Objective, Part, Readout, Retrospection};
 use potstill_core::train::{AdamWConfig, Packing, Schedule};
 use potstill_core::weights::Resampling;
 use serde::{Deserialize, Serialize};
@@ -365,6 +365,12 @@ impl Recipe {
             ));
         }
         self.distillation.validate().map_err(|error| Failure::usage(format!("distillation.{error}")))?;
+        if self.distillation.parts().iter().any(|part| matches!(part, Part::Retrospection { .. })) {
+            return Err(Failure::usage(
+                "retrospection is no term of a distillation, since it needs what the student said before; give the student \
+                 a section for it, [student.retrospection], or --retrospect",
+            ));
+        }
         match self.objective {
             Goal::Teacher => self.teacher().and_then(|teacher| one_head(&teacher.config("teacher")?)),
             Goal::Student => self.student().and_then(|student| fits_readout(student, &labels_alone(), "student")),

@@ -100,9 +100,8 @@ pub enum Part {
     ClassToken(ClassToken),
     /// `manifold`: how tokens lie to one another.
     Manifold(Manifold),
-    /// The divergence from what the student itself said some epochs ago. No term that a recipe can name: made by
-    /// [`super::Retrospection`], whose table holds those logits.
-    #[serde(skip)]
+    /// `retrospection`: the divergence from what the student itself said some epochs ago, which a [`Lesson`] must then hold.
+    /// Made by [`super::Retrospection`], whose table holds those logits.
     Retrospection {
         /// Its factor in the total.
         weight: f64,

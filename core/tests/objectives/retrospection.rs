@@ -75,13 +75,3 @@ fn a_table_of_logits_survives_a_checkpoint() {
     assert_eq!(LogitTable::from_contents(4, contents.clone()), None);
     assert_eq!(LogitTable::from_contents(0, contents), None);
 }
-
-#[test]
-fn a_recipe_names_it_beside_its_terms_and_not_among_them() {
-    let term = |name: &str| {
-        let json = format!(r#"{{"term":"{name}","weight":0.5,"temperature":3.0}}"#);
-        serde_json::from_str::<Part>(&json)
-    };
-    assert!(matches!(term("logits"), Ok(Part::Logits { weight: 0.5, .. })));
-    assert!(term("retrospection").is_err_and(|error| error.to_string().contains("unknown variant")));
-}

@@ -298,5 +298,10 @@ pub(super) mod tests {
         assert!(matches!(terms[1], Part::Logits { weight: 0.75, temperature: 3.0, .. }));
         let text = toml::to_string(&recipe).expect("serialises");
         assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe);
+        let past = "[[objective]]\nterm = \"labels\"\n[[objective]]\nterm = \"retrospection\"\nweight = 0.1\n\
+                    temperature = 5.0\n";
+        std::fs::write(file.path(), past).expect("writes");
+        let failure = resolve_line(&format!("potstill train {}", file.path().display())).expect_err("no such term");
+        assert!(failure.code() == 2 && failure.to_string().contains("[student.retrospection]"), "{failure}");
     }
 }
