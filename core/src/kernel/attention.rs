@@ -186,15 +186,17 @@ impl Pass {
 
     /// Launches the pass over `buffers`, with tiles as [`tiles`] says.
     fn launch(self, shape: [usize; 5], buffers: &[&FloatTensor<CubeBackend>], scale: f32) {
-        let [batch, tokens, _, heads, head_size] = shape;
+        let [_, tokens, _, _, head_size] = shape;
         #[cfg(feature = "autotune")]
-        if tiles() == Tiles::Measured && batch * heads * tokens * tokens * head_size >= WORTH_MEASURING {
+        let pairs = shape[0] * shape[3]; // of image and head
+        #[cfg(feature = "autotune")]
+        if tiles() == Tiles::Measured && pairs * tokens * tokens * head_size >= WORTH_MEASURING {
             let dtype = buffers[0].dtype;
             let sizes = Sizes {
                 pass: self.shader(head_size, 32, dtype).file().into(),
                 head_size,
                 tokens,
-                heads: (batch * heads).next_power_of_two(),
+                heads: pairs.next_power_of_two(),
                 half: dtype == DType::F16,
             };
             let owned: Vec<_> = buffers.iter().map(|&buffer| buffer.clone()).collect();
