@@ -162,21 +162,26 @@ impl Pass {
         SIDES.into_iter().filter(|&side| self.fits(side, head_size)).min_by_key(|&side| cost(side)).unwrap_or(32)
     }
 
+    /// The name of its file, without the ending.
+    fn file(self) -> &'static str {
+        match self {
+            Pass::Forward => "attention",
+            Pass::BackwardQuery => "attention_backward_query",
+            Pass::BackwardKey => "attention_backward_key",
+        }
+    }
+
     /// Only the forward pass takes another `dtype` than `F32`.
     fn shader(self, head_size: usize, side: usize, dtype: DType) -> Shader {
         const GRADIENT: &str = include_str!("../../../shaders/attention_gradient.wgsl");
-        let (file, texts): (_, &'static [&'static str]) = match self {
-            Pass::Forward => ("attention", &[include_str!("../../../shaders/attention.wgsl"), TILE, ROW_REDUCE]),
-            Pass::BackwardQuery => (
-                "attention_backward_query",
-                &[include_str!("../../../shaders/attention_backward_query.wgsl"), GRADIENT, TILE, ROW_REDUCE],
-            ),
-            Pass::BackwardKey => (
-                "attention_backward_key",
-                &[include_str!("../../../shaders/attention_backward_key.wgsl"), GRADIENT, TILE],
-            ),
+        let texts: &'static [&'static str] = match self {
+            Pass::Forward => &[include_str!("../../../shaders/attention.wgsl"), TILE, ROW_REDUCE],
+            Pass::BackwardQuery => {
+                &[include_str!("../../../shaders/attention_backward_query.wgsl"), GRADIENT, TILE, ROW_REDUCE]
+            }
+            Pass::BackwardKey => &[include_str!("../../../shaders/attention_backward_key.wgsl"), GRADIENT, TILE],
         };
-        let shader = tiled(Shader::new(file, texts, TILE_THREADS).value("head_size", head_size), side);
+        let shader = tiled(Shader::new(self.file(), texts, TILE_THREADS).value("head_size", head_size), side);
         match self {
             Pass::Forward => shader.elements(dtype).over_few_lanes(),
             Pass::BackwardQuery => shader.over_few_lanes(),
@@ -191,13 +196,12 @@ impl Pass {
         let pairs = shape[0] * shape[3]; // of image and head
         #[cfg(feature = "autotune")]
         if tiles() == Tiles::Measured && pairs * tokens * tokens * head_size >= WORTH_MEASURING {
-            let dtype = buffers[0].dtype;
             let sizes = Sizes {
-                pass: self.shader(head_size, 32, dtype).file().into(),
+                pass: self.file().into(),
                 head_size,
                 tokens,
                 heads: pairs.next_power_of_two(),
-                half: dtype == DType::F16,
+                half: buffers[0].dtype == DType::F16,
             };
             let owned: Vec<_> = buffers.iter().map(|&buffer| buffer.clone()).collect();
             return launch_fastest(sizes, buffers[0], move |side| {

@@ -146,12 +146,6 @@ impl Shader {
         self
     }
 
-    /// The name of its file.
-    #[cfg(feature = "autotune")]
-    pub fn file(&self) -> &'static str {
-        self.file
-    }
-
     /// A name that tells the instance from every other, for reports.
     pub fn name(&self) -> String {
         let mut name = self.file.to_string();

@@ -3,8 +3,8 @@
 //! Why measured: tiles of 32 rows read memory least often and tiles of 8 leave the fewest invocations idle, and what weighs
 //! more depends on a device's registers, caches and ways to hide waiting, which no count knows.
 //!
-//! A pass that meets new sizes, and has enough to do, is run with each tile that can hold them, by cubecl's tuner, as Burn's matrix products are. The
-//! fastest is kept on disk by device, so a later process finds it there.
+//! A pass that meets new sizes, and has enough to do, is run with each tile that can hold them, by cubecl's tuner, as Burn's
+//! matrix products are. The fastest is kept on disk by device, so a later process finds it there.
 //!
 //! Invariants
 //! * A launch writes all of its results and reads none of them, so it can be run again.
