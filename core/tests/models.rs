@@ -441,7 +441,7 @@ fn every_objective_has_pytorchs_value_and_gradients() {
         let student = Trace {
             distillation_logits: wanted.contains_key("distillation").then(|| head.clone()),
             tokens: student_taps.tokens.iter().map(|i| tokens[*i].clone()).collect(),
-            queries_and_keys: student_taps.queries_and_keys.iter().map(|i| qkv[*i].clone()).collect(),
+            queries_and_keys: student_taps.queries_and_keys.iter().map(|i| qkv[*i].clone().into()).collect(),
             prefix_tokens: 1,
             ..Trace::of_logits(logits.clone())
         };
@@ -454,7 +454,7 @@ fn every_objective_has_pytorchs_value_and_gradients() {
             queries_and_keys: teacher_taps
                 .queries_and_keys
                 .iter()
-                .map(|i| tensor(given("teacher", format!("qkv.{i}")), &device))
+                .map(|i| tensor::<5>(given("teacher", format!("qkv.{i}")), &device).into())
                 .collect(),
             prefix_tokens: 1,
             ..Trace::of_logits(tensor(given("teacher", "logits".into()), &device))

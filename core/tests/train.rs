@@ -92,7 +92,7 @@ fn a_network_in_half_precision_says_nearly_the_same() {
     let images = Tensor::cat(vec![batch(0, 6, &device).images; 3], 1);
     let [exact, found] = [single.clone(), single.halved()].map(|model| {
         let trace = model.forward_with(images.clone(), None, &taps);
-        let packed = trace.queries_and_keys.into_iter().map(values).collect::<Vec<_>>().concat();
+        let packed = trace.queries_and_keys.into_iter().map(|block| values(block.packed)).collect::<Vec<_>>().concat();
         [values(trace.logits), values(trace.distillation_logits.expect("two heads")), packed]
     });
     for (exact, found) in exact.iter().zip(&found) {

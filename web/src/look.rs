@@ -41,7 +41,7 @@ pub async fn look(network: &Network, picture: Tensor<4>, readout: Readout, clock
     let maps: Vec<Tensor<1>> = trace
         .queries_and_keys
         .into_iter()
-        .map(|qkv| attention(qkv, shape.class_token).narrow(0, prefix, tokens - prefix))
+        .map(|block| attention(block.packed, shape.class_token).narrow(0, prefix, tokens - prefix))
         .collect();
     let layers = maps.len();
     let mut attention = Vec::with_capacity(layers * side * side);

@@ -20,7 +20,7 @@ use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
 use super::cpu::{self, Level, PARALLEL_ELEMENTS, Task, fma, fold2};
-use super::launch::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, runs_wgsl};
+use super::launch::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, runs_wgsl, wgsl};
 
 /// The numbers of one update.
 #[derive(Clone, Copy, Debug)]
@@ -240,12 +240,12 @@ fn groups(elements: usize) -> usize {
 }
 
 fn squares_shader() -> Shader {
-    let texts = &[include_str!("../../../shaders/squares.wgsl"), ROW_REDUCE];
+    let texts = &[wgsl!("squares.wgsl"), ROW_REDUCE];
     Shader::new("squares", texts, THREADS).value("each", EACH).over_rows()
 }
 
 fn update_shader(clip: bool) -> Shader {
-    const TEXT: &str = include_str!("../../../shaders/adamw.wgsl");
+    const TEXT: &str = wgsl!("adamw.wgsl");
     // A function that is not called would still declare its workgroup memory.
     let texts: &[&str] = if clip { &[TEXT, ROW_REDUCE] } else { &[TEXT] };
     let shader = Shader::new("adamw", texts, THREADS).value("each", EACH).flag("clip", clip);

@@ -28,17 +28,18 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
-use burn::backend::{Autodiff, Backend, DType, Dispatch, Shape, Slice, TensorMetadata};
-use burn::tensor::Tensor;
+use burn::backend::{Autodiff, AutodiffBackend, Backend, DType, Dispatch, Shape, Slice, TensorMetadata};
+use burn::tensor::{FloatDType, Tensor};
 
 use super::backend::KernelBackend;
 use super::launch::{
-    ROW_REDUCE, Scalar, Shader, TILE, TILE_THREADS, contiguous, launch, output, output_of, runs_wgsl, tiled,
-    wgsl_element,
+    ROW_REDUCE, Scalar, Shader, TILE, TILE_THREADS, contiguous, gangs, launch, output, output_of, runs_wgsl, tiled,
+    wgsl, wgsl_element,
 };
-use super::tiles::SIDES;
-#[cfg(feature = "autotune")]
-use super::tiles::{Sizes, Tiles, WORTH_MEASURING, launch_fastest, tiles};
+use super::tiles::{SIDES, Sizes, launch_tiled};
+
+/// What backward passes share, of attention and of its maps.
+pub(super) const GRADIENT: &str = wgsl!("attention_gradient.wgsl");
 
 /// The widest head of the WGSL path: of a wider one, the sums over channels would not stay in registers.
 pub const WIDEST_HEAD: usize = 128;
@@ -55,30 +56,46 @@ pub const WIDEST_HEAD: usize = 128;
 /// # Panics
 /// If the third dimension is not 3.
 pub fn attention(qkv: Tensor<5>, scale: f32) -> Tensor<4> {
+    attention_with_levels(qkv, scale).0
+}
+
+/// The same, and the log-sum-exp of each row of scores, `[B, H, N]`, of `f32` also if `qkv` is of half precision: what [`attention_map_loss`] needs to compute a
+/// probability on its own. No gradient flows to or through it.
+///
+/// # Panics
+/// As [`attention`].
+///
+/// [`attention_map_loss`]: super::attention_map_loss
+pub fn attention_with_levels(qkv: Tensor<5>, scale: f32) -> (Tensor<4>, Tensor<3>) {
     let [.., parts, heads, head_size] = qkv.dims();
     assert_eq!(
         parts, 3,
         "attention: qkv must be [B, N, 3, H, D], and here dimension 2 is {parts} (H = {heads}, D = {head_size})"
     );
-    Tensor::from_dispatch(Dispatch::packed_attention(qkv.into_dispatch(), scale))
+    let (out, levels) = Dispatch::packed_attention(qkv.into_dispatch(), scale);
+    (Tensor::from_dispatch(out), Tensor::from_dispatch(levels))
 }
 
-/// Shape of the output, from that of `qkv`.
-#[cfg(feature = "fusion")]
-pub(super) fn output_shape(qkv: &Shape) -> Shape {
-    let [batch, tokens, _, heads, head_size] = qkv.dims();
-    Shape::new([batch, tokens, heads, head_size])
+/// The type of sums over numbers of `dtype`: `F32` of half precision. In a browser, where nothing is of it, the same.
+fn summed_in(dtype: DType) -> DType {
+    match dtype {
+        DType::F16 | DType::BF16 if !cfg!(target_family = "wasm") => DType::F32,
+        dtype => dtype,
+    }
 }
 
 /// Shapes of the output and of the log-sum-exps, for the lazy stream.
 #[cfg(feature = "fusion")]
 pub(super) fn forward_specs(qkv: &TensorSpec, _scale: &f32) -> (TensorSpec, TensorSpec) {
-    let [batch, tokens, _, heads, _] = qkv.shape.dims();
+    let [batch, tokens, _, heads, head_size] = qkv.shape.dims();
     (
-        TensorSpec::new(output_shape(&qkv.shape), qkv.dtype),
-        TensorSpec::new(Shape::new([batch, heads, tokens]), qkv.dtype),
+        TensorSpec::new(Shape::new([batch, tokens, heads, head_size]), qkv.dtype),
+        TensorSpec::new(Shape::new([batch, heads, tokens]), summed_in(qkv.dtype)),
     )
 }
+
+/// The output, of the type of `qkv`, and the log-sum-exps, of `f32` if `qkv` is of half precision.
+pub(super) type WithLevels<B> = (FloatTensor<B>, FloatTensor<B>);
 
 // ---- Portable definition
 
@@ -97,7 +114,12 @@ pub(super) fn swap<B: Backend>(tensor: FloatTensor<B>) -> FloatTensor<B> {
     B::float_swap_dims(tensor, 1, 2)
 }
 
-pub(super) fn portable_forward<B: KernelBackend>(qkv: FloatTensor<B>, scale: f32) -> (FloatTensor<B>, FloatTensor<B>) {
+pub(super) fn portable_forward<B: KernelBackend>(qkv: FloatTensor<B>, scale: f32) -> WithLevels<B> {
+    let dtype = qkv.dtype();
+    if summed_in(dtype) != dtype {
+        let (out, lse) = B::packed_attention(B::float_cast(qkv, FloatDType::F32), scale);
+        return (B::float_cast(out, dtype.into()), lse);
+    }
     let [batch, tokens, _, heads, _] = qkv.shape().dims();
     let [q, k, v] = unpack::<B>(qkv);
     let scores = B::matmul(B::float_mul_scalar(q, scale.into()), B::float_transpose(k));
@@ -116,6 +138,11 @@ pub(super) fn portable_backward<B: KernelBackend>(
     d_out: FloatTensor<B>,
     scale: f32,
 ) -> FloatTensor<B> {
+    let dtype = qkv.dtype();
+    if summed_in(dtype) != dtype {
+        let [qkv, out, d_out] = [qkv, out, d_out].map(|tensor| B::float_cast(tensor, FloatDType::F32));
+        return B::float_cast(B::attention_backward(qkv, out, lse, d_out, scale), dtype.into());
+    }
     let [batch, tokens, _, heads, head_size] = qkv.shape().dims();
     let delta = B::float_sum_dim(B::float_mul(d_out.clone(), out), 3);
     let (delta, d_out) = (swap::<B>(delta), swap::<B>(d_out));
@@ -145,21 +172,8 @@ enum Pass {
 }
 
 impl Pass {
-    /// Whether a tile of `side` rows fits the registers. Its invocations hold 4 x 4 scores and a share of the sums over
-    /// channels, twice that where keys and values have gradients: small tiles leave each more channels, and past 128 numbers
-    /// they would not stay there. Tiles of 32 rows are taken at any rate.
     fn fits(self, side: usize, head_size: usize) -> bool {
-        let sums = if matches!(self, Pass::BackwardKey) { 2 } else { 1 };
-        // A tile of `side` rows is shared by (side / 4)² invocations, each with 4 rows of head_size / (side / 4) channels.
-        side == 32 || sums * 4 * head_size.div_ceil(side / 4) <= 128
-    }
-
-    /// Rows of a tile, of queries as of keys, by a count. Rows past the last token are wasted work, and small tiles load each
-    /// row more often: covering `tokens` by `side` is counted as the scores that are made, times `1 + 8 / side`. That weight
-    /// is an estimate.
-    fn counted(self, head_size: usize, tokens: usize) -> usize {
-        let cost = |side: usize| tokens.next_multiple_of(side).pow(2) * (side + 8) / side;
-        SIDES.into_iter().filter(|&side| self.fits(side, head_size)).min_by_key(|&side| cost(side)).unwrap_or(32)
+        tile_fits(side, head_size * if matches!(self, Pass::BackwardKey) { 2 } else { 1 })
     }
 
     /// The name of its file, without the ending.
@@ -173,96 +187,60 @@ impl Pass {
 
     /// Only the forward pass takes another `dtype` than `F32`.
     fn shader(self, head_size: usize, side: usize, dtype: DType) -> Shader {
-        const GRADIENT: &str = include_str!("../../../shaders/attention_gradient.wgsl");
         let texts: &'static [&'static str] = match self {
-            Pass::Forward => &[include_str!("../../../shaders/attention.wgsl"), TILE, ROW_REDUCE],
-            Pass::BackwardQuery => {
-                &[include_str!("../../../shaders/attention_backward_query.wgsl"), GRADIENT, TILE, ROW_REDUCE]
-            }
-            Pass::BackwardKey => &[include_str!("../../../shaders/attention_backward_key.wgsl"), GRADIENT, TILE],
+            Pass::Forward => &[wgsl!("attention.wgsl"), TILE, ROW_REDUCE],
+            Pass::BackwardQuery => &[wgsl!("attention_backward_query.wgsl"), GRADIENT, TILE, ROW_REDUCE],
+            Pass::BackwardKey => &[wgsl!("attention_backward_key.wgsl"), GRADIENT, TILE],
         };
         let shader = tiled(Shader::new(self.file(), texts, TILE_THREADS).value("head_size", head_size), side);
         match self {
             Pass::Forward => shader.elements(dtype).over_few_lanes(),
-            Pass::BackwardQuery => shader.over_few_lanes(),
-            Pass::BackwardKey => shader,
+            Pass::BackwardQuery => shader.flag("map", false).over_few_lanes(),
+            Pass::BackwardKey => shader.flag("map", false),
         }
     }
 
-    /// Launches the pass over `buffers`, with tiles as [`tiles`] says.
+    /// Launches the pass over `buffers`: a gang of invocations for each image, head and tile of rows.
     fn launch(self, shape: [usize; 5], buffers: &[&FloatTensor<CubeBackend>], scale: f32) {
-        let [_, tokens, _, _, head_size] = shape;
-        #[cfg(feature = "autotune")]
-        let pairs = shape[0] * shape[3]; // of image and head
-        #[cfg(feature = "autotune")]
-        if tiles() == Tiles::Measured && pairs * tokens * tokens * head_size >= WORTH_MEASURING {
-            let sizes = Sizes {
-                pass: self.file().into(),
-                head_size,
-                tokens,
-                heads: pairs.next_power_of_two(),
-                half: buffers[0].dtype == DType::F16,
-            };
-            let owned: Vec<_> = buffers.iter().map(|&buffer| buffer.clone()).collect();
-            return launch_fastest(sizes, buffers[0], move |side| {
-                if !self.fits(side, head_size) {
-                    return Err("tiles of so few rows do not fit the registers");
-                }
-                self.launch_tiles(side, shape, &owned.iter().collect::<Vec<_>>(), scale);
-                Ok(())
-            });
-        }
-        self.launch_tiles(self.counted(head_size, tokens), shape, buffers, scale);
+        let [batch, tokens, _, heads, head_size] = shape;
+        let half = buffers[0].dtype == DType::F16;
+        let sizes = Sizes { pass: self.file(), numbers: head_size, tokens, heads: batch * heads, half };
+        launch_tiled(
+            sizes,
+            buffers,
+            move |side| self.fits(side, head_size),
+            move |side, buffers| {
+                let tiles = batch * heads * tokens.div_ceil(side);
+                let scalars = [Scalar::Count(tokens), Scalar::Count(heads), Scalar::Count(tiles), Scalar::Real(scale)];
+                launch(self.shader(head_size, side, buffers[0].dtype), tiles.div_ceil(gangs(side)), buffers, &scalars);
+            },
+        );
     }
+}
 
-    /// The same with tiles of `side` rows: a gang of invocations for each image, head and tile of rows.
-    fn launch_tiles(
-        self,
-        side: usize,
-        [batch, tokens, _, heads, head_size]: [usize; 5],
-        buffers: &[&FloatTensor<CubeBackend>],
-        scale: f32,
-    ) {
-        let tiles = batch * heads * tokens.div_ceil(side);
-        let gangs = TILE_THREADS / (side / 4).pow(2);
-        let scalars = [Scalar::Count(tokens), Scalar::Count(heads), Scalar::Count(tiles), Scalar::Real(scale)];
-        launch(self.shader(head_size, side, buffers[0].dtype), tiles.div_ceil(gangs), buffers, &scalars);
-    }
+/// Whether a tile of `side` rows fits the registers if each row has `sums` over channels. Its invocations hold 4 x 4 scores and
+/// a share of the sums: small tiles leave each more of them, and past 128 numbers they would not stay there. Tiles of 32
+/// rows are taken at any rate.
+pub(super) fn tile_fits(side: usize, sums: usize) -> bool {
+    // A tile of `side` rows is shared by (side / 4)² invocations, each with 4 rows of sums / (side / 4).
+    side == 32 || 4 * sums.div_ceil(side / 4) <= 128
 }
 
 /// Whether the shaders take heads of this width.
-fn fits(head_size: usize) -> bool {
+pub(super) fn fits(head_size: usize) -> bool {
     (1..=WIDEST_HEAD).contains(&head_size)
 }
 
-/// Output, and log-sum-exps, which are of `f32` whatever `qkv` is of.
-fn launch_forward(qkv: FloatTensor<CubeBackend>, scale: f32) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
+pub(super) fn wgsl_forward(qkv: FloatTensor<CubeBackend>, scale: f32) -> WithLevels<CubeBackend> {
     let shape @ [batch, tokens, _, heads, head_size] = qkv.meta.shape().dims();
+    if wgsl_element(fits(head_size), &[&qkv]).is_none() {
+        return portable_forward::<CubeBackend>(qkv, scale);
+    }
     let qkv = contiguous(qkv);
     let out = output_of(qkv.dtype, &qkv, [batch, tokens, heads, head_size]);
     let lse = output(&qkv, [batch, heads, tokens]);
     Pass::Forward.launch(shape, &[&qkv, &out, &lse], scale);
     (out, lse)
-}
-
-pub(super) fn wgsl_forward(
-    qkv: FloatTensor<CubeBackend>,
-    scale: f32,
-) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
-    let [.., head_size] = qkv.meta.shape().dims::<5>();
-    // Both results have the type of `qkv`, as the lazy stream was told: so `f32` alone.
-    if !runs_wgsl(fits(head_size), &[&qkv]) {
-        return portable_forward::<CubeBackend>(qkv, scale);
-    }
-    launch_forward(qkv, scale)
-}
-
-pub(super) fn wgsl_packed(qkv: FloatTensor<CubeBackend>, scale: f32) -> FloatTensor<CubeBackend> {
-    let [.., head_size] = qkv.meta.shape().dims::<5>();
-    match wgsl_element(fits(head_size), &[&qkv]) {
-        Some(_) => launch_forward(qkv, scale).0,
-        None => portable_forward::<CubeBackend>(qkv, scale).0,
-    }
 }
 
 pub(super) fn wgsl_backward(
@@ -325,13 +303,18 @@ impl<B: KernelBackend> Backward<B, 1> for AttentionBackward {
 pub(super) fn tracked<B: KernelBackend, C: CheckpointStrategy>(
     qkv: FloatTensor<Autodiff<B, C>>,
     scale: f32,
-) -> FloatTensor<Autodiff<B, C>> {
-    match AttentionBackward.prepare::<C>([qkv.node()]).compute_bound().stateful() {
+) -> WithLevels<Autodiff<B, C>> {
+    let prep = AttentionBackward.prepare::<C>([qkv.node()]).compute_bound().stateful();
+    let (out, lse) = match prep {
         OpsKind::Tracked(mut prep) => {
             let node = prep.checkpoint(&qkv);
-            let (out, lse) = B::attention_forward(qkv.into_primitive(), scale);
-            prep.finish((node, out.clone(), lse, scale), out)
+            let (out, lse) = B::packed_attention(qkv.into_primitive(), scale);
+            (prep.finish((node, out.clone(), lse.clone(), scale), out), lse)
         }
-        OpsKind::UnTracked(prep) => prep.finish(B::packed_attention(qkv.into_primitive(), scale)),
-    }
+        OpsKind::UnTracked(prep) => {
+            let (out, lse) = B::packed_attention(qkv.into_primitive(), scale);
+            (prep.finish(out), lse)
+        }
+    };
+    (out, Autodiff::<B, C>::from_inner(lse))
 }

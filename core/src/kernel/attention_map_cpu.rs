@@ -11,8 +11,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, Shape, TensorMetadata};
 
 use super::attention_cpu::{Layout, PARALLEL_WORK, QUERIES};
-use super::attention_map::{portable_backward, portable_forward, row_length, scale};
-use super::cpu::{self, LANES, Level, Task, exp, fma, fold2, largest};
+use super::attention_map::{portable_backward, portable_forward, scale};
+use super::cpu::{self, Level, Task, exp, fma, fold2};
 use super::product::{Strided, product};
 
 /// An image of one network.
@@ -22,6 +22,8 @@ struct Side<'a> {
     scale: f32,
     /// `[N, 3, H, D]`.
     qkv: &'a [f32],
+    /// `[H, N]`.
+    levels: &'a [f32],
 }
 
 impl Side<'_> {
@@ -31,9 +33,9 @@ impl Side<'_> {
         self.at.copy_columns(&self.qkv[self.at.packed(1, head)..], self.at.packed_row(), self.scale, to);
     }
 
-    /// Scores of `rows` queries from `first` with the turned keys.
+    /// Probabilities of `rows` queries from `first` for the turned keys; those past the last token mean nothing.
     #[inline(always)]
-    fn scores<L: Level>(&self, head: usize, first: usize, rows: usize, keys: &[f32], scores: &mut [f32]) {
+    fn probabilities<L: Level>(&self, head: usize, first: usize, rows: usize, keys: &[f32], p: &mut [f32]) {
         let at = self.at;
         let queries = Strided {
             values: &self.qkv[at.packed(0, head) + first * at.packed_row()..],
@@ -41,25 +43,12 @@ impl Side<'_> {
             column: 1,
         };
         let whole = [rows, at.size, at.padded_tokens];
-        product::<L>(whole, queries, (keys, at.padded_tokens), (scores, at.padded_tokens), false);
-    }
-}
-
-/// Turns a row of scores, those past the last token minus infinity, into probabilities; returns its log-sum-exp.
-#[inline(always)]
-fn softmax<L: Level>(scores: &mut [f32]) -> f32 {
-    let peak = largest(scores);
-    let mut lanes = [0.0; LANES];
-    for scores in scores.chunks_exact_mut(LANES) {
-        for lane in 0..LANES {
-            scores[lane] = exp::<L>(scores[lane] - peak);
-            lanes[lane] += scores[lane];
+        product::<L>(whole, queries, (keys, at.padded_tokens), (p, at.padded_tokens), false);
+        let levels = &self.levels[head * at.tokens + first..];
+        for (p, level) in p.chunks_exact_mut(at.padded_tokens).zip(levels) {
+            p.iter_mut().for_each(|x| *x = exp::<L>(*x - level));
         }
     }
-    let sum = cpu::total(lanes);
-    let inverse = 1.0 / sum;
-    scores.iter_mut().for_each(|x| *x *= inverse);
-    peak + sum.ln()
 }
 
 #[inline(always)]
@@ -69,13 +58,12 @@ fn add_scaled<L: Level>(to: &mut [f32], from: &[f32], factor: f32) {
     }
 }
 
-/// Rows and statistics of at most [`QUERIES`] rows of an image.
+/// At most [`QUERIES`] rows of an image.
 struct Forward<'a> {
     student: Side<'a>,
     teacher: Side<'a>,
     first: usize,
     rows: &'a mut [f32],
-    statistics: &'a mut [f32],
 }
 
 impl Task for Forward<'_> {
@@ -83,35 +71,21 @@ impl Task for Forward<'_> {
 
     #[inline(always)]
     fn run<L: Level>(self) {
-        let Self { student, teacher, first, rows, statistics } = self;
-        let (heads, tokens, pitch) = (student.at.heads, student.at.tokens, student.at.padded_tokens);
+        let Self { student, teacher, first, rows } = self;
+        let (tokens, pitch) = (student.at.tokens, student.at.padded_tokens);
         let count = rows.len();
-        let length = row_length(heads, teacher.at.heads);
         let mut keys = vec![0.0; student.at.size.max(teacher.at.size) * pitch];
-        // The student's probabilities of each head, then room for one head of the teacher's.
-        let mut p = vec![0.0; (heads + 1) * count * pitch];
+        let mut p = vec![0.0; count * pitch];
         let mut e = vec![0.0; count * pitch];
-        let networks = [(teacher, -1.0, 2 * heads), (student, 1.0, 0)];
-        for (side, sign, level) in networks {
+        for (side, sign) in [(teacher, -1.0), (student, 1.0)] {
             for head in 0..side.at.heads {
-                let place = if sign > 0.0 { head } else { heads };
-                let p = &mut p[place * count * pitch..(place + 1) * count * pitch];
                 side.turned_keys(head, &mut keys);
-                side.scores::<L>(head, first, count, &keys, p);
-                let share = sign / side.at.heads as f32;
-                for (row, (p, e)) in p.chunks_exact_mut(pitch).zip(e.chunks_exact_mut(pitch)).enumerate() {
-                    p[tokens..].fill(f32::NEG_INFINITY);
-                    statistics[row * length + level + head] = softmax::<L>(p);
-                    add_scaled::<L>(e, p, share);
-                }
+                side.probabilities::<L>(head, first, count, &keys, &mut p);
+                add_scaled::<L>(&mut e, &p, sign / side.at.heads as f32);
             }
         }
-        for (row, e) in e.chunks_exact(pitch).enumerate() {
-            rows[row] = fold2(e, e, |x, y, sum| fma::<L>(x, y, sum));
-            for head in 0..heads {
-                let p = &p[(head * count + row) * pitch..][..pitch];
-                statistics[row * length + heads + head] = fold2(p, e, |x, y, sum| fma::<L>(x, y, sum));
-            }
+        for (row, e) in rows.iter_mut().zip(e.chunks_exact(pitch)) {
+            *row = fold2(&e[..tokens], &e[..tokens], |x, y, sum| fma::<L>(x, y, sum));
         }
     }
 }
@@ -120,7 +94,6 @@ impl Task for Forward<'_> {
 struct Backward<'a> {
     student: Side<'a>,
     teacher: Side<'a>,
-    statistics: &'a [f32],
     d_rows: &'a [f32],
     /// `[N, 3, H, D]`, zero.
     d_student: &'a mut [f32],
@@ -131,10 +104,9 @@ impl Task for Backward<'_> {
 
     #[inline(always)]
     fn run<L: Level>(self) {
-        let Self { student, teacher, statistics, d_rows, d_student } = self;
+        let Self { student, teacher, d_rows, d_student } = self;
         let at = student.at;
         let (heads, tokens, pitch) = (at.heads, at.tokens, at.padded_tokens);
-        let length = row_length(heads, teacher.at.heads);
         let most = QUERIES.min(tokens);
         // Of every head of both networks, the student's first; of the student's heads also in rows, with gradients.
         let mut turned = Vec::new();
@@ -156,26 +128,20 @@ impl Task for Backward<'_> {
         let mut e = vec![0.0; most * pitch];
         for first in (0..tokens).step_by(QUERIES) {
             let rows = QUERIES.min(tokens - first);
-            let statistics = |row: usize| &statistics[(first + row) * length..][..length];
             e.fill(0.0);
-            for (side, sign, level, others) in [(teacher, -1.0, 2 * heads, heads), (student, 1.0, 0, 0)] {
+            for (side, sign, others) in [(teacher, -1.0, heads), (student, 1.0, 0)] {
                 for head in 0..side.at.heads {
                     let place = if sign > 0.0 { head } else { heads };
                     let p = &mut p[place * most * pitch..][..rows * pitch];
-                    side.scores::<L>(head, first, rows, &turned[others + head], p);
-                    let share = sign / side.at.heads as f32;
-                    for (row, (p, e)) in p.chunks_exact_mut(pitch).zip(e.chunks_exact_mut(pitch)).enumerate() {
-                        let level = statistics(row)[level + head];
-                        p.iter_mut().for_each(|x| *x = exp::<L>(*x - level));
-                        add_scaled::<L>(e, p, share);
-                    }
+                    side.probabilities::<L>(head, first, rows, &turned[others + head], p);
+                    add_scaled::<L>(&mut e, p, sign / side.at.heads as f32);
                 }
             }
             for head in 0..heads {
                 let slopes = &mut p[head * most * pitch..][..rows * pitch];
                 for (row, (p, e)) in slopes.chunks_exact_mut(pitch).zip(e.chunks_exact(pitch)).enumerate() {
                     let factor = 2.0 * student.scale / heads as f32 * d_rows[first + row];
-                    let delta = statistics(row)[heads + head];
+                    let delta = fold2(&p[..tokens], &e[..tokens], |x, y, sum| fma::<L>(x, y, sum));
                     for (p, e) in p.iter_mut().zip(e) {
                         *p *= factor * (e - delta);
                     }
@@ -205,72 +171,77 @@ fn work(student: Layout, teacher: Layout) -> usize {
     tokens * tokens * (student.row() + teacher.row())
 }
 
+/// The images of a network, and where things are in each.
+struct Network<'a> {
+    at: Layout,
+    qkv: &'a [f32],
+    levels: &'a [f32],
+}
+
+impl<'a> Network<'a> {
+    /// `None` where the loops do not take it.
+    fn new(qkv: &'a FloatTensor<Flex>, levels: &'a FloatTensor<Flex>) -> Option<Self> {
+        let at = Layout::new(qkv.shape().dims());
+        let (qkv, levels) = (cpu::numbers(qkv)?, cpu::numbers(levels)?);
+        (!qkv.is_empty()).then_some(Self { at, qkv, levels })
+    }
+
+    fn images(&self) -> impl Iterator<Item = Side<'a>> {
+        let (at, scale) = (self.at, scale(self.at.size));
+        let images =
+            self.qkv.chunks_exact(at.tokens * at.packed_row()).zip(self.levels.chunks_exact(at.heads * at.tokens));
+        images.map(move |(qkv, levels)| Side { at, scale, qkv, levels })
+    }
+}
+
 /// [`portable_forward`] where it must be, and else the loops above.
 pub(super) fn forward(
     student: FloatTensor<Flex>,
+    student_levels: FloatTensor<Flex>,
     teacher: FloatTensor<Flex>,
-) -> (FloatTensor<Flex>, FloatTensor<Flex>) {
-    let shape @ [batch, tokens, _, heads, size] = student.shape().dims();
-    let teacher_shape @ [_, _, _, teacher_heads, teacher_size] = teacher.shape().dims();
-    let [student, teacher] = [student, teacher].map(cpu::contiguous);
-    let (Some(own), Some(others)) = (cpu::numbers(&student), cpu::numbers(&teacher)) else {
-        return portable_forward::<Flex>(student, teacher);
+    teacher_levels: FloatTensor<Flex>,
+) -> FloatTensor<Flex> {
+    let [batch, tokens, ..] = student.shape().dims::<5>();
+    let [student, student_levels, teacher, teacher_levels] =
+        [student, student_levels, teacher, teacher_levels].map(cpu::contiguous);
+    let networks = (Network::new(&student, &student_levels), Network::new(&teacher, &teacher_levels));
+    let (Some(own), Some(others)) = networks else {
+        return portable_forward::<Flex>(student, student_levels, teacher, teacher_levels);
     };
-    if own.is_empty() || others.is_empty() {
-        return portable_forward::<Flex>(student, teacher);
-    }
-    let (at, teacher_at) = (Layout::new(shape), Layout::new(teacher_shape));
-    let length = row_length(heads, teacher_heads);
     let mut rows = vec![0.0; batch * tokens];
-    let mut statistics = vec![0.0; batch * tokens * length];
-    let images = own.chunks_exact(tokens * at.packed_row()).zip(others.chunks_exact(tokens * teacher_at.packed_row()));
-    let outputs = rows.chunks_exact_mut(tokens).zip(statistics.chunks_exact_mut(tokens * length));
-    let tasks = images.zip(outputs).flat_map(|((own, others), (rows, statistics))| {
-        let outputs = rows.chunks_mut(QUERIES).zip(statistics.chunks_mut(QUERIES * length)).enumerate();
-        outputs.map(move |(index, (rows, statistics))| Forward {
-            student: Side { at, scale: scale(size), qkv: own },
-            teacher: Side { at: teacher_at, scale: scale(teacher_size), qkv: others },
-            first: index * QUERIES,
-            rows,
-            statistics,
-        })
+    let images = own.images().zip(others.images()).zip(rows.chunks_exact_mut(tokens));
+    let tasks = images.flat_map(|((student, teacher), rows)| {
+        let rows = rows.chunks_mut(QUERIES).enumerate();
+        rows.map(move |(index, rows)| Forward { student, teacher, first: index * QUERIES, rows })
     });
-    cpu::for_each(tasks, batch * work(at, teacher_at) >= PARALLEL_WORK, cpu::run);
-    (cpu::tensor(rows, Shape::new([batch, tokens])), cpu::tensor(statistics, Shape::new([batch, tokens, length])))
+    cpu::for_each(tasks, batch * work(own.at, others.at) >= PARALLEL_WORK, cpu::run);
+    cpu::tensor(rows, Shape::new([batch, tokens]))
 }
 
 /// [`portable_backward`] where it must be, and else the loops above.
 pub(super) fn backward(
     student: FloatTensor<Flex>,
+    student_levels: FloatTensor<Flex>,
     teacher: FloatTensor<Flex>,
-    statistics: FloatTensor<Flex>,
+    teacher_levels: FloatTensor<Flex>,
     d_rows: FloatTensor<Flex>,
 ) -> FloatTensor<Flex> {
-    let shape @ [batch, tokens, _, heads, size] = student.shape().dims();
-    let teacher_shape @ [_, _, _, teacher_heads, teacher_size] = teacher.shape().dims();
-    let [student, teacher, statistics, d_rows] = [student, teacher, statistics, d_rows].map(cpu::contiguous);
-    let numbers = [&student, &teacher, &statistics, &d_rows].map(cpu::numbers);
-    let [Some(own), Some(others), Some(kept), Some(gradients)] = numbers else {
-        return portable_backward::<Flex>(student, teacher, statistics, d_rows);
+    let shape @ [batch, tokens, ..] = student.shape().dims::<5>();
+    let [student, student_levels, teacher, teacher_levels, d_rows] =
+        [student, student_levels, teacher, teacher_levels, d_rows].map(cpu::contiguous);
+    let networks = (Network::new(&student, &student_levels), Network::new(&teacher, &teacher_levels));
+    let ((Some(own), Some(others)), Some(gradients)) = (networks, cpu::numbers(&d_rows)) else {
+        return portable_backward::<Flex>(student, student_levels, teacher, teacher_levels, d_rows);
     };
-    if own.is_empty() || others.is_empty() {
-        return portable_backward::<Flex>(student, teacher, statistics, d_rows);
-    }
-    let (at, teacher_at) = (Layout::new(shape), Layout::new(teacher_shape));
-    let length = row_length(heads, teacher_heads);
-    let mut d_student = vec![0.0; own.len()];
-    let image = tokens * at.packed_row();
-    let networks = own.chunks_exact(image).zip(others.chunks_exact(tokens * teacher_at.packed_row()));
-    let rows = kept.chunks_exact(tokens * length).zip(gradients.chunks_exact(tokens));
-    let tasks = networks.zip(rows).zip(d_student.chunks_exact_mut(image)).map(
-        |(((own, others), (statistics, d_rows)), d_student)| Backward {
-            student: Side { at, scale: scale(size), qkv: own },
-            teacher: Side { at: teacher_at, scale: scale(teacher_size), qkv: others },
-            statistics,
-            d_rows,
-            d_student,
-        },
-    );
-    cpu::for_each(tasks, batch > 1 && batch * work(at, teacher_at) >= PARALLEL_WORK, cpu::run);
+    let mut d_student = vec![0.0; own.qkv.len()];
+    let images = own.images().zip(others.images());
+    let outputs = gradients.chunks_exact(tokens).zip(d_student.chunks_exact_mut(tokens * own.at.packed_row()));
+    let tasks = images.zip(outputs).map(|((student, teacher), (d_rows, d_student))| Backward {
+        student,
+        teacher,
+        d_rows,
+        d_student,
+    });
+    cpu::for_each(tasks, batch > 1 && batch * work(own.at, others.at) >= PARALLEL_WORK, cpu::run);
     cpu::tensor(d_student, Shape::new(shape))
 }

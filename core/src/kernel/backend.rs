@@ -42,9 +42,11 @@ pub trait KernelBackend: Backend {
         Self::float_matmul(a, b)
     }
 
-    /// `[B, N, 3, H, D]` to the output `[B, N, H, D]` and the log-sum-exp of each row `[B, H, N]`.
+    /// `[B, N, 3, H, D]` to the output `[B, N, H, D]` and the log-sum-exp of each row `[B, H, N]`, of `f32` also if `qkv` is
+    /// of half precision.
+    /// (Burn has an `attention` of its own, of three tensors.)
     #[fusion(meta = attention::forward_specs)]
-    fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
         attention::portable_forward::<Self>(qkv, scale)
     }
 
@@ -60,37 +62,27 @@ pub trait KernelBackend: Backend {
         attention::portable_backward::<Self>(qkv, out, lse, d_out, scale)
     }
 
-    /// The output alone. (Burn has an `attention` of its own, of three tensors.)
-    #[fusion(dtype = qkv, shape = attention::output_shape(qkv))]
-    fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
-        Self::attention_forward(qkv, scale).0
-    }
-
-    /// Packed queries, keys and values of student and teacher to the rows `[B, N]` and the statistics of each row
-    /// `[B, N, 2 H_S + H_T]`.
-    #[fusion(meta = attention_map::forward_specs)]
-    fn map_difference_forward(
+    /// Packed queries, keys and values of student and teacher, and the levels `[B, H, N]` of each, to the rows `[B, N]`.
+    #[fusion(dtype = student, shape = attention_map::rows_shape(student))]
+    fn map_difference(
         student: FloatTensor<Self>,
+        student_levels: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        attention_map::portable_forward::<Self>(student, teacher)
+        teacher_levels: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention_map::portable_forward::<Self>(student, student_levels, teacher, teacher_levels)
     }
 
     /// The gradient of `student`, from the gradient `[B, N]` of the rows.
     #[fusion(dtype = student, shape = student)]
     fn map_difference_backward(
         student: FloatTensor<Self>,
+        student_levels: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
-        statistics: FloatTensor<Self>,
+        teacher_levels: FloatTensor<Self>,
         d_rows: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        attention_map::portable_backward::<Self>(student, teacher, statistics, d_rows)
-    }
-
-    /// The rows alone.
-    #[fusion(dtype = student, shape = attention_map::rows_shape(student))]
-    fn map_difference(student: FloatTensor<Self>, teacher: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::map_difference_forward(student, teacher).0
+        attention_map::portable_backward::<Self>(student, student_levels, teacher, teacher_levels, d_rows)
     }
 
     /// `[B, C]` three times to `[B, 2]`.
@@ -332,7 +324,7 @@ impl KernelBackend for Flex {
         adamw::flex(parameters, first, second, gradient, decayed, numbers)
     }
 
-    fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
         attention_cpu::forward(qkv, scale)
     }
 
@@ -346,20 +338,23 @@ impl KernelBackend for Flex {
         attention_cpu::backward(qkv, out, lse, d_out, scale)
     }
 
-    fn map_difference_forward(
+    fn map_difference(
         student: FloatTensor<Self>,
+        student_levels: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        attention_map_cpu::forward(student, teacher)
+        teacher_levels: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention_map_cpu::forward(student, student_levels, teacher, teacher_levels)
     }
 
     fn map_difference_backward(
         student: FloatTensor<Self>,
+        student_levels: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
-        statistics: FloatTensor<Self>,
+        teacher_levels: FloatTensor<Self>,
         d_rows: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        attention_map_cpu::backward(student, teacher, statistics, d_rows)
+        attention_map_cpu::backward(student, student_levels, teacher, teacher_levels, d_rows)
     }
 
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -448,12 +443,8 @@ impl KernelBackend for CubeBackend {
         }
     }
 
-    fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
         attention::wgsl_forward(qkv, scale)
-    }
-
-    fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
-        attention::wgsl_packed(qkv, scale)
     }
 
     fn attention_backward(
@@ -466,20 +457,23 @@ impl KernelBackend for CubeBackend {
         attention::wgsl_backward(qkv, out, lse, d_out, scale)
     }
 
-    fn map_difference_forward(
+    fn map_difference(
         student: FloatTensor<Self>,
+        student_levels: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        attention_map::wgsl_forward(student, teacher)
+        teacher_levels: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention_map::wgsl_forward(student, student_levels, teacher, teacher_levels)
     }
 
     fn map_difference_backward(
         student: FloatTensor<Self>,
+        student_levels: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
-        statistics: FloatTensor<Self>,
+        teacher_levels: FloatTensor<Self>,
         d_rows: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        attention_map::wgsl_backward(student, teacher, statistics, d_rows)
+        attention_map::wgsl_backward(student, student_levels, teacher, teacher_levels, d_rows)
     }
 
     fn distillation_loss(
@@ -596,12 +590,17 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         matmul::tracked::<B, C>(a, b)
     }
 
-    fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> FloatTensor<Self> {
+    fn packed_attention(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
         attention::tracked::<B, C>(qkv, scale)
     }
 
-    fn map_difference(student: FloatTensor<Self>, teacher: FloatTensor<Self>) -> FloatTensor<Self> {
-        attention_map::tracked::<B, C>(student, teacher)
+    fn map_difference(
+        student: FloatTensor<Self>,
+        student_levels: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        teacher_levels: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention_map::tracked::<B, C>(student, student_levels, teacher, teacher_levels)
     }
 
     fn distillation_loss(
@@ -671,10 +670,6 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         untracked()
     }
 
-    fn attention_forward(_: FloatTensor<Self>, _: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        untracked()
-    }
-
     fn attention_backward(
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
@@ -685,11 +680,8 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         untracked()
     }
 
-    fn map_difference_forward(_: FloatTensor<Self>, _: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        untracked()
-    }
-
     fn map_difference_backward(
+        _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,

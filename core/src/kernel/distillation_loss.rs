@@ -35,7 +35,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Shape, Slice, TensorMetadata, g
 use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
-use super::launch::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, runs_wgsl};
+use super::launch::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, runs_wgsl, wgsl};
 
 /// Two losses of each row: `[B, 2]`, column 0 the cross-entropy, column 1 the divergence from the teacher.
 ///
@@ -223,15 +223,12 @@ fn layout(classes: usize) -> (usize, usize) {
 impl Direction {
     fn shader(self, classes: usize, teacher: bool) -> Shader {
         let (lanes, threads) = layout(classes);
-        const ROWS: &str = include_str!("../../../shaders/logit_rows.wgsl");
+        const ROWS: &str = wgsl!("logit_rows.wgsl");
         let (file, texts): (_, &'static [&'static str]) = match self {
-            Direction::Forward => {
-                ("distillation_loss", &[include_str!("../../../shaders/distillation_loss.wgsl"), ROWS, ROW_REDUCE])
+            Direction::Forward => ("distillation_loss", &[wgsl!("distillation_loss.wgsl"), ROWS, ROW_REDUCE]),
+            Direction::Backward => {
+                ("distillation_loss_backward", &[wgsl!("distillation_loss_backward.wgsl"), ROWS, ROW_REDUCE])
             }
-            Direction::Backward => (
-                "distillation_loss_backward",
-                &[include_str!("../../../shaders/distillation_loss_backward.wgsl"), ROWS, ROW_REDUCE],
-            ),
         };
         Shader::new(file, texts, threads).value("lanes", lanes).flag("teacher", teacher).over_rows()
     }

@@ -23,7 +23,7 @@ use burn::tensor::{FloatDType, Tensor};
 
 use super::backend::KernelBackend;
 use super::cpu::{self, Level, PARALLEL_ELEMENTS, Task, exp, fma};
-use super::launch::{Scalar, Shader, contiguous, launch, output, runs_wgsl};
+use super::launch::{Scalar, Shader, contiguous, launch, output, runs_wgsl, wgsl};
 
 /// `x Φ(x)` of each number, exact and not the approximation by `tanh`.
 ///
@@ -164,7 +164,7 @@ const THREADS: usize = 256;
 const EACH: usize = 4;
 
 fn shader(backward: bool) -> Shader {
-    let texts = &[include_str!("../../../shaders/gelu.wgsl")];
+    let texts = &[wgsl!("gelu.wgsl")];
     Shader::new("gelu", texts, THREADS).value("each", EACH).flag("backward", backward)
 }
 

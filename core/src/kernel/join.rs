@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::backend::KernelBackend;
 use super::cpu;
-use super::launch::{Scalar, Shader, contiguous, launch, runs_wgsl};
+use super::launch::{Scalar, Shader, contiguous, launch, runs_wgsl, wgsl};
 
 /// Vectors of one dispatch: with the result, as many storage buffers as every device has.
 const VECTORS: usize = 6;
@@ -83,7 +83,7 @@ const THREADS: usize = 256;
 const EACH: usize = 8;
 
 fn shader() -> Shader {
-    Shader::new("join", &[include_str!("../../../shaders/join.wgsl")], THREADS).value("each", EACH)
+    Shader::new("join", &[wgsl!("join.wgsl")], THREADS).value("each", EACH)
 }
 
 /// The one instance.

@@ -19,6 +19,14 @@ use burn::cubecl::prelude::KernelId;
 use burn::cubecl::server::{KernelArguments, MetadataBindingInfo};
 use burn::cubecl::{CubeCount, CubeDim};
 
+/// The text of a file of `shaders/`, without its comments: see `build.rs`.
+macro_rules! wgsl {
+    ($file:literal) => {
+        include_str!(concat!(env!("OUT_DIR"), "/", $file))
+    };
+}
+pub(super) use wgsl;
+
 /// The flag of what sums by subgroup operations.
 const SUBGROUPS: &str = "subgroups";
 
@@ -32,7 +40,7 @@ const GROUPS_PER_AXIS: usize = 65_535;
 const ACCESS: &str = if cfg!(target_family = "wasm") { "read" } else { "read_write" };
 
 /// What shaders share that sum over the invocations of a row: see [`Shader::over_rows`].
-pub(super) const ROW_REDUCE: &str = include_str!("../../../shaders/row_reduce.wgsl");
+pub(super) const ROW_REDUCE: &str = wgsl!("row_reduce.wgsl");
 
 /// How the kernels sum over the invocations of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +70,7 @@ pub fn reduction() -> Reduction {
 }
 
 /// What shaders share that work on tiles of rows in registers.
-pub(super) const TILE: &str = include_str!("../../../shaders/tile.wgsl");
+pub(super) const TILE: &str = wgsl!("tile.wgsl");
 
 /// Invocations of a workgroup of such a shader, whatever its tiles.
 pub(super) const TILE_THREADS: usize = 64;
@@ -72,6 +80,11 @@ pub(super) fn tiled(shader: Shader, side: usize) -> Shader {
     // In reads of four rows. An odd pitch spreads neighbouring channels over the banks; of 8 rows it would not fit 16 KiB.
     let pitch = if side == 8 { 2 } else { side / 4 + 1 };
     shader.value("side", side).value("pitch", pitch)
+}
+
+/// Gangs of invocations in a workgroup of such a shader, each at work on a tile of its own.
+pub(super) fn gangs(side: usize) -> usize {
+    TILE_THREADS / (side / 4).pow(2)
 }
 
 /// One WGSL template with everything its text is made from.

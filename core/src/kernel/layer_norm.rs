@@ -29,7 +29,7 @@ use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
 use super::cpu::{self, Level, PARALLEL_ELEMENTS, Task, fma, fold2};
-use super::launch::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, output_of, runs_wgsl, wgsl_element};
+use super::launch::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, output_of, runs_wgsl, wgsl, wgsl_element};
 
 /// Normalises each row of the last dimension, then scales by `gamma` and shifts by `beta`.
 ///
@@ -261,10 +261,10 @@ const BLOCK: usize = 32;
 const COLUMNS: usize = 32;
 const PARAMETER_THREADS: usize = 256;
 
-const ROW: &str = include_str!("../../../shaders/layer_norm_row.wgsl");
+const ROW: &str = wgsl!("layer_norm_row.wgsl");
 
 fn forward_shader(columns: usize, lanes: usize, dtype: DType, branch: bool) -> Shader {
-    let texts = &[include_str!("../../../shaders/layer_norm.wgsl"), ROW, ROW_REDUCE];
+    let texts = &[wgsl!("layer_norm.wgsl"), ROW, ROW_REDUCE];
     Shader::new("layer_norm", texts, THREADS)
         .value("columns", columns)
         .value("lanes", lanes)
@@ -274,13 +274,13 @@ fn forward_shader(columns: usize, lanes: usize, dtype: DType, branch: bool) -> S
 }
 
 fn backward_shader(columns: usize, lanes: usize, branch: bool) -> Shader {
-    let texts = &[include_str!("../../../shaders/layer_norm_backward.wgsl"), ROW, ROW_REDUCE];
+    let texts = &[wgsl!("layer_norm_backward.wgsl"), ROW, ROW_REDUCE];
     let shader = Shader::new("layer_norm_backward", texts, THREADS);
     shader.value("columns", columns).value("lanes", lanes).value("block", BLOCK).flag("branch", branch).over_rows()
 }
 
 fn parameters_shader(branch: bool) -> Shader {
-    let texts = &[include_str!("../../../shaders/layer_norm_parameters.wgsl")];
+    let texts = &[wgsl!("layer_norm_parameters.wgsl")];
     Shader::new("layer_norm_parameters", texts, PARAMETER_THREADS).flag("branch", branch)
 }
 

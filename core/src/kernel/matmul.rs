@@ -21,7 +21,7 @@ use burn::backend::{Autodiff, Dispatch, Shape};
 use burn::tensor::Tensor;
 
 use super::backend::KernelBackend;
-use super::launch::{Scalar, Shader, contiguous, launch, output, runs_wgsl};
+use super::launch::{Scalar, Shader, contiguous, launch, output, runs_wgsl, wgsl};
 use super::linear::flat;
 
 /// Whether a build's products on wgpu are the shader's.
@@ -69,7 +69,7 @@ fn side(rows: usize, columns: usize) -> usize {
 }
 
 fn shader(side: usize, a_by_rows: bool, b_by_rows: bool, bias: bool) -> Shader {
-    let texts = &[include_str!("../../../shaders/matmul.wgsl")];
+    let texts = &[wgsl!("matmul.wgsl")];
     Shader::new("matmul", texts, (side / 4).pow(2))
         .value("side", side)
         .flag("a_by_rows", a_by_rows)

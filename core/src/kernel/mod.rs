@@ -7,7 +7,7 @@
 //! | operation | shapes | kept for backward |
 //! |---|---|---|
 //! | [`attention`](fn@attention) | `[B, N, 3, H, D]` to `[B, N, H, D]` | output, log-sum-exp `[B, H, N]` |
-//! | [`attention_map_loss`] | `[B, N, 3, H, D]` twice to `[1]` | statistics `[B, N, 2 H_S + H_T]` |
+//! | [`attention_map_loss`] | `[B, N, 3, H, D]` twice to `[1]` | log-sum-exps `[B, H, N]`, which attention left |
 //! | [`distillation_loss`](fn@distillation_loss) | `[B, C]` three times to `[B, 2]` | nothing |
 //! | [`cross_entropy`] | `[B, C]` twice to `[B]` | nothing |
 //! | [`gram_loss`] | `[M, R, D]` twice to `[1]` | nothing |
@@ -57,8 +57,8 @@ use backend::KernelBackend;
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 
-pub use attention::{WIDEST_HEAD, attention};
-pub use attention_map::attention_map_loss;
+pub use attention::{WIDEST_HEAD, attention, attention_with_levels};
+pub use attention_map::{QueriesAndKeys, attention_map_loss};
 pub use distillation_loss::{cross_entropy, distillation_loss};
 pub use gelu::gelu;
 pub use gram::gram_loss;
@@ -96,24 +96,25 @@ pub mod portable {
         Tensor::from_dispatch(super::attention::portable_backward::<Dispatch>(qkv, out, lse, d_out, scale))
     }
 
-    /// The rows `[B, N]` and statistics `[B, N, 2 H_S + H_T]` of [`attention_map_loss`](super::attention_map_loss).
-    pub fn attention_map(student: Tensor<5>, teacher: Tensor<5>) -> (Tensor<2>, Tensor<3>) {
-        let (student, teacher) = (student.into_dispatch(), teacher.into_dispatch());
-        let (rows, statistics) = super::attention_map::portable_forward::<Dispatch>(student, teacher);
-        (Tensor::from_dispatch(rows), Tensor::from_dispatch(statistics))
+    /// The rows `[B, N]` of [`attention_map_loss`](super::attention_map_loss), from packed queries and keys of student and teacher
+    /// with the log-sum-exps of each.
+    pub fn attention_map(student: (Tensor<5>, Tensor<3>), teacher: (Tensor<5>, Tensor<3>)) -> Tensor<2> {
+        let (student, student_levels) = (student.0.into_dispatch(), student.1.into_dispatch());
+        let (teacher, teacher_levels) = (teacher.0.into_dispatch(), teacher.1.into_dispatch());
+        let rows = super::attention_map::portable_forward::<Dispatch>;
+        Tensor::from_dispatch(rows(student, student_levels, teacher, teacher_levels))
     }
 
     /// The gradient of `student`, from that of the rows.
     pub fn attention_map_backward(
-        student: Tensor<5>,
-        teacher: Tensor<5>,
-        statistics: Tensor<3>,
+        student: (Tensor<5>, Tensor<3>),
+        teacher: (Tensor<5>, Tensor<3>),
         d_rows: Tensor<2>,
     ) -> Tensor<5> {
-        let (student, teacher) = (student.into_dispatch(), teacher.into_dispatch());
-        let (statistics, d_rows) = (statistics.into_dispatch(), d_rows.into_dispatch());
-        let gradient = super::attention_map::portable_backward::<Dispatch>(student, teacher, statistics, d_rows);
-        Tensor::from_dispatch(gradient)
+        let (student, student_levels) = (student.0.into_dispatch(), student.1.into_dispatch());
+        let (teacher, teacher_levels) = (teacher.0.into_dispatch(), teacher.1.into_dispatch());
+        let gradient = super::attention_map::portable_backward::<Dispatch>;
+        Tensor::from_dispatch(gradient(student, student_levels, teacher, teacher_levels, d_rows.into_dispatch()))
     }
 
     /// The gradients of `x`, `gamma` and `beta` of [`layer_norm`](fn@super::layer_norm).

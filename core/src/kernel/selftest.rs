@@ -144,7 +144,8 @@ pub async fn selftest(device: &Device) -> Vec<Check> {
         let input = wave([2, tokens, 3, heads, 16], 0.37, 0.1, 1.5);
         let teacher = wave([2, tokens, 3, teacher_heads, 8], 0.53, 0.4, 1.5);
         let case = format!("B 2, N {tokens}, H {heads}, teacher's H {teacher_heads}");
-        let run = |qkv: Tensor<5>, device: &Device| attention_map_loss(qkv, Tensor::from_data(teacher.clone(), device));
+        let run =
+            |qkv: Tensor<5>, device: &Device| attention_map_loss(qkv, Tensor::<5>::from_data(teacher.clone(), device));
         checks.push(check(device, "attention_map_loss", case, input, run).await);
     }
     for [rows, classes] in [[5, 10], [17, 100], [3, 1000]] {

@@ -1,4 +1,4 @@
-//! How many rows a tile of attention has: by a count of the work, or by what was measured on the device.
+//! How many rows a tile of attention or of its maps has: by a count of the work, or by what was measured on the device.
 //!
 //! Why measured: tiles of 32 rows read memory least often and tiles of 8 leave the fewest invocations idle, and what weighs
 //! more depends on a device's registers, caches and ways to hide waiting, which no count knows.
@@ -11,6 +11,8 @@
 //! * Tiles decide in which order a sum is taken: measured ones give the same bits only after they have been measured.
 
 use std::sync::OnceLock;
+
+use burn::backend::wgpu::CubeTensor;
 
 /// How the tiles of a pass are chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +40,51 @@ pub fn tiles() -> Tiles {
 /// The rows that a tile may have.
 pub(super) const SIDES: [usize; 3] = [32, 16, 8];
 
-#[cfg(feature = "autotune")]
-pub(super) use measured::{Sizes, WORTH_MEASURING, launch_fastest};
+/// A pass over tiles, and the sizes that say how much work it is.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    /// The pass, by its file's name.
+    pub pass: &'static str,
+    /// Numbers of a row that are compared.
+    pub numbers: usize,
+    /// Rows that are compared with each other.
+    pub tokens: usize,
+    /// How many times: the heads of all images.
+    pub heads: usize,
+    /// Whether elements are of `f16`.
+    pub half: bool,
+}
+
+impl Sizes {
+    /// Rows of a tile by a count, of those that `fits`, and 32 if none does. Rows past the last token are wasted work, and small
+    /// tiles load each row more often: covering the tokens by `side` is counted as the scores that are made, times `1 + 8 /
+    /// side`. That weight is an estimate.
+    pub fn counted(&self, fits: impl Fn(usize) -> bool) -> usize {
+        let cost = |side: usize| self.tokens.next_multiple_of(side).pow(2) * (side + 8) / side;
+        SIDES.into_iter().filter(|&side| fits(side)).min_by_key(|&side| cost(side)).unwrap_or(32)
+    }
+}
+
+/// Has `launch` launch a pass over `buffers` with tiles of as many rows as [`tiles`] says, of those that `fits`.
+pub(super) fn launch_tiled(
+    sizes: Sizes,
+    buffers: &[&CubeTensor],
+    fits: impl Fn(usize) -> bool + Send + Sync + 'static,
+    launch: impl Fn(usize, &[&CubeTensor]) + Send + Sync + 'static,
+) {
+    #[cfg(feature = "autotune")]
+    if tiles() == Tiles::Measured && measured::worth(&sizes) {
+        let owned: Vec<_> = buffers.iter().map(|&buffer| buffer.clone()).collect();
+        return measured::launch_fastest(sizes, buffers[0], move |side| {
+            if !fits(side) {
+                return Err("tiles of so few rows do not fit the registers");
+            }
+            launch(side, &owned.iter().collect::<Vec<_>>());
+            Ok(())
+        });
+    }
+    launch(sizes.counted(fits), buffers);
+}
 
 #[cfg(feature = "autotune")]
 mod measured {
@@ -52,34 +97,38 @@ mod measured {
     use burn::cubecl::tune::{AutotuneKey, LocalTuner, Tunable, TunableSet, local_tuner};
     use serde::{Deserialize, Serialize};
 
-    use super::SIDES;
+    use super::{SIDES, Sizes};
 
-    /// Multiply-adds of a product below which a launch takes a GPU little more than being launched: those are counted.
-    pub const WORTH_MEASURING: usize = 1 << 22;
-
-    /// What a measurement holds for.
-    #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-    pub struct Sizes {
-        /// The pass, by its file's name.
-        pub pass: Cow<'static, str>,
-        /// Numbers of a row.
-        pub head_size: usize,
-        /// Rows.
-        pub tokens: usize,
-        /// Heads of all images, up to the next power of two.
-        pub heads: usize,
-        /// Whether elements are of `f16`.
-        pub half: bool,
+    /// Whether a product has so many multiply-adds, 4 million, that a launch takes a GPU more than being launched: others are
+    /// counted.
+    pub fn worth(sizes: &Sizes) -> bool {
+        sizes.heads * sizes.tokens * sizes.tokens * sizes.numbers >= 1 << 22
     }
 
-    impl fmt::Display for Sizes {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let Self { pass, head_size, tokens, heads, half } = self;
-            write!(f, "{pass}, {heads} heads of {tokens} x {head_size}, {}", if *half { "f16" } else { "f32" })
+    /// What a measurement holds for, as it is kept on disk: heads up to the next power of two.
+    #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    struct Key {
+        pass: Cow<'static, str>,
+        numbers: usize,
+        tokens: usize,
+        heads: usize,
+        half: bool,
+    }
+
+    impl From<Sizes> for Key {
+        fn from(Sizes { pass, numbers, tokens, heads, half }: Sizes) -> Self {
+            Self { pass: pass.into(), numbers, tokens, heads: heads.next_power_of_two(), half }
         }
     }
 
-    impl AutotuneKey for Sizes {}
+    impl fmt::Display for Key {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let Self { pass, numbers, tokens, heads, half } = self;
+            write!(f, "{pass}, {heads} heads of {tokens} x {numbers}, {}", if *half { "f16" } else { "f32" })
+        }
+    }
+
+    impl AutotuneKey for Key {}
 
     /// A launch with tiles of so many rows; an error says that they do not fit.
     type Launch = Arc<dyn Fn(usize) -> Result<(), &'static str> + Send + Sync>;
@@ -90,18 +139,18 @@ mod measured {
         like: &CubeTensor,
         launch: impl Fn(usize) -> Result<(), &'static str> + Send + Sync + 'static,
     ) {
-        static TUNER: LocalTuner<Sizes, CubeTuneId> = local_tuner!("tiles");
+        static TUNER: LocalTuner<Key, CubeTuneId> = local_tuner!("tiles");
 
         let id = CubeTuneId::new(&like.client, &like.device);
         let set = TUNER.init(&id, || {
             let set = TunableSet::new(
-                |(sizes, _): &(Sizes, Launch)| sizes.clone(),
-                |_: &Sizes, inputs: &(Sizes, Launch)| inputs.clone(),
+                |(key, _): &(Key, Launch)| key.clone(),
+                |_: &Key, inputs: &(Key, Launch)| inputs.clone(),
             );
             SIDES.into_iter().fold(set, |set, side| {
-                set.with(Tunable::new(&format!("{side} rows"), move |(_, launch): (Sizes, Launch)| launch(side)))
+                set.with(Tunable::new(&format!("{side} rows"), move |(_, launch): (Key, Launch)| launch(side)))
             })
         });
-        TUNER.execute(&id, &like.client, set, (sizes, Arc::new(launch)));
+        TUNER.execute(&id, &like.client, set, (Key::from(sizes), Arc::new(launch)));
     }
 }

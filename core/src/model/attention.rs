@@ -1,12 +1,11 @@
-//! Attention written out, for what the kernel has not: dropout of its weights, and a softmax over another axis.
-//!
-//! Unlike [`crate::kernel::attention`] this keeps the weights `[B, H, N, N]` for the backward pass.
+//! Attention of a block: the kernel's, or written out for what the kernel has not, which is dropout of the weights and a
+//! softmax over another axis.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
 use super::training::Training;
-use crate::kernel;
+use crate::kernel::{self, QueriesAndKeys};
 
 /// Which tokens the weights of attention are distributed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +17,16 @@ pub(super) enum Over {
     Queries,
 }
 
-/// `dropout(softmax(scale q kᵀ)) v` of packed `[B, N, 3, H, D]`, as `[B, N, H, D]`.
+/// [`kernel::attention()`], which leaves at `tap`, if there is one, what it was computed from. `scale` is then `D^-½`.
+pub(super) fn attend(qkv: Tensor<5>, scale: f64, tap: Option<&mut Option<QueriesAndKeys>>) -> Tensor<4> {
+    let Some(tap) = tap else { return kernel::attention(qkv, scale as f32) };
+    let (mixed, levels) = kernel::attention_with_levels(qkv.clone(), scale as f32);
+    *tap = Some(QueriesAndKeys { packed: qkv, levels: Some(levels) });
+    mixed
+}
+
+/// `dropout(softmax(scale q kᵀ)) v` of packed `[B, N, 3, H, D]`, as `[B, N, H, D]`. Keeps the weights `[B, H, N, N]` for the
+/// backward pass.
 pub(super) fn explicit(qkv: Tensor<5>, scale: f64, over: Over, dropout: f64, training: Option<&Training>) -> Tensor<4> {
     let [batch, tokens, _, heads, head_size] = qkv.dims();
     let part =

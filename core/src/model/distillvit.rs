@@ -13,12 +13,12 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::attention::{Over, drop, explicit};
+use super::attention::{Over, attend, drop, explicit};
 use super::init::{Initialiser, WeightInit};
 use super::layers::{normalise, project};
 use super::network::{ConfigError, NetworkShape, Statistics, Taps, Trace, divides, range, real, tapped};
 use super::training::{Dropped, Training};
-use crate::kernel;
+use crate::kernel::{self, QueriesAndKeys};
 
 const EPS: f64 = 1e-5;
 
@@ -190,10 +190,15 @@ impl Block {
         }
     }
 
-    // x [B, N, D]; qkv: where to leave the packed q, k, v, if asked for
-    fn forward(&self, x: Tensor<3>, training: Option<&Training>, qkv: Option<&mut Option<Tensor<5>>>) -> Tensor<3> {
+    // x [B, N, D]; tap: where to leave the packed q, k, v, if asked for
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        training: Option<&Training>,
+        tap: Option<&mut Option<QueriesAndKeys>>,
+    ) -> Tensor<3> {
         let normed = |x| normalise(&self.norm, x, EPS);
-        let x = normed(self.attn.forward(x.clone(), training, qkv) + x);
+        let x = normed(self.attn.forward(x.clone(), training, tap) + x);
         let hidden = self
             .mlp
             .iter()
@@ -203,20 +208,26 @@ impl Block {
 }
 
 impl Attention {
-    fn forward(&self, x: Tensor<3>, training: Option<&Training>, tap: Option<&mut Option<Tensor<5>>>) -> Tensor<3> {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        training: Option<&Training>,
+        tap: Option<&mut Option<QueriesAndKeys>>,
+    ) -> Tensor<3> {
         let [batch, tokens, d] = x.dims();
         let heads = if self.published { 1 } else { self.heads };
         let qkv = project(&self.qkv, x.clone()).reshape([batch, tokens, 3, heads, d / heads]);
-        if let Some(tap) = tap {
-            *tap = Some(qkv.clone());
-        }
         // As published, the scale is that of a head although there is one.
         let scale = 1.0 / libm::sqrt((d / self.heads) as f64);
         let drops = training.is_some() && self.dropout > 0.0;
-        let mixed = match (self.published, drops) {
-            (true, _) => explicit(qkv, scale, Over::Queries, self.dropout, training),
-            (false, true) => explicit(qkv, scale, Over::Keys, self.dropout, training),
-            (false, false) => kernel::attention(qkv, scale as f32),
+        let mixed = if self.published || drops {
+            if let Some(tap) = tap {
+                *tap = Some(qkv.clone().into());
+            }
+            let over = if self.published { Over::Queries } else { Over::Keys };
+            explicit(qkv, scale, over, self.dropout, training)
+        } else {
+            attend(qkv, scale, tap)
         };
         let mixed = mixed.reshape([batch, tokens, d]);
         let mixed = if self.published { mixed } else { project(&self.proj, mixed) };

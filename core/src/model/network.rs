@@ -18,6 +18,7 @@ use super::regnet::{RegNet, RegNetConfig};
 use super::resnet::{ResNet, ResNetConfig};
 use super::training::Training;
 use super::vit::{VisionTransformer, VitConfig};
+use crate::kernel::QueriesAndKeys;
 
 /// The same expression for every architecture: `each!(self, NetworkConfig(config) => config.validate())`.
 macro_rules! each {
@@ -371,7 +372,7 @@ pub(super) fn divides(
 }
 
 /// What each tap named, in the order of the taps.
-pub(super) fn tapped<const D: usize>(blocks: &[usize], kept: &[Option<Tensor<D>>]) -> Vec<Tensor<D>> {
+pub(super) fn tapped<T: Clone>(blocks: &[usize], kept: &[Option<T>]) -> Vec<T> {
     let block = |index: &usize| kept.get(*index).cloned().flatten();
     blocks.iter().map(|index| block(index).unwrap_or_else(|| panic!("there is no block {index} to tap"))).collect()
 }
@@ -433,9 +434,9 @@ pub struct Trace {
     pub distillation_logits: Option<Tensor<2>>,
     /// The residual stream `[B, N, D]` after each block of [`Taps::tokens`], in its order.
     pub tokens: Vec<Tensor<3>>,
-    /// Packed queries, keys and values `[B, N, 3, H, D]` of each block of [`Taps::queries_and_keys`], in its order: what
-    /// attention maps follow from, and never the maps.
-    pub queries_and_keys: Vec<Tensor<5>>,
+    /// What attention was computed from, of each block of [`Taps::queries_and_keys`], in its order: what attention maps follow
+    /// from, and never the maps.
+    pub queries_and_keys: Vec<QueriesAndKeys>,
     /// How many of the tokens are no patches; they come first.
     pub prefix_tokens: usize,
     /// In a training pass: the running statistics after this batch, for [`Network::with_statistics`].
@@ -461,7 +462,14 @@ impl Trace {
             logits: self.logits.cast(FloatDType::F32),
             distillation_logits: self.distillation_logits.map(|logits| logits.cast(FloatDType::F32)),
             tokens: self.tokens.into_iter().map(|tokens| tokens.cast(FloatDType::F32)).collect(),
-            queries_and_keys: self.queries_and_keys.into_iter().map(|packed| packed.cast(FloatDType::F32)).collect(),
+            queries_and_keys: self
+                .queries_and_keys
+                .into_iter()
+                .map(|QueriesAndKeys { packed, levels }| QueriesAndKeys {
+                    packed: packed.cast(FloatDType::F32),
+                    levels,
+                })
+                .collect(),
             ..self
         }
     }

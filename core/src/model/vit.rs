@@ -11,12 +11,12 @@ use burn::nn::{LayerNorm, LayerNormConfig, Linear};
 use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::attention::{Over, drop, explicit};
+use super::attention::{Over, attend, drop, explicit};
 use super::init::{Initialiser, WeightInit};
 use super::layers::{add_and_normalise, normalise, project};
 use super::network::{ConfigError, NetworkShape, Statistics, Taps, Trace, divides, range, real, tapped};
 use super::training::{Dropped, Training};
-use crate::kernel;
+use crate::kernel::{self, QueriesAndKeys};
 
 /// Which token the class head reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -454,13 +454,13 @@ impl Block {
         next: Option<&LayerNorm>,
         index: usize,
         training: Option<&Training>,
-        qkv: Option<&mut Option<Tensor<5>>>,
+        tap: Option<&mut Option<QueriesAndKeys>>,
     ) -> (Tensor<3>, Option<Tensor<3>>) {
         // The scales [B, 1, 1] of the two branches.
         let scales = training.and_then(Training::drop_path).map(|drop_path| drop_path.scales(index));
         let scale = |branch: usize| scales.as_ref().map(|scales| scales[branch].clone());
         let normed = normed.unwrap_or_else(|| normalise(&self.norm1, x.clone(), self.eps));
-        let mixed = self.attn.forward(normed, training, qkv);
+        let mixed = self.attn.forward(normed, training, tap);
         let attention =
             Branch { layer: &self.attn.proj, input: mixed, dropout: self.attn.dropout, scale: scale(0), training };
         let [x, normed] = attention.add_and_normalise(x, &self.norm2, self.eps);
@@ -518,20 +518,25 @@ struct Attention {
 
 impl Attention {
     // To what `proj` takes.
-    fn forward(&self, x: Tensor<3>, training: Option<&Training>, tap: Option<&mut Option<Tensor<5>>>) -> Tensor<3> {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        training: Option<&Training>,
+        tap: Option<&mut Option<QueriesAndKeys>>,
+    ) -> Tensor<3> {
         let [batch, tokens, _] = x.dims();
         let qkv = project(&self.qkv, x);
         let inner = qkv.dims()[2] / 3;
         let head_size = inner / self.heads;
         let qkv = qkv.reshape([batch, tokens, 3, self.heads, head_size]);
-        if let Some(tap) = tap {
-            *tap = Some(qkv.clone());
-        }
         let scale = 1.0 / libm::sqrt(head_size as f64);
         let mixed = if training.is_some() && self.attention_dropout > 0.0 {
+            if let Some(tap) = tap {
+                *tap = Some(qkv.clone().into());
+            }
             explicit(qkv, scale, Over::Keys, self.attention_dropout, training)
         } else {
-            kernel::attention(qkv, scale as f32)
+            attend(qkv, scale, tap)
         };
         mixed.reshape([batch, tokens, inner])
     }

@@ -2,7 +2,7 @@
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use potstill_core::kernel::{attention_map_loss, portable};
+use potstill_core::kernel::{QueriesAndKeys, attention_map_loss, attention_with_levels, portable};
 
 use crate::common::devices;
 use crate::numbers::{differences, error, evaluate, tensor, values, wave};
@@ -47,6 +47,8 @@ fn attention_map_loss_matches_its_definition() {
         (197, 1, [3, 64], [16, 16]),
         (197, 1, [3, 16], [3, 16]),
         (198, 1, [3, 16], [12, 64]),
+        // More than is in memory at a time.
+        (1100, 7, [1, 1], [1, 1]),
     ];
     for (name, device) in devices() {
         let mut worst = [0.0_f32; 2];
@@ -68,28 +70,60 @@ fn attention_map_loss_matches_its_definition() {
     }
 }
 
+/// What a block with attention of the usual scale leaves.
+fn attended(packed: Tensor<5>) -> (Tensor<5>, Tensor<3>) {
+    let scale = 1.0 / (packed.dims()[4] as f32).sqrt();
+    let (_, levels) = attention_with_levels(packed.clone(), scale);
+    (packed, levels)
+}
+
 #[test]
 fn attention_map_agrees_with_the_portable_definition() {
     let device = Device::flex();
     let shapes = [[2, 37, 3, 3, 9], [2, 37, 3, 5, 4]];
     let [student, teacher] = inputs(shapes);
-    let (s, t) = (tensor(&student, shapes[0], &device), tensor(&teacher, shapes[1], &device));
-    let (rows, statistics) = portable::attention_map(s.clone(), t.clone());
+    let network = |numbers: &[f32], shape| attended(tensor(numbers, shape, &device));
+    let pair = || (network(&student, shapes[0]), network(&teacher, shapes[1]));
+    let (s, t) = pair();
+    let rows = portable::attention_map(s, t);
     let d_rows = tensor(&wave(2 * 37, 0.9, 0.2, 1.0), [2, 37], &device);
-    let expected = values(portable::attention_map_backward(s.clone(), t.clone(), statistics, d_rows.clone()));
+    let (s, t) = pair();
+    let expected = values(portable::attention_map_backward(s, t, d_rows));
     // The same gradient under Burn: the loss is the mean of the rows over their length.
+    let ((s, _), (t, _)) = pair();
     let tracked = Tensor::<5>::from_inner(s).require_grad();
-    let loss = attention_map_loss(tracked.clone(), Tensor::from_inner(t));
+    let loss = attention_map_loss(tracked.clone(), Tensor::<5>::from_inner(t));
     let mean = rows.mean().div_scalar(37.0);
     assert!(error(&values(loss.clone()), &values(mean)) <= 1e-6);
     let uniform = values(tracked.grad(&loss.backward()).expect("a gradient"));
     let flat = tensor(&[1.0 / (2.0 * 37.0 * 37.0); 2 * 37], [2, 37], &device);
-    let (s, t) = (tensor(&student, shapes[0], &device), tensor(&teacher, shapes[1], &device));
-    let (_, statistics) = portable::attention_map(s.clone(), t.clone());
-    let portable = values(portable::attention_map_backward(s, t, statistics, flat));
+    let (s, t) = pair();
+    let portable = values(portable::attention_map_backward(s, t, flat));
     assert!(error(&uniform, &portable) <= 1e-5);
     // Another weight a row is another gradient.
     assert!(error(&expected, &portable) > 0.1);
+}
+
+#[test]
+fn what_attention_left_is_what_the_loss_would_compute() {
+    let shapes = [[2, 37, 3, 3, 16], [2, 37, 3, 5, 8]];
+    let [student, teacher] = inputs(shapes);
+    let left = |packed: Tensor<5>| {
+        let (packed, levels) = attended(packed);
+        QueriesAndKeys { packed, levels: Some(levels) }
+    };
+    for (name, device) in devices() {
+        let found = run(&device, &student, &teacher, shapes, |s, t| attention_map_loss(left(s), left(t)));
+        let expected = run(&device, &student, &teacher, shapes, attention_map_loss);
+        assert_eq!(found, expected, "{name}");
+        // Other levels are another loss: these are read.
+        let other = |packed: Tensor<5>| {
+            let QueriesAndKeys { packed, levels } = left(packed);
+            QueriesAndKeys { packed, levels: levels.map(|levels| levels + 0.1) }
+        };
+        let found = run(&device, &student, &teacher, shapes, |s, t| attention_map_loss(other(s), t));
+        assert!(error(&found[0], &expected[0]) > 1e-2, "{name}");
+    }
 }
 
 #[test]

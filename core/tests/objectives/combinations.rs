@@ -51,7 +51,7 @@ fn a_trace_holds_what_was_asked_for_and_changes_nothing() {
     assert_eq!(trace.tokens.iter().map(Tensor::dims).collect::<Vec<_>>(), [[2, 18, 24]; 3]);
     assert_eq!(values(trace.tokens[0].clone()), values(trace.tokens[2].clone()));
     assert_ne!(values(trace.tokens[0].clone()), values(trace.tokens[1].clone()));
-    assert_eq!(trace.queries_and_keys[0].dims(), [2, 18, 3, 4, 6]);
+    assert_eq!(trace.queries_and_keys[0].packed.dims(), [2, 18, 3, 4, 6]);
     assert_eq!(trace.prefix_tokens, 2);
     assert_eq!(model.shape(), tall().shape());
 }

@@ -1,5 +1,5 @@
 //! The tests of `kernels` again on what a process chooses once and they leave as it is: sums over the invocations of a row by
-//! subgroup operations, and attention's tiles as measured.
+//! subgroup operations, and the tiles of attention and its maps as measured.
 #![recursion_limit = "256"]
 
 #[path = "../kernels/adamw.rs"]
@@ -8,6 +8,8 @@ mod adamw;
 mod adapters;
 #[path = "../kernels/attention.rs"]
 mod attention;
+#[path = "../kernels/attention_map.rs"]
+mod attention_map;
 #[path = "../kernels/layer_norm.rs"]
 mod layer_norm;
 #[path = "../kernels/losses.rs"]

@@ -1,14 +1,15 @@
 //! The difference of head-averaged attention maps of a pair of blocks, forward and backward.
 
 use burn::tensor::Tensor;
-use potstill_core::kernel;
+use potstill_core::kernel::{QueriesAndKeys, attention_map_loss, attention_with_levels};
 use serde_json::json;
 
 use super::stock::map_loss;
 use super::{Passes, Path, Row, Setting, Work, Workload, measure, random};
 use crate::error::Result;
 
-/// Measures the loss of a student and a teacher of `[B, N, H, D, teacher's H, teacher's D]`.
+/// Measures the loss of a student and a teacher of `[B, N, H, D, teacher's H, teacher's D]`. Both networks' attention has
+/// run, and for Potstill's path has left its log-sum-exps, as in a step.
 ///
 /// # Errors
 /// If the case does not fit or the device fails.
@@ -23,11 +24,16 @@ pub fn saf(setting: &Setting, sizes: [usize; 6]) -> Result<Vec<Row>> {
     setting.admit(&case, b * n * (12.0 * h * d + 6.0 * teacher_h * teacher_d + n * (4.0 * h + 2.0 * teacher_h)))?;
     let plain = &setting.device;
     let device = &plain.clone().autodiff();
-    type Loss = fn(Tensor<5>, Tensor<5>) -> Tensor<1>;
+    type Loss = fn(QueriesAndKeys, QueriesAndKeys) -> Tensor<1>;
+    let attended = |packed: Tensor<5>, size: usize| {
+        let (_, levels) = attention_with_levels(packed.clone(), (size as f32).powf(-0.5));
+        QueriesAndKeys { packed, levels: Some(levels) }
+    };
     let workload = |path, loss: Loss| {
         let start = move || {
-            let student = random([batch, tokens, 3, heads, size], device, true);
+            let student = attended(random([batch, tokens, 3, heads, size], device, true), size);
             let teacher = random([batch, tokens, 3, teacher_heads, teacher_size], plain, false);
+            let teacher = attended(teacher, teacher_size);
             let forward = move || loss(student.clone(), teacher.clone());
             let hold = forward.clone();
             Ok(Passes {
@@ -40,6 +46,7 @@ pub fn saf(setting: &Setting, sizes: [usize; 6]) -> Result<Vec<Row>> {
     // Scores of both networks, and two products of the student's gradient.
     let products = 2.0 * b * n * n * (3.0 * h * d + teacher_h * teacher_d);
     let work = Work { flops: Some(products), samples: Some(batch), ..Work::default() };
-    let paths = vec![workload(Path::Potstill, kernel::attention_map_loss), workload(Path::Stock, map_loss)];
+    let paths =
+        vec![workload(Path::Potstill, attention_map_loss), workload(Path::Stock, |s, t| map_loss(s.packed, t.packed))];
     measure("saf", &case, work, setting, paths)
 }
