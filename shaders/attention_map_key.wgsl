@@ -12,12 +12,11 @@
 
 @group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D), the student's
 @group(0) @binding(1) var<storage, {{ access }}> lse: array<f32>;        // (B, H, N), its levels
-@group(0) @binding(2) var<storage, {{ access }}> map: array<f32>;        // (images, N, N), E
+@group(0) @binding(2) var<storage, {{ access }}> map: array<f32>;        // (B, N, N), E
 @group(0) @binding(3) var<storage, {{ access }}> d_rows: array<f32>;     // (B, N)
-@group(0) @binding(4) var<storage, {{ access }}> delta: array<f32>;      // (images, H, N)
+@group(0) @binding(4) var<storage, {{ access }}> delta: array<f32>;      // (B, H, N)
 @group(0) @binding(5) var<storage, read_write> d_qkv: array<f32>;        // (B, N, 3, H, D); the last two thirds
-@group(0) @binding(6) var<storage, read> info: array<u32>;
-// info, two words each: tokens, heads, tiles in all, scale, first image.
+@group(0) @binding(6) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
 @compute @workgroup_size({{ threads }})
 fn main(
@@ -34,7 +33,7 @@ fn main(
     let unit = min(wanted, info[4] - 1u);
     let pair = unit / tiles;                       // (image, head), head fastest
     let start = (unit % tiles) * SIDE;
-    let image = info[8] + pair / heads;
+    let image = pair / heads;
     let step = 3u * heads * D;                     // from a token to the next
     let third = heads * D;
     let base = image * tokens * step + (pair % heads) * D;
@@ -49,11 +48,11 @@ fn main(
     }
     for (var first = 0u; first < tokens; first += SIDE) {
         var s = products(queries, keys, D, first, start, tokens, thread);
-        var e = tile_of_map(pair / heads, first, start, tokens, thread);
+        var e = tile_of_map(image, first, start, tokens, thread);
         for (var i = 0u; i < 4u; i++) {
             let query = first + 4u * r + i;
             if (query < tokens) {
-                let level = lse[(image * heads + pair % heads) * tokens + query];
+                let level = lse[pair * tokens + query];
                 let factor = 2.0 / f32(heads) * d_rows[image * tokens + query];
                 s[i] = factor * exp(scale * s[i] - level) * (e[i] - delta[pair * tokens + query]);
             } else {

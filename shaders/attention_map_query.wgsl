@@ -15,12 +15,11 @@
 
 @group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D), the student's
 @group(0) @binding(1) var<storage, {{ access }}> lse: array<f32>;        // (B, H, N), its levels
-@group(0) @binding(2) var<storage, {{ access }}> map: array<f32>;        // (images, N, N), E
+@group(0) @binding(2) var<storage, {{ access }}> map: array<f32>;        // (B, N, N), E
 @group(0) @binding(3) var<storage, {{ access }}> d_rows: array<f32>;     // (B, N)
 @group(0) @binding(4) var<storage, read_write> d_qkv: array<f32>;        // (B, N, 3, H, D); the first third
-@group(0) @binding(5) var<storage, read_write> delta: array<f32>;        // (images, H, N)
-@group(0) @binding(6) var<storage, read> info: array<u32>;
-// info, two words each: tokens, heads, tiles in all, scale, first image.
+@group(0) @binding(5) var<storage, read_write> delta: array<f32>;        // (B, H, N)
+@group(0) @binding(6) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
 alias Number = vec4<f32>;                     // of the four rows of an invocation
 const LANES: u32 = QUADS;
@@ -49,7 +48,7 @@ fn main(
     let unit = min(wanted, info[4] - 1u);
     let pair = unit / tiles;                       // (image, head), head fastest
     let start = (unit % tiles) * SIDE;
-    let image = info[8] + pair / heads;
+    let image = pair / heads;
     let step = 3u * heads * D;                     // from a token to the next
     let base = image * tokens * step + (pair % heads) * D;
     let queries = Rows(0u, base, step);
@@ -61,14 +60,14 @@ fn main(
     for (var i = 0u; i < 4u; i++) {
         let token = start + 4u * r + i;
         if (token < tokens) {
-            level[i] = lse[(image * heads + pair % heads) * tokens + token];
+            level[i] = lse[pair * tokens + token];
         }
     }
 
     var mean = vec4(0.0);
     for (var first = 0u; first < tokens; first += SIDE) {
         var s = products(queries, keys, D, start, first, tokens, thread);
-        var e = tile_of_map(pair / heads, start, first, tokens, thread);
+        var e = tile_of_map(image, start, first, tokens, thread);
         let mask = present(first, tokens, thread);
         for (var i = 0u; i < 4u; i++) {
             mean[i] += dot(select(vec4(0.0), exp(scale * s[i] - level[i]), mask), e[i]);
@@ -82,7 +81,7 @@ fn main(
     }
     for (var first = 0u; first < tokens; first += SIDE) {
         var s = products(queries, keys, D, start, first, tokens, thread);
-        var e = tile_of_map(pair / heads, start, first, tokens, thread);
+        var e = tile_of_map(image, start, first, tokens, thread);
         let mask = present(first, tokens, thread);
         for (var i = 0u; i < 4u; i++) {
             s[i] = select(vec4(0.0), exp(scale * s[i] - level[i]) * (e[i] - mean[i]), mask);

@@ -5,7 +5,9 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 use burn::tensor::{Device, Distribution, Tensor};
-use potstill_core::kernel::{attention, attention_map_loss, distillation_loss, gelu, gram_loss, layer_norm, linear};
+use potstill_core::kernel::{
+    attention, attention_map, attention_map_loss, distillation_loss, gelu, gram_loss, layer_norm, linear,
+};
 
 fn tracked<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex().autodiff()).require_grad()
@@ -30,7 +32,7 @@ fn operations(criterion: &mut Criterion) {
         let hidden = tracked([batch, tokens, 4 * width]);
         group.bench_function("attention", |b| b.iter(|| attention(qkv.clone(), scale).sum().backward()));
         group.bench_function("attention_map_loss", |b| {
-            b.iter(|| attention_map_loss(qkv.clone(), teacher.clone()).backward())
+            b.iter(|| attention_map_loss(qkv.clone(), attention_map(teacher.clone())).backward())
         });
         group.bench_function("gram_loss", |b| b.iter(|| gram_loss(x.clone(), others.clone()).backward()));
         group.bench_function("layer_norm", |b| {

@@ -12,6 +12,7 @@ use burn::backend::read_sync;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::devices;
+use potstill_core::kernel::attention_map;
 use potstill_core::model::{
     DistillVitConfig, Network, NetworkConfig, Pool, RegNetConfig, ResNetConfig, Trace, Training, VitConfig, zoo,
 };
@@ -451,10 +452,10 @@ fn every_objective_has_pytorchs_value_and_gradients() {
                 .iter()
                 .map(|i| tensor(given("teacher", format!("tokens.{i}")), &device))
                 .collect(),
-            queries_and_keys: teacher_taps
-                .queries_and_keys
+            attention_maps: teacher_taps
+                .attention_maps
                 .iter()
-                .map(|i| tensor::<5>(given("teacher", format!("qkv.{i}")), &device).into())
+                .map(|i| attention_map(tensor::<5>(given("teacher", format!("qkv.{i}")), &device)))
                 .collect(),
             prefix_tokens: 1,
             ..Trace::of_logits(tensor(given("teacher", "logits".into()), &device))

@@ -92,8 +92,8 @@ fn a_network_in_half_precision_says_nearly_the_same() {
     let images = Tensor::cat(vec![batch(0, 6, &device).images; 3], 1);
     let [exact, found] = [single.clone(), single.halved()].map(|model| {
         let trace = model.forward_with(images.clone(), None, &taps);
-        let packed = trace.queries_and_keys.into_iter().map(|block| values(block.packed)).collect::<Vec<_>>().concat();
-        [values(trace.logits), values(trace.distillation_logits.expect("two heads")), packed]
+        let maps = trace.attention_maps.into_iter().map(values).collect::<Vec<_>>().concat();
+        [values(trace.logits), values(trace.distillation_logits.expect("two heads")), maps]
     });
     for (exact, found) in exact.iter().zip(&found) {
         let largest = exact.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));

@@ -30,7 +30,7 @@ pub struct Cli {
     /// How kernels sum over a row: plain, as every device can, or by subgroups, which no GPU has been measured with.
     #[arg(long, global = true, value_enum, default_value_t)]
     pub shaders: Shaders,
-    /// How attention's tiles are chosen; left out, measured on a GPU and counted on a software adapter.
+    /// How the tiles of attention and its maps are chosen; left out, measured on a GPU and counted on a software adapter.
     #[arg(long, global = true, value_enum)]
     pub tiles: Option<TileChoice>,
     #[command(subcommand)]

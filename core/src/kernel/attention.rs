@@ -204,7 +204,7 @@ impl Pass {
     fn launch(self, shape: [usize; 5], buffers: &[&FloatTensor<CubeBackend>], scale: f32) {
         let [batch, tokens, _, heads, head_size] = shape;
         let half = buffers[0].dtype == DType::F16;
-        let sizes = Sizes { pass: self.file(), numbers: head_size, tokens, heads: batch * heads, half };
+        let sizes = Sizes { pass: self.file(), numbers: head_size, tokens, times: batch * heads, half };
         launch_tiled(
             sizes,
             buffers,

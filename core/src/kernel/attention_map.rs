@@ -1,4 +1,4 @@
-//! The squared difference of two networks' head-averaged attention, which keeps nothing of `N x N`.
+//! The squared difference of two networks' head-averaged attention, which keeps one map a pair of blocks.
 //!
 //! Why: composed of tensor operations, a pair of blocks keeps the `[B, H, N, N]` probabilities of the student and two
 //! `[B, N, N]` means for its backward pass, which is what attention without stored probabilities saves.
@@ -15,20 +15,21 @@
 //! dS_hij = 2 / H_S g_i P_hij (E_ij - δ_hi)      dq_h = D^-½ dS_h k_h      dk_h = D^-½ dS_hᵀ q_h
 //! ```
 //!
-//! Invariants: what is kept from the forward to the backward pass are the networks' queries and keys and their *levels*, the
-//! log-sum-exps of the rows, which attention left: a probability follows from them alone. Forward, E is made tile by tile
-//! and dropped. Backward, it is written out for [`MOST_OF_MAP`] numbers of images at a time, once for all heads, and then
-//! every head has passes of its own: E costs the heads of both networks, and a row of it is gone through three times a head.
-//! No sum has two writers.
+//! Invariants: a probability follows from queries, keys and the row's *level*, the log-sum-exp that attention left. Beside the
+//! student's, which attention keeps anyway, E is kept from the forward to the backward pass: `N` numbers a row. Without it
+//! the teacher's packed queries and keys would be, which are more: 2,304 numbers a row of a DeiT-B, at 197 tokens. No sum
+//! has two writers.
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
-use burn::backend::{Autodiff, Dispatch, Shape, TensorMetadata};
+use burn::backend::{Autodiff, AutodiffBackend, Dispatch, Shape, TensorMetadata};
 use burn::tensor::Tensor;
 
 use super::attention::{GRADIENT, attention_with_levels, fits, swap, tile_fits, unpack};
@@ -38,7 +39,7 @@ use super::launch::{
 };
 use super::tiles::{SIDES, Sizes, launch_tiled};
 
-/// What a network's attention was computed from.
+/// What attention was computed from.
 #[derive(Clone, Debug)]
 pub struct QueriesAndKeys {
     /// Packed queries, keys and values `[B, N, 3, H, D]`.
@@ -55,40 +56,51 @@ impl From<Tensor<5>> for QueriesAndKeys {
 }
 
 impl QueriesAndKeys {
-    /// Both, the levels computed if need be.
+    /// Both, the levels computed if need be, and the rest of their type.
+    ///
+    /// # Panics
+    /// If the shapes do not fit: shaders do not check their reads.
     fn with_levels(self) -> (Tensor<5>, Tensor<3>) {
         let Self { packed, levels } = self;
-        let [.., head_size] = packed.dims();
-        let levels = levels.unwrap_or_else(|| attention_with_levels(packed.clone(), scale(head_size)).1);
-        (packed, levels)
+        let [batch, tokens, parts, heads, head_size] = packed.dims();
+        assert_eq!(parts, 3, "queries and keys {:?} must be packed as [B, N, 3, H, D]", packed.dims());
+        let levels = levels.unwrap_or_else(|| attention_with_levels(packed.clone().detach(), scale(head_size)).1);
+        assert_eq!(levels.dims(), [batch, heads, tokens], "levels must be [B, H, N] of {:?}", packed.dims());
+        let dtype = levels.dtype();
+        (if packed.dtype() == dtype { packed } else { packed.cast(dtype) }, levels)
     }
 }
 
-/// The mean over images, rows and columns of the squared difference of the head-averaged attention, `[1]`.
-///
-/// `student` and `teacher` are packed queries, keys and values `[B, N, 3, H, D]` of as many images and tokens; heads and
-/// head sizes may differ. Scores are scaled by `D^-½` of their own network. Gradients flow to the student's queries and
-/// keys alone.
+/// The mean over heads of the attention of each token to each, `[B, N, N]`: a row sums to 1. Scores are scaled by `D^-½`. Of
+/// `f32` also if the queries and keys are of half precision. Heads wider than 128 take the portable definition on every
+/// device. No gradient flows through it.
 ///
 /// # Panics
-/// If the third dimension is not 3, or images or tokens differ in number.
-pub fn attention_map_loss(student: impl Into<QueriesAndKeys>, teacher: impl Into<QueriesAndKeys>) -> Tensor<1> {
-    let (student, teacher) = (student.into(), teacher.into());
-    let [batch, tokens, parts, ..] = student.packed.dims();
-    let [teacher_batch, teacher_tokens, teacher_parts, ..] = teacher.packed.dims();
-    assert!(
-        [parts, teacher_parts] == [3, 3] && [batch, tokens] == [teacher_batch, teacher_tokens],
-        "attention_map_loss: student {:?} and teacher {:?} must both be [B, N, 3, H, D] with the same B and N",
-        student.packed.dims(),
-        teacher.packed.dims()
+/// If the third dimension is not 3, or levels are given and are not `[B, H, N]`.
+pub fn attention_map(block: impl Into<QueriesAndKeys>) -> Tensor<3> {
+    let (packed, levels) = block.into().with_levels();
+    Tensor::from_dispatch(Dispatch::attention_map(packed.into_dispatch(), levels.into_dispatch()))
+}
+
+/// The mean over images, rows and columns of the squared difference of the student's head-averaged attention from `target`,
+/// the teacher's [`attention_map()`] `[B, N, N]`; a loss `[1]`.
+///
+/// Gradients flow to the student's queries and keys alone.
+///
+/// # Panics
+/// As [`attention_map()`], or if images or tokens differ in number.
+pub fn attention_map_loss(student: impl Into<QueriesAndKeys>, target: Tensor<3>) -> Tensor<1> {
+    let (student, levels) = student.into().with_levels();
+    let [batch, tokens, ..] = student.dims();
+    assert_eq!(
+        target.dims(),
+        [batch, tokens, tokens],
+        "attention_map_loss: the target must be [B, N, N] of the student's [B, N, 3, H, D], {:?}",
+        student.dims()
     );
-    let (student, student_levels) = student.with_levels();
-    let (teacher, teacher_levels) = teacher.with_levels();
-    let (student_levels, teacher_levels) = (student_levels.into_dispatch(), teacher_levels.into_dispatch());
-    let rows =
-        Dispatch::map_difference(student.into_dispatch(), student_levels, teacher.into_dispatch(), teacher_levels);
+    let (levels, target) = (levels.into_dispatch(), target.into_dispatch());
+    let rows = Tensor::<2>::from_dispatch(Dispatch::map_difference(student.into_dispatch(), levels, target));
     // In two stages: a one-stage sum is a single invocation's work on adapters without float atomics.
-    let rows = Tensor::<2>::from_dispatch(rows);
     rows.sum_dim(1).reshape([-1]).sum().div_scalar((batch * tokens * tokens) as f64)
 }
 
@@ -103,9 +115,24 @@ pub(super) fn rows_shape(qkv: &Shape) -> Shape {
     Shape::new([qkv[0], qkv[1]])
 }
 
+/// Shape of the map, from that of the packed tensor.
+#[cfg(feature = "fusion")]
+pub(super) fn map_shape(qkv: &Shape) -> Shape {
+    Shape::new([qkv[0], qkv[1], qkv[1]])
+}
+
+/// Shapes of the rows and of E, for the lazy stream.
+#[cfg(feature = "fusion")]
+pub(super) fn forward_specs(qkv: &TensorSpec, _levels: &TensorSpec, target: &TensorSpec) -> (TensorSpec, TensorSpec) {
+    (TensorSpec::new(rows_shape(&qkv.shape), qkv.dtype), target.clone())
+}
+
+/// Rows `[B, N]` and E `[B, N, N]`.
+pub(super) type Difference<B> = (FloatTensor<B>, FloatTensor<B>);
+
 // ---- Portable definition
 
-/// Probabilities `[B, H, N, N]`, from packed queries and keys and their levels.
+/// Probabilities `[B, H, N, N]`.
 fn probabilities<B: KernelBackend>(qkv: FloatTensor<B>, levels: FloatTensor<B>) -> FloatTensor<B> {
     let [batch, tokens, _, heads, head_size] = qkv.shape().dims();
     let [q, k, _] = unpack::<B>(qkv);
@@ -114,46 +141,39 @@ fn probabilities<B: KernelBackend>(qkv: FloatTensor<B>, levels: FloatTensor<B>) 
     B::float_exp(B::float_sub(scores, levels))
 }
 
-/// The student's probabilities, and the difference `[B, 1, N, N]` of the means over heads.
-fn difference<B: KernelBackend>(
-    student: FloatTensor<B>,
-    student_levels: FloatTensor<B>,
-    teacher: FloatTensor<B>,
-    teacher_levels: FloatTensor<B>,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let p = probabilities::<B>(student, student_levels);
-    let teacher = probabilities::<B>(teacher, teacher_levels);
-    (p.clone(), B::float_sub(B::float_mean_dim(p, 1), B::float_mean_dim(teacher, 1)))
+/// The map `[B, N, N]`.
+pub(super) fn portable_map<B: KernelBackend>(qkv: FloatTensor<B>, levels: FloatTensor<B>) -> FloatTensor<B> {
+    let [batch, tokens, ..] = qkv.shape().dims::<5>();
+    let mean = B::float_mean_dim(probabilities::<B>(qkv, levels), 1);
+    B::float_reshape(mean, Shape::new([batch, tokens, tokens]))
 }
 
-/// Rows `[B, N]`.
 pub(super) fn portable_forward<B: KernelBackend>(
-    student: FloatTensor<B>,
-    student_levels: FloatTensor<B>,
-    teacher: FloatTensor<B>,
-    teacher_levels: FloatTensor<B>,
-) -> FloatTensor<B> {
-    let [batch, tokens, ..] = student.shape().dims::<5>();
-    let (_, e) = difference::<B>(student, student_levels, teacher, teacher_levels);
-    let rows = B::float_sum_dim(B::float_mul(e.clone(), e), 3);
-    B::float_reshape(rows, Shape::new([batch, tokens]))
+    qkv: FloatTensor<B>,
+    levels: FloatTensor<B>,
+    target: FloatTensor<B>,
+) -> Difference<B> {
+    let [batch, tokens, ..] = qkv.shape().dims::<5>();
+    let e = B::float_sub(portable_map::<B>(qkv, levels), target);
+    let rows = B::float_sum_dim(B::float_mul(e.clone(), e.clone()), 2);
+    (B::float_reshape(rows, Shape::new([batch, tokens])), e)
 }
 
-/// The gradient of `student`, zero at its values.
+/// The gradient of `qkv`, zero at its values.
 pub(super) fn portable_backward<B: KernelBackend>(
-    student: FloatTensor<B>,
-    student_levels: FloatTensor<B>,
-    teacher: FloatTensor<B>,
-    teacher_levels: FloatTensor<B>,
+    qkv: FloatTensor<B>,
+    levels: FloatTensor<B>,
+    e: FloatTensor<B>,
     d_rows: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    let [batch, tokens, _, heads, head_size] = student.shape().dims();
-    let (p, e) = difference::<B>(student.clone(), student_levels, teacher, teacher_levels);
+    let [batch, tokens, _, heads, head_size] = qkv.shape().dims();
+    let p = probabilities::<B>(qkv.clone(), levels);
+    let e = B::float_reshape(e, Shape::new([batch, 1, tokens, tokens]));
     let deltas = B::float_sum_dim(B::float_mul(p.clone(), e.clone()), 3);
     let factor = B::float_mul_scalar(d_rows, (2.0 * scale(head_size) / heads as f32).into());
     let factor = B::float_reshape(factor, Shape::new([batch, 1, tokens, 1]));
     let ds = B::float_mul(B::float_mul(p, B::float_sub(e, deltas)), factor);
-    let [q, k, v] = unpack::<B>(student);
+    let [q, k, v] = unpack::<B>(qkv);
     let dq = B::matmul(ds.clone(), k);
     let dk = B::matmul(B::float_transpose(ds), q);
     let dv = B::float_mul_scalar(v, 0.0.into());
@@ -164,16 +184,13 @@ pub(super) fn portable_backward<B: KernelBackend>(
 
 // ---- WGSL
 
-/// Numbers of E that are in memory at a time, 32 MiB, unless an image has more: the maps of 216 images of 197 tokens.
-const MOST_OF_MAP: usize = 8 << 20;
-
 /// The passes.
 #[derive(Clone, Copy)]
 enum Pass {
-    /// E, and of it the sums of squares of each row and tile.
-    Squares,
-    /// E.
+    /// The map.
     Map,
+    /// E, and the sums of its squares along each row of a tile.
+    Difference,
     Query,
     Key,
 }
@@ -182,153 +199,119 @@ impl Pass {
     /// The name of its file, without the ending.
     fn file(self) -> &'static str {
         match self {
-            Pass::Squares | Pass::Map => "attention_map",
+            Pass::Map | Pass::Difference => "attention_map",
             Pass::Query => "attention_map_query",
             Pass::Key => "attention_map_key",
         }
     }
 
-    fn fits(self, side: usize, head_size: usize) -> bool {
-        matches!(self, Pass::Squares | Pass::Map) || tile_fits(side, head_size)
+    /// Whether its invocations go over the tiles of all pairs of rows and all heads, and not over the rows of each head.
+    fn over_pairs(self) -> bool {
+        matches!(self, Pass::Map | Pass::Difference)
     }
 
-    /// `head_size` is the student's, which the passes over E do not ask for.
+    fn fits(self, side: usize, head_size: usize) -> bool {
+        self.over_pairs() || tile_fits(side, head_size)
+    }
+
     fn shader(self, head_size: usize, side: usize) -> Shader {
         const MAP: &[&str] = &[wgsl!("attention_map.wgsl"), TILE, ROW_REDUCE];
         const QUERY: &[&str] = &[wgsl!("attention_map_query.wgsl"), GRADIENT, TILE, ROW_REDUCE];
         const KEY: &[&str] = &[wgsl!("attention_map_key.wgsl"), GRADIENT, TILE];
-        let shader = |texts| tiled(Shader::new(self.file(), texts, TILE_THREADS), side);
-        let gradient = |texts| shader(texts).value("head_size", head_size).flag("map", true);
+        let shader = |texts| tiled(Shader::new(self.file(), texts, TILE_THREADS).value("head_size", head_size), side);
         match self {
-            Pass::Squares => shader(MAP).flag("squares", true).over_few_lanes(),
-            Pass::Map => shader(MAP).flag("squares", false).over_few_lanes(),
-            Pass::Query => gradient(QUERY).over_few_lanes(),
-            Pass::Key => gradient(KEY),
+            Pass::Map => shader(MAP).flag("against", false).over_few_lanes(),
+            Pass::Difference => shader(MAP).flag("against", true).over_few_lanes(),
+            Pass::Query => shader(QUERY).flag("map", true).over_few_lanes(),
+            Pass::Key => shader(KEY).flag("map", true),
         }
     }
-}
 
-/// Two networks' shapes `[B, N, 3, H, D]`, and the images that a launch is for.
-#[derive(Clone, Copy)]
-struct Pair {
-    student: [usize; 5],
-    teacher: [usize; 5],
-    first: usize,
-    images: usize,
-}
-
-impl Pair {
-    fn new(student: &CubeTensor, teacher: &CubeTensor) -> Self {
-        let student = student.meta.shape().dims();
-        Self { student, teacher: teacher.meta.shape().dims(), first: 0, images: student[0] }
+    fn sizes(self, [batch, tokens, _, heads, head_size]: [usize; 5]) -> Sizes {
+        let (numbers, times) = if self.over_pairs() { (heads * head_size, 1) } else { (head_size, heads) };
+        Sizes { pass: self.file(), numbers, tokens, times: batch * times, half: false }
     }
 
-    /// Whether the shaders take it.
-    fn fits(&self) -> bool {
-        let heads = [self.student, self.teacher].into_iter().all(|[.., heads, size]| heads > 0 && size > 0);
-        heads && fits(self.student[4])
+    /// Launches the pass with tiles of `side` rows: a gang of invocations for each image and pair of tiles, or for each image,
+    /// head and tile.
+    fn launch_tiles(self, [batch, tokens, _, heads, head_size]: [usize; 5], side: usize, buffers: &[&CubeTensor]) {
+        let across = tokens.div_ceil(side);
+        let tiles = batch * across * if self.over_pairs() { across } else { heads };
+        let scale = Scalar::Real(scale(head_size));
+        let scalars = [Scalar::Count(tokens), Scalar::Count(heads), Scalar::Count(tiles), scale];
+        launch(self.shader(head_size, side), tiles.div_ceil(gangs(side)), buffers, &scalars);
     }
 
-    /// Launches a pass over E with tiles of `side` rows: a gang of invocations for each image and tile.
-    fn launch_map(self, pass: Pass, side: usize, buffers: &[&CubeTensor]) {
-        let tiles = self.images * self.student[1].div_ceil(side).pow(2);
-        let mut scalars = vec![Scalar::Count(self.student[1]), Scalar::Count(tiles), Scalar::Count(self.first)];
-        for [.., heads, size] in [self.student, self.teacher] {
-            scalars.extend([Scalar::Count(heads), Scalar::Count(size), Scalar::Real(scale(size))]);
-        }
-        launch(pass.shader(1, side), tiles.div_ceil(gangs(side)), buffers, &scalars);
-    }
-
-    /// Rows of a tile of such a pass by a count.
-    fn sizes(self, pass: Pass) -> Sizes {
-        let [[_, tokens, _, heads, size], [.., teacher_heads, teacher_size]] = [self.student, self.teacher];
-        let (numbers, heads) = match pass {
-            Pass::Squares | Pass::Map => (heads * size + teacher_heads * teacher_size, 1),
-            Pass::Query | Pass::Key => (size, heads),
-        };
-        Sizes { pass: pass.file(), numbers, tokens, heads: self.images * heads, half: false }
-    }
-
-    /// Launches a pass over the student's heads: a gang for each image, head and tile of rows.
-    fn launch(self, pass: Pass, buffers: &[&CubeTensor]) {
-        let [_, tokens, _, heads, size] = self.student;
+    fn launch(self, shape: [usize; 5], buffers: &[&CubeTensor]) {
         launch_tiled(
-            self.sizes(pass),
+            self.sizes(shape),
             buffers,
-            move |side| pass.fits(side, size),
-            move |side, buffers| {
-                if matches!(pass, Pass::Map) {
-                    return self.launch_map(pass, side, buffers);
-                }
-                let tiles = self.images * heads * tokens.div_ceil(side);
-                let scalars = [
-                    Scalar::Count(tokens),
-                    Scalar::Count(heads),
-                    Scalar::Count(tiles),
-                    Scalar::Real(scale(size)),
-                    Scalar::Count(self.first),
-                ];
-                launch(pass.shader(size, side), tiles.div_ceil(gangs(side)), buffers, &scalars);
-            },
+            move |side| self.fits(side, shape[4]),
+            move |side, buffers| self.launch_tiles(shape, side, buffers),
         );
     }
 }
 
-pub(super) fn wgsl_forward(
-    student: FloatTensor<CubeBackend>,
-    student_levels: FloatTensor<CubeBackend>,
-    teacher: FloatTensor<CubeBackend>,
-    teacher_levels: FloatTensor<CubeBackend>,
-) -> FloatTensor<CubeBackend> {
-    let pair = Pair::new(&student, &teacher);
-    if !runs_wgsl(pair.fits(), &[&student, &student_levels, &teacher, &teacher_levels]) {
-        return portable_forward::<CubeBackend>(student, student_levels, teacher, teacher_levels);
+/// Whether the shaders take queries and keys of this shape, and their map.
+fn takes([batch, tokens, .., head_size]: [usize; 5]) -> bool {
+    fits(head_size) && batch.saturating_mul(tokens).saturating_mul(tokens) <= i32::MAX as usize
+}
+
+pub(super) fn wgsl_map(qkv: FloatTensor<CubeBackend>, levels: FloatTensor<CubeBackend>) -> FloatTensor<CubeBackend> {
+    let shape @ [batch, tokens, ..] = qkv.meta.shape().dims::<5>();
+    if !runs_wgsl(takes(shape), &[&qkv, &levels]) {
+        return portable_map::<CubeBackend>(qkv, levels);
     }
-    let [student, student_levels, teacher, teacher_levels] =
-        [student, student_levels, teacher, teacher_levels].map(contiguous);
-    let [batch, tokens, ..] = pair.student;
+    let [qkv, levels] = [qkv, levels].map(contiguous);
+    let map = output(&qkv, [batch, tokens, tokens]);
+    Pass::Map.launch(shape, &[&qkv, &levels, &map]);
+    map
+}
+
+pub(super) fn wgsl_forward(
+    qkv: FloatTensor<CubeBackend>,
+    levels: FloatTensor<CubeBackend>,
+    target: FloatTensor<CubeBackend>,
+) -> Difference<CubeBackend> {
+    let shape @ [batch, tokens, ..] = qkv.meta.shape().dims::<5>();
+    if !runs_wgsl(takes(shape), &[&qkv, &levels, &target]) {
+        return portable_forward::<CubeBackend>(qkv, levels, target);
+    }
+    let [qkv, levels, target] = [qkv, levels, target].map(contiguous);
+    let e = output(&qkv, [batch, tokens, tokens]);
     // How many sums a row has follows from the tiles: so these are counted.
-    let side = pair.sizes(Pass::Squares).counted(|_| true);
-    let parts = output(&student, [batch, tokens.div_ceil(side), tokens]);
-    pair.launch_map(Pass::Squares, side, &[&student, &teacher, &student_levels, &teacher_levels, &parts]);
+    let side = Pass::Difference.sizes(shape).counted(|_| true);
+    let parts = output(&qkv, [batch, tokens.div_ceil(side), tokens]);
+    Pass::Difference.launch_tiles(shape, side, &[&qkv, &levels, &target, &e, &parts]);
     let rows = if tokens > side { CubeBackend::float_sum_dim(parts, 1) } else { parts };
-    CubeBackend::float_reshape(rows, Shape::new([batch, tokens]))
+    (CubeBackend::float_reshape(rows, Shape::new([batch, tokens])), e)
 }
 
 pub(super) fn wgsl_backward(
-    student: FloatTensor<CubeBackend>,
-    student_levels: FloatTensor<CubeBackend>,
-    teacher: FloatTensor<CubeBackend>,
-    teacher_levels: FloatTensor<CubeBackend>,
+    qkv: FloatTensor<CubeBackend>,
+    levels: FloatTensor<CubeBackend>,
+    e: FloatTensor<CubeBackend>,
     d_rows: FloatTensor<CubeBackend>,
 ) -> FloatTensor<CubeBackend> {
-    let pair = Pair::new(&student, &teacher);
-    if !runs_wgsl(pair.fits(), &[&student, &student_levels, &teacher, &teacher_levels, &d_rows]) {
-        return portable_backward::<CubeBackend>(student, student_levels, teacher, teacher_levels, d_rows);
+    let shape @ [batch, tokens, _, heads, _] = qkv.meta.shape().dims();
+    if !runs_wgsl(takes(shape), &[&qkv, &levels, &e, &d_rows]) {
+        return portable_backward::<CubeBackend>(qkv, levels, e, d_rows);
     }
-    let [student, student_levels, teacher, teacher_levels, d_rows] =
-        [student, student_levels, teacher, teacher_levels, d_rows].map(contiguous);
-    let [batch, tokens, _, heads, _] = pair.student;
-    let d_student = output(&student, pair.student);
-    let most = (MOST_OF_MAP / (tokens * tokens).max(1)).clamp(1, batch.max(1));
-    let map = output(&student, [most, tokens, tokens]);
-    let delta = output(&student, [most, heads, tokens]);
-    for first in (0..batch).step_by(most) {
-        let pair = Pair { first, images: most.min(batch - first), ..pair };
-        pair.launch(Pass::Map, &[&student, &teacher, &student_levels, &teacher_levels, &map]);
-        pair.launch(Pass::Query, &[&student, &student_levels, &map, &d_rows, &d_student, &delta]);
-        pair.launch(Pass::Key, &[&student, &student_levels, &map, &d_rows, &delta, &d_student]);
-    }
-    d_student
+    let [qkv, levels, e, d_rows] = [qkv, levels, e, d_rows].map(contiguous);
+    let d_qkv = output(&qkv, shape);
+    let delta = output(&qkv, [batch, heads, tokens]);
+    Pass::Query.launch(shape, &[&qkv, &levels, &e, &d_rows, &d_qkv, &delta]);
+    Pass::Key.launch(shape, &[&qkv, &levels, &e, &d_rows, &delta, &d_qkv]);
+    d_qkv
 }
 
 /// Every instance over common head sizes.
 pub(super) fn shaders() -> Vec<Shader> {
     let mut shaders = Vec::new();
-    for side in SIDES {
-        shaders.extend([Pass::Squares, Pass::Map].map(|pass| pass.shader(1, side)));
-        for head_size in [1, 7, 16, 32, 48, 64, 80, 128] {
-            let fitting = [Pass::Query, Pass::Key].into_iter().filter(|pass| pass.fits(side, head_size));
+    for head_size in [1, 7, 16, 32, 48, 64, 80, 128] {
+        for side in SIDES {
+            let passes = [Pass::Map, Pass::Difference, Pass::Query, Pass::Key];
+            let fitting = passes.into_iter().filter(|pass| pass.fits(side, head_size));
             shaders.extend(fitting.map(|pass| pass.shader(head_size, side)));
         }
     }
@@ -341,37 +324,40 @@ pub(super) fn shaders() -> Vec<Shader> {
 struct MapDifferenceBackward;
 
 impl<B: KernelBackend> Backward<B, 1> for MapDifferenceBackward {
-    /// The student by its node, its levels, the teacher, its levels.
-    type State = (NodeId, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
+    /// Queries and keys by their node, their levels, E.
+    type State = (NodeId, FloatTensor<B>, FloatTensor<B>);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let (student, student_levels, teacher, teacher_levels) = ops.state;
+        let (qkv, levels, e) = ops.state;
         let d_rows = grads.consume::<B>(&ops.node);
-        let student = checkpointer.retrieve_node_output::<FloatTensor<B>>(student);
+        let qkv = checkpointer.retrieve_node_output::<FloatTensor<B>>(qkv);
         let [node] = ops.parents;
         if let Some(node) = node {
-            let gradient = B::map_difference_backward(student, student_levels, teacher, teacher_levels, d_rows);
-            grads.register::<B>(node.id, gradient);
+            grads.register::<B>(node.id, B::map_difference_backward(qkv, levels, e, d_rows));
         }
     }
 }
 
 pub(super) fn tracked<B: KernelBackend, C: CheckpointStrategy>(
-    student: FloatTensor<Autodiff<B, C>>,
-    student_levels: FloatTensor<Autodiff<B, C>>,
-    teacher: FloatTensor<Autodiff<B, C>>,
-    teacher_levels: FloatTensor<Autodiff<B, C>>,
+    qkv: FloatTensor<Autodiff<B, C>>,
+    levels: FloatTensor<Autodiff<B, C>>,
+    target: FloatTensor<Autodiff<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let [student_levels, teacher, teacher_levels] =
-        [student_levels, teacher, teacher_levels].map(|tensor| tensor.into_primitive());
-    match MapDifferenceBackward.prepare::<C>([student.node()]).compute_bound().stateful() {
+    let (levels, target) = (levels.into_primitive(), target.into_primitive());
+    match MapDifferenceBackward.prepare::<C>([qkv.node()]).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
-            let state = (prep.checkpoint(&student), student_levels.clone(), teacher.clone(), teacher_levels.clone());
-            let rows = B::map_difference(student.into_primitive(), student_levels, teacher, teacher_levels);
-            prep.finish(state, rows)
+            let node = prep.checkpoint(&qkv);
+            let (rows, e) = B::map_difference_forward(qkv.into_primitive(), levels.clone(), target);
+            prep.finish((node, levels, e), rows)
         }
-        OpsKind::UnTracked(prep) => {
-            prep.finish(B::map_difference(student.into_primitive(), student_levels, teacher, teacher_levels))
-        }
+        OpsKind::UnTracked(prep) => prep.finish(B::map_difference(qkv.into_primitive(), levels, target)),
     }
+}
+
+/// The map, through which no gradient flows.
+pub(super) fn untracked_map<B: KernelBackend, C: CheckpointStrategy>(
+    qkv: FloatTensor<Autodiff<B, C>>,
+    levels: FloatTensor<Autodiff<B, C>>,
+) -> FloatTensor<Autodiff<B, C>> {
+    Autodiff::<B, C>::from_inner(B::attention_map(qkv.into_primitive(), levels.into_primitive()))
 }

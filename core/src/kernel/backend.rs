@@ -62,27 +62,41 @@ pub trait KernelBackend: Backend {
         attention::portable_backward::<Self>(qkv, out, lse, d_out, scale)
     }
 
-    /// Packed queries, keys and values of student and teacher, and the levels `[B, H, N]` of each, to the rows `[B, N]`.
-    #[fusion(dtype = student, shape = attention_map::rows_shape(student))]
-    fn map_difference(
-        student: FloatTensor<Self>,
-        student_levels: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_levels: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        attention_map::portable_forward::<Self>(student, student_levels, teacher, teacher_levels)
+    /// Packed queries, keys and values and their levels `[B, H, N]` to the head-averaged attention `[B, N, N]`.
+    #[fusion(dtype = qkv, shape = attention_map::map_shape(qkv))]
+    fn attention_map(qkv: FloatTensor<Self>, levels: FloatTensor<Self>) -> FloatTensor<Self> {
+        attention_map::portable_map::<Self>(qkv, levels)
     }
 
-    /// The gradient of `student`, from the gradient `[B, N]` of the rows.
-    #[fusion(dtype = student, shape = student)]
+    /// The same, less `target` `[B, N, N]`: the sum of squares of each row `[B, N]`, and the difference.
+    #[fusion(meta = attention_map::forward_specs)]
+    fn map_difference_forward(
+        qkv: FloatTensor<Self>,
+        levels: FloatTensor<Self>,
+        target: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention_map::portable_forward::<Self>(qkv, levels, target)
+    }
+
+    /// The gradient of `qkv`, from the difference and the gradient `[B, N]` of the rows.
+    #[fusion(dtype = qkv, shape = qkv)]
     fn map_difference_backward(
-        student: FloatTensor<Self>,
-        student_levels: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_levels: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
+        levels: FloatTensor<Self>,
+        difference: FloatTensor<Self>,
         d_rows: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        attention_map::portable_backward::<Self>(student, student_levels, teacher, teacher_levels, d_rows)
+        attention_map::portable_backward::<Self>(qkv, levels, difference, d_rows)
+    }
+
+    /// The rows alone.
+    #[fusion(dtype = qkv, shape = attention_map::rows_shape(qkv))]
+    fn map_difference(
+        qkv: FloatTensor<Self>,
+        levels: FloatTensor<Self>,
+        target: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::map_difference_forward(qkv, levels, target).0
     }
 
     /// `[B, C]` three times to `[B, 2]`.
@@ -338,23 +352,25 @@ impl KernelBackend for Flex {
         attention_cpu::backward(qkv, out, lse, d_out, scale)
     }
 
-    fn map_difference(
-        student: FloatTensor<Self>,
-        student_levels: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_levels: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        attention_map_cpu::forward(student, student_levels, teacher, teacher_levels)
+    fn attention_map(qkv: FloatTensor<Self>, levels: FloatTensor<Self>) -> FloatTensor<Self> {
+        attention_map_cpu::map(qkv, levels)
+    }
+
+    fn map_difference_forward(
+        qkv: FloatTensor<Self>,
+        levels: FloatTensor<Self>,
+        target: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention_map_cpu::forward(qkv, levels, target)
     }
 
     fn map_difference_backward(
-        student: FloatTensor<Self>,
-        student_levels: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_levels: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
+        levels: FloatTensor<Self>,
+        difference: FloatTensor<Self>,
         d_rows: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        attention_map_cpu::backward(student, student_levels, teacher, teacher_levels, d_rows)
+        attention_map_cpu::backward(qkv, levels, difference, d_rows)
     }
 
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -457,23 +473,25 @@ impl KernelBackend for CubeBackend {
         attention::wgsl_backward(qkv, out, lse, d_out, scale)
     }
 
-    fn map_difference(
-        student: FloatTensor<Self>,
-        student_levels: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_levels: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        attention_map::wgsl_forward(student, student_levels, teacher, teacher_levels)
+    fn attention_map(qkv: FloatTensor<Self>, levels: FloatTensor<Self>) -> FloatTensor<Self> {
+        attention_map::wgsl_map(qkv, levels)
+    }
+
+    fn map_difference_forward(
+        qkv: FloatTensor<Self>,
+        levels: FloatTensor<Self>,
+        target: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        attention_map::wgsl_forward(qkv, levels, target)
     }
 
     fn map_difference_backward(
-        student: FloatTensor<Self>,
-        student_levels: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_levels: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
+        levels: FloatTensor<Self>,
+        difference: FloatTensor<Self>,
         d_rows: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        attention_map::wgsl_backward(student, student_levels, teacher, teacher_levels, d_rows)
+        attention_map::wgsl_backward(qkv, levels, difference, d_rows)
     }
 
     fn distillation_loss(
@@ -594,13 +612,16 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         attention::tracked::<B, C>(qkv, scale)
     }
 
+    fn attention_map(qkv: FloatTensor<Self>, levels: FloatTensor<Self>) -> FloatTensor<Self> {
+        attention_map::untracked_map::<B, C>(qkv, levels)
+    }
+
     fn map_difference(
-        student: FloatTensor<Self>,
-        student_levels: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        teacher_levels: FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
+        levels: FloatTensor<Self>,
+        target: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        attention_map::tracked::<B, C>(student, student_levels, teacher, teacher_levels)
+        attention_map::tracked::<B, C>(qkv, levels, target)
     }
 
     fn distillation_loss(
@@ -680,8 +701,15 @@ impl<B: KernelBackend, C: CheckpointStrategy> KernelBackend for Autodiff<B, C> {
         untracked()
     }
 
-    fn map_difference_backward(
+    fn map_difference_forward(
         _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        untracked()
+    }
+
+    fn map_difference_backward(
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,

@@ -1,13 +1,14 @@
 //! Operations with a WGSL fast path, a portable definition and a hand-written backward pass.
 //!
 //! Why they exist: composed of tensor operations, attention keeps `B H N N` probabilities for its backward pass and a
-//! distillation loss reads its logits a dozen times. Each operation here is one or two dispatches a direction, and beside
-//! inputs and outputs keeps for the backward pass no more than one number a row.
+//! distillation loss reads its logits a dozen times. Each operation here is a few dispatches a direction, and beside inputs
+//! and outputs keeps for the backward pass what the table says.
 //!
 //! | operation | shapes | kept for backward |
 //! |---|---|---|
 //! | [`attention`](fn@attention) | `[B, N, 3, H, D]` to `[B, N, H, D]` | output, log-sum-exp `[B, H, N]` |
-//! | [`attention_map_loss`] | `[B, N, 3, H, D]` twice to `[1]` | log-sum-exps `[B, H, N]`, which attention left |
+//! | [`attention_map`](fn@attention_map) | `[B, N, 3, H, D]` to `[B, N, N]` | no gradient |
+//! | [`attention_map_loss`] | `[B, N, 3, H, D]` and `[B, N, N]` to `[1]` | the difference of the maps `[B, N, N]` |
 //! | [`distillation_loss`](fn@distillation_loss) | `[B, C]` three times to `[B, 2]` | nothing |
 //! | [`cross_entropy`] | `[B, C]` twice to `[B]` | nothing |
 //! | [`gram_loss`] | `[M, R, D]` twice to `[1]` | nothing |
@@ -58,7 +59,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 
 pub use attention::{WIDEST_HEAD, attention, attention_with_levels};
-pub use attention_map::{QueriesAndKeys, attention_map_loss};
+pub use attention_map::{QueriesAndKeys, attention_map, attention_map_loss};
 pub use distillation_loss::{cross_entropy, distillation_loss};
 pub use gelu::gelu;
 pub use gram::gram_loss;
@@ -96,25 +97,25 @@ pub mod portable {
         Tensor::from_dispatch(super::attention::portable_backward::<Dispatch>(qkv, out, lse, d_out, scale))
     }
 
-    /// The rows `[B, N]` of [`attention_map_loss`](super::attention_map_loss), from packed queries and keys of student and teacher
-    /// with the log-sum-exps of each.
-    pub fn attention_map(student: (Tensor<5>, Tensor<3>), teacher: (Tensor<5>, Tensor<3>)) -> Tensor<2> {
-        let (student, student_levels) = (student.0.into_dispatch(), student.1.into_dispatch());
-        let (teacher, teacher_levels) = (teacher.0.into_dispatch(), teacher.1.into_dispatch());
-        let rows = super::attention_map::portable_forward::<Dispatch>;
-        Tensor::from_dispatch(rows(student, student_levels, teacher, teacher_levels))
+    /// The rows `[B, N]` of [`attention_map_loss`](super::attention_map_loss) and the difference `[B, N, N]`, from packed queries
+    /// and keys with their log-sum-exps, and the target.
+    pub fn attention_map(qkv: Tensor<5>, levels: Tensor<3>, target: Tensor<3>) -> (Tensor<2>, Tensor<3>) {
+        let (qkv, levels, target) = (qkv.into_dispatch(), levels.into_dispatch(), target.into_dispatch());
+        let (rows, difference) = super::attention_map::portable_forward::<Dispatch>(qkv, levels, target);
+        (Tensor::from_dispatch(rows), Tensor::from_dispatch(difference))
     }
 
-    /// The gradient of `student`, from that of the rows.
+    /// The gradient of `qkv`, from the difference and the gradient of the rows.
     pub fn attention_map_backward(
-        student: (Tensor<5>, Tensor<3>),
-        teacher: (Tensor<5>, Tensor<3>),
+        qkv: Tensor<5>,
+        levels: Tensor<3>,
+        difference: Tensor<3>,
         d_rows: Tensor<2>,
     ) -> Tensor<5> {
-        let (student, student_levels) = (student.0.into_dispatch(), student.1.into_dispatch());
-        let (teacher, teacher_levels) = (teacher.0.into_dispatch(), teacher.1.into_dispatch());
-        let gradient = super::attention_map::portable_backward::<Dispatch>;
-        Tensor::from_dispatch(gradient(student, student_levels, teacher, teacher_levels, d_rows.into_dispatch()))
+        let (qkv, levels) = (qkv.into_dispatch(), levels.into_dispatch());
+        let (difference, d_rows) = (difference.into_dispatch(), d_rows.into_dispatch());
+        let gradient = super::attention_map::portable_backward::<Dispatch>(qkv, levels, difference, d_rows);
+        Tensor::from_dispatch(gradient)
     }
 
     /// The gradients of `x`, `gamma` and `beta` of [`layer_norm`](fn@super::layer_norm).

@@ -42,15 +42,16 @@ pub(super) const SIDES: [usize; 3] = [32, 16, 8];
 
 /// A pass over tiles, and the sizes that say how much work it is.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "autotune"), expect(dead_code, reason = "what is counted depends on the tokens alone"))]
 pub(super) struct Sizes {
     /// The pass, by its file's name.
     pub pass: &'static str,
-    /// Numbers of a row that are compared.
+    /// Numbers of a row that are compared by one invocation: those of a head, or of all heads.
     pub numbers: usize,
     /// Rows that are compared with each other.
     pub tokens: usize,
-    /// How many times: the heads of all images.
-    pub heads: usize,
+    /// How many times: heads of all images, or images.
+    pub times: usize,
     /// Whether elements are of `f16`.
     pub half: bool,
 }
@@ -102,29 +103,29 @@ mod measured {
     /// Whether a product has so many multiply-adds, 4 million, that a launch takes a GPU more than being launched: others are
     /// counted.
     pub fn worth(sizes: &Sizes) -> bool {
-        sizes.heads * sizes.tokens * sizes.tokens * sizes.numbers >= 1 << 22
+        sizes.times * sizes.tokens * sizes.tokens * sizes.numbers >= 1 << 22
     }
 
-    /// What a measurement holds for, as it is kept on disk: heads up to the next power of two.
+    /// What a measurement holds for, as it is kept on disk: `times` up to the next power of two.
     #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     struct Key {
         pass: Cow<'static, str>,
         numbers: usize,
         tokens: usize,
-        heads: usize,
+        times: usize,
         half: bool,
     }
 
     impl From<Sizes> for Key {
-        fn from(Sizes { pass, numbers, tokens, heads, half }: Sizes) -> Self {
-            Self { pass: pass.into(), numbers, tokens, heads: heads.next_power_of_two(), half }
+        fn from(Sizes { pass, numbers, tokens, times, half }: Sizes) -> Self {
+            Self { pass: pass.into(), numbers, tokens, times: times.next_power_of_two(), half }
         }
     }
 
     impl fmt::Display for Key {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let Self { pass, numbers, tokens, heads, half } = self;
-            write!(f, "{pass}, {heads} heads of {tokens} x {numbers}, {}", if *half { "f16" } else { "f32" })
+            let Self { pass, numbers, tokens, times, half } = self;
+            write!(f, "{pass}, {times} times {tokens} x {numbers}, {}", if *half { "f16" } else { "f32" })
         }
     }
 

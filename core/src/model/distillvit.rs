@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::attention::{Over, attend, drop, explicit};
 use super::init::{Initialiser, WeightInit};
 use super::layers::{normalise, project};
-use super::network::{ConfigError, NetworkShape, Statistics, Taps, Trace, divides, range, real, tapped};
+use super::network::{ConfigError, Left, NetworkShape, Taps, Trace, divides, range, real};
 use super::training::{Dropped, Training};
 use crate::kernel::{self, QueriesAndKeys};
 
@@ -190,7 +190,7 @@ impl Block {
         }
     }
 
-    // x [B, N, D]; tap: where to leave the packed q, k, v, if asked for
+    // x [B, N, D]; tap: where to leave what attention was computed from, if asked for
     fn forward(
         &self,
         x: Tensor<3>,
@@ -266,23 +266,14 @@ impl DistillVit {
         ]);
         let class = self.cls_token.val().expand([batch, 1, channels * p * p]);
         let mut x = Tensor::cat(vec![patches, class], 1);
-        let (mut tokens_after, mut qkv_of) = (vec![None; self.blocks.len()], vec![None; self.blocks.len()]);
+        let mut left = Left::new(taps);
         for (index, block) in self.blocks.iter().enumerate() {
-            let asked = taps.queries_and_keys.contains(&index);
-            x = block.forward(x, training, asked.then_some(&mut qkv_of[index]));
-            if taps.tokens.contains(&index) {
-                tokens_after[index] = Some(x.clone());
-            }
+            let mut attended = None;
+            x = block.forward(x, training, left.asks_for_attention(index).then_some(&mut attended));
+            left.leave(index, attended, &x);
         }
         let [_, tokens, d] = x.dims();
-        Trace {
-            logits: project(&self.head, x.reshape([batch, tokens * d])),
-            distillation_logits: None,
-            tokens: tapped(&taps.tokens, &tokens_after),
-            queries_and_keys: tapped(&taps.queries_and_keys, &qkv_of),
-            prefix_tokens: 0,
-            statistics: Statistics::default(),
-        }
+        left.trace(project(&self.head, x.reshape([batch, tokens * d])), None, 0)
     }
 
     /// What a training pass of this network drops: see `Training::draw`.

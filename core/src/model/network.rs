@@ -18,7 +18,7 @@ use super::regnet::{RegNet, RegNetConfig};
 use super::resnet::{ResNet, ResNetConfig};
 use super::training::Training;
 use super::vit::{VisionTransformer, VitConfig};
-use crate::kernel::QueriesAndKeys;
+use crate::kernel::{QueriesAndKeys, attention_map};
 
 /// The same expression for every architecture: `each!(self, NetworkConfig(config) => config.validate())`.
 macro_rules! each {
@@ -371,10 +371,66 @@ pub(super) fn divides(
     if whole.is_multiple_of(part) { Ok(()) } else { Err(ConfigError::NotDivisible { what, whole, part_name, part }) }
 }
 
-/// What each tap named, in the order of the taps.
-pub(super) fn tapped<T: Clone>(blocks: &[usize], kept: &[Option<T>]) -> Vec<T> {
-    let block = |index: &usize| kept.get(*index).cloned().flatten();
-    blocks.iter().map(|index| block(index).unwrap_or_else(|| panic!("there is no block {index} to tap"))).collect()
+/// What the blocks of a transformer leave for taps, as they run.
+pub(super) struct Left<'a> {
+    taps: &'a Taps,
+    // By block, of those that are asked for.
+    tokens: HashMap<usize, Tensor<3>>,
+    queries_and_keys: HashMap<usize, QueriesAndKeys>,
+    attention_maps: HashMap<usize, Tensor<3>>,
+}
+
+impl<'a> Left<'a> {
+    pub(super) fn new(taps: &'a Taps) -> Self {
+        let (tokens, queries_and_keys, attention_maps) = Default::default();
+        Self { taps, tokens, queries_and_keys, attention_maps }
+    }
+
+    /// Whether anything of a block's attention is asked for.
+    pub(super) fn asks_for_attention(&self, block: usize) -> bool {
+        self.taps.queries_and_keys.contains(&block) || self.taps.attention_maps.contains(&block)
+    }
+
+    /// Keeps what is asked for of a block, given the tokens `[B, N, D]` after it.
+    pub(super) fn leave(&mut self, block: usize, attended: Option<QueriesAndKeys>, tokens: &Tensor<3>) {
+        if self.taps.tokens.contains(&block) {
+            self.tokens.insert(block, tokens.clone());
+        }
+        let Some(attended) = attended else { return };
+        if self.taps.attention_maps.contains(&block) {
+            self.attention_maps.insert(block, attention_map(attended.clone()));
+        }
+        if self.taps.queries_and_keys.contains(&block) {
+            self.queries_and_keys.insert(block, attended);
+        }
+    }
+
+    /// The trace with these logits.
+    ///
+    /// # Panics
+    /// If a tap names a block that did not run.
+    pub(super) fn trace(
+        self,
+        logits: Tensor<2>,
+        distillation_logits: Option<Tensor<2>>,
+        prefix_tokens: usize,
+    ) -> Trace {
+        Trace {
+            logits,
+            distillation_logits,
+            tokens: named(&self.taps.tokens, &self.tokens),
+            queries_and_keys: named(&self.taps.queries_and_keys, &self.queries_and_keys),
+            attention_maps: named(&self.taps.attention_maps, &self.attention_maps),
+            prefix_tokens,
+            statistics: Statistics::default(),
+        }
+    }
+}
+
+// What each tap named, in the order of the taps.
+fn named<T: Clone>(taps: &[usize], left: &HashMap<usize, T>) -> Vec<T> {
+    let block = |index| left.get(index).cloned().unwrap_or_else(|| panic!("there is no block {index} to tap"));
+    taps.iter().map(block).collect()
 }
 
 /// The sizes by which two networks are compared before one teaches the other.
@@ -416,12 +472,14 @@ pub struct Taps {
     pub tokens: Vec<usize>,
     /// Blocks, from 0, whose queries and keys are kept.
     pub queries_and_keys: Vec<usize>,
+    /// Blocks, from 0, whose head-averaged attention is kept.
+    pub attention_maps: Vec<usize>,
 }
 
 impl Taps {
     /// Whether logits alone are asked for.
     pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.queries_and_keys.is_empty()
+        self.tokens.is_empty() && self.queries_and_keys.is_empty() && self.attention_maps.is_empty()
     }
 }
 
@@ -434,9 +492,10 @@ pub struct Trace {
     pub distillation_logits: Option<Tensor<2>>,
     /// The residual stream `[B, N, D]` after each block of [`Taps::tokens`], in its order.
     pub tokens: Vec<Tensor<3>>,
-    /// What attention was computed from, of each block of [`Taps::queries_and_keys`], in its order: what attention maps follow
-    /// from, and never the maps.
+    /// What attention was computed from, of each block of [`Taps::queries_and_keys`], in its order.
     pub queries_and_keys: Vec<QueriesAndKeys>,
+    /// The [`attention_map()`] `[B, N, N]` of each block of [`Taps::attention_maps`], in its order. No gradient flows through it.
+    pub attention_maps: Vec<Tensor<3>>,
     /// How many of the tokens are no patches; they come first.
     pub prefix_tokens: usize,
     /// In a training pass: the running statistics after this batch, for [`Network::with_statistics`].
@@ -481,6 +540,7 @@ impl Trace {
             distillation_logits: None,
             tokens: Vec::new(),
             queries_and_keys: Vec::new(),
+            attention_maps: Vec::new(),
             prefix_tokens: 0,
             statistics: Statistics::default(),
         }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::attention::{Over, attend, drop, explicit};
 use super::init::{Initialiser, WeightInit};
 use super::layers::{add_and_normalise, normalise, project};
-use super::network::{ConfigError, NetworkShape, Statistics, Taps, Trace, divides, range, real, tapped};
+use super::network::{ConfigError, Left, NetworkShape, Taps, Trace, divides, range, real};
 use super::training::{Dropped, Training};
 use crate::kernel::{self, QueriesAndKeys};
 
@@ -292,25 +292,17 @@ impl VisionTransformer {
         let mut x =
             if prefix.is_empty() { patches } else { Tensor::cat(prefix.into_iter().chain([patches]).collect(), 1) };
         x = drop(x + self.pos_embed.val(), self.embedding_dropout, training);
-        let (mut tokens_after, mut qkv_of) = (vec![None; self.blocks.len()], vec![None; self.blocks.len()]);
+        let mut left = Left::new(taps);
         let mut normed = None;
         for (index, block) in self.blocks.iter().enumerate() {
-            let asked = taps.queries_and_keys.contains(&index);
+            let mut attended = None;
+            let tap = left.asks_for_attention(index).then_some(&mut attended);
             let next = self.blocks.get(index + 1).map(|block| &block.norm1);
-            (x, normed) = block.forward(x, normed, next, index, training, asked.then_some(&mut qkv_of[index]));
-            if taps.tokens.contains(&index) {
-                tokens_after[index] = Some(x.clone());
-            }
+            (x, normed) = block.forward(x, normed, next, index, training, tap);
+            left.leave(index, attended, &x);
         }
         let (logits, distillation_logits) = self.read_out(x, prefix_tokens);
-        Trace {
-            logits,
-            distillation_logits,
-            tokens: tapped(&taps.tokens, &tokens_after),
-            queries_and_keys: tapped(&taps.queries_and_keys, &qkv_of),
-            prefix_tokens,
-            statistics: Statistics::default(),
-        }
+        left.trace(logits, distillation_logits, prefix_tokens)
     }
 
     // The last tokens [B, N, D] to the logits of both heads.

@@ -10,7 +10,8 @@
 //! a sum over pairs of means. Two rows of probabilities differ by at most 2 in squared length, so a pair adds at most
 //! 2 / N: the term is small beside a cross-entropy, and has a weight for that.
 //!
-//! The maps are never stored ([`kernel::attention_map_loss`]).
+//! Of the maps, the teacher's mean over heads is stored, and its difference from the student's: `N` numbers a token
+//! ([`kernel::attention_map_loss`]).
 //!
 //! Without explicit pairs, block i of L_S follows block `r (i + 1) − 1` of L_T with `r = ⌊L_T / L_S⌋`. Both networks must
 //! see the same number of tokens: maps are never resampled.
@@ -50,9 +51,9 @@ impl AttentionForcing {
         }
     }
 
-    /// The term before its weight, `[1]`, from the traces' queries and keys in the order of the pairs.
+    /// The term before its weight, `[1]`, from the traces' taps in the order of the pairs.
     pub(super) fn value(&self, student: &Trace, teacher: &Trace) -> Tensor<1> {
-        let pairs = student.queries_and_keys.iter().zip(&teacher.queries_and_keys);
+        let pairs = student.queries_and_keys.iter().zip(&teacher.attention_maps);
         sum(pairs.map(|(s, t)| kernel::attention_map_loss(s.clone(), t.clone())))
     }
 }

@@ -268,7 +268,7 @@ pub(super) fn taps(parts: &[Part], student_depth: usize, teacher_depth: usize) -
         if let Part::Attention(saf) = part {
             for [s, t] in saf.pairs(student_depth, teacher_depth) {
                 student.queries_and_keys.push(s);
-                teacher.queries_and_keys.push(t);
+                teacher.attention_maps.push(t);
             }
         }
     }

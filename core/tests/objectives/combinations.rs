@@ -1,6 +1,7 @@
 //! What holds of all objectives: names, sums, taps, and what is refused.
 
 use burn::tensor::{Device, Tensor};
+use potstill_core::kernel::attention_map;
 use potstill_core::model::{Network, Pool, Taps, Trace, VitConfig};
 use potstill_core::objective::{
     AttentionForcing, ClassToken, Deit, Head, Lesson, LogitDistillation, Manifold, Mode, Objective, Part, Sum,
@@ -45,13 +46,16 @@ fn a_trace_holds_what_was_asked_for_and_changes_nothing() {
     let images = plain(&wave(2 * 28 * 28, 0.37, 0.0, 1.0), [2, 1, 28, 28]);
     let bare = model.forward(images.clone(), None);
     assert!(bare.tokens.is_empty() && bare.queries_and_keys.is_empty());
-    let taps = Taps { tokens: vec![3, 0, 3], queries_and_keys: vec![2] };
+    let taps = Taps { tokens: vec![3, 0, 3], queries_and_keys: vec![2], attention_maps: vec![1, 2] };
     let trace = model.forward_with(images, None, &taps);
     assert_eq!(values(trace.logits), values(bare.logits));
     assert_eq!(trace.tokens.iter().map(Tensor::dims).collect::<Vec<_>>(), [[2, 18, 24]; 3]);
     assert_eq!(values(trace.tokens[0].clone()), values(trace.tokens[2].clone()));
     assert_ne!(values(trace.tokens[0].clone()), values(trace.tokens[1].clone()));
     assert_eq!(trace.queries_and_keys[0].packed.dims(), [2, 18, 3, 4, 6]);
+    assert_eq!(trace.attention_maps.iter().map(Tensor::dims).collect::<Vec<_>>(), [[2, 18, 18]; 2]);
+    let [first, second] = [0, 1].map(|tap| values(trace.attention_maps[tap].clone()));
+    assert!(second == values(attention_map(trace.queries_and_keys[0].clone())) && first != second);
     assert_eq!(trace.prefix_tokens, 2);
     assert_eq!(model.shape(), tall().shape());
 }

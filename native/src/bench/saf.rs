@@ -1,7 +1,7 @@
 //! The difference of head-averaged attention maps of a pair of blocks, forward and backward.
 
 use burn::tensor::Tensor;
-use potstill_core::kernel::{QueriesAndKeys, attention_map_loss, attention_with_levels};
+use potstill_core::kernel::{QueriesAndKeys, attention_map, attention_map_loss, attention_with_levels};
 use serde_json::json;
 
 use super::stock::map_loss;
@@ -26,7 +26,7 @@ pub fn saf(setting: &Setting, sizes: [usize; 6]) -> Result<Vec<Row>> {
     let device = &plain.clone().autodiff();
     type Loss = fn(QueriesAndKeys, QueriesAndKeys) -> Tensor<1>;
     let attended = |packed: Tensor<5>, size: usize| {
-        let (_, levels) = attention_with_levels(packed.clone(), (size as f32).powf(-0.5));
+        let (_, levels) = attention_with_levels(packed.clone().detach(), (size as f32).powf(-0.5));
         QueriesAndKeys { packed, levels: Some(levels) }
     };
     let workload = |path, loss: Loss| {
@@ -46,7 +46,9 @@ pub fn saf(setting: &Setting, sizes: [usize; 6]) -> Result<Vec<Row>> {
     // Scores of both networks, and two products of the student's gradient.
     let products = 2.0 * b * n * n * (3.0 * h * d + teacher_h * teacher_d);
     let work = Work { flops: Some(products), samples: Some(batch), ..Work::default() };
-    let paths =
-        vec![workload(Path::Potstill, attention_map_loss), workload(Path::Stock, |s, t| map_loss(s.packed, t.packed))];
+    let paths = vec![
+        workload(Path::Potstill, |s, t| attention_map_loss(s, attention_map(t))),
+        workload(Path::Stock, |s, t| map_loss(s.packed, t.packed)),
+    ];
     measure("saf", &case, work, setting, paths)
 }
