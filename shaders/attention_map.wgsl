@@ -7,7 +7,7 @@
 // Owner of every sum. See tile.wgsl for the scores. A is summed by its owner, over heads upwards. A row's squares are added by
 // each invocation over its own four keys, then over invocations by row_reduce.wgsl; the tiles of a row are added elsewhere.
 //
-// Limits. Any number of tokens from 1, any heads, head size 1 to 128; 64 invocations; at most 11.5 KiB of workgroup memory.
+// Limits. Any number of tokens from 1, any heads, head size 1 to 128; 64 invocations; at most 11 KiB of workgroup memory.
 // Elements of each buffer below 2^31. Reads, in bytes: 4 B N ceil(N / SIDE) H (2 D + 1), and 4 B N^2 of a target. Writes
 // 4 B N^2, and 4 B N ceil(N / SIDE) of sums.
 

@@ -11,7 +11,7 @@
 // over j upwards. No other pass writes dq.
 //
 // Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of each
-// buffer below 2^31. Reads, in bytes: B H N (20 D ceil(N / SIDE) + 8 N). Writes 4 B H N (D + 1).
+// buffer below 2^31. Reads, in bytes: B H N (20 D ceil(N / SIDE) + 8 N + 8). Writes 4 B H N (D + 1).
 
 @group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D), the student's
 @group(0) @binding(1) var<storage, {{ access }}> lse: array<f32>;        // (B, H, N), its levels

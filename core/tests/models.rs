@@ -279,7 +279,7 @@ fn running_statistics_follow_the_batches_and_are_used_outside_training() {
 #[test]
 fn architectures_compute_the_same_on_each_device() {
     for (name, config) in reduced().into_iter().filter(|(name, _)| *name == "deit distilled") {
-        let mut found = devices().into_iter().map(|(device_name, device)| {
+        let mut found = devices().map(|(device_name, device)| {
             let model = config.init(3, &device).expect("a valid model");
             (device_name, values(model.forward(images(&config, 2, &device), None).logits))
         });

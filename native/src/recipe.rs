@@ -329,6 +329,16 @@ pub fn model_named(name: &str) -> Result<NetworkConfig> {
 }
 
 impl Recipe {
+    /// The section of the network that learns by [`Recipe::objective`].
+    pub fn learner(&self) -> Option<&NetworkRecipe> {
+        if self.objective == Goal::Teacher { self.teacher.as_ref() } else { self.student.as_ref() }
+    }
+
+    /// The same, to be changed.
+    pub fn learner_mut(&mut self) -> Option<&mut NetworkRecipe> {
+        if self.objective == Goal::Teacher { self.teacher.as_mut() } else { self.student.as_mut() }
+    }
+
     /// The teacher's section.
     ///
     /// # Errors

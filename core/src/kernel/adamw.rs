@@ -9,7 +9,8 @@
 //! m ← β₁ m + (1 - β₁) g      v ← β₂ v + (1 - β₂) g²      p ← p - a m / (√(v / c) + ε) - d p
 //! ```
 //!
-//! with the largest norm `limit`, the decay λ (`pull`) of Adam, the step size `a` (the learning rate over m's correction), `c` v's correction, and `d` the decay of each number.
+//! with the largest norm `limit`, the decay λ (`pull`) of Adam, the step size `a` (the learning rate over m's correction),
+//! `c` v's correction, and `d` the decay of each number.
 
 #[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;

@@ -59,8 +59,8 @@ pub fn attention(qkv: Tensor<5>, scale: f32) -> Tensor<4> {
     attention_with_levels(qkv, scale).0
 }
 
-/// The same, and the log-sum-exp of each row of scores, `[B, H, N]`, of `f32` also if `qkv` is of half precision: what [`attention_map_loss`] needs to compute a
-/// probability on its own. No gradient flows to or through it.
+/// The same, and the log-sum-exp of each row of scores, `[B, H, N]`, of `f32` also if `qkv` is of half precision: what
+/// [`attention_map_loss`] needs to compute a probability on its own. No gradient flows to or through it.
 ///
 /// # Panics
 /// As [`attention`].

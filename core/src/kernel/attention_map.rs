@@ -98,6 +98,7 @@ pub fn attention_map_loss(student: impl Into<QueriesAndKeys>, target: Tensor<3>)
         "attention_map_loss: the target must be [B, N, N] of the student's [B, N, 3, H, D], {:?}",
         student.dims()
     );
+    let target = if target.dtype() == levels.dtype() { target } else { target.cast(levels.dtype()) };
     let (levels, target) = (levels.into_dispatch(), target.into_dispatch());
     let rows = Tensor::<2>::from_dispatch(Dispatch::map_difference(student.into_dispatch(), levels, target));
     // In two stages: a one-stage sum is a single invocation's work on adapters without float atomics.

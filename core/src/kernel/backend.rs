@@ -2,8 +2,8 @@
 //!
 //! Why a trait: Burn dispatches a tensor to its backend at run time, and this is the one place where an operation can
 //! differ by backend. It stays thin: each default body is the portable definition; Flex has loops of its own where they are
-//! faster; the cubecl backend launches WGSL where it can; the autodiff backend adds the hand-written backward pass. The generated
-//! implementation for `Fusion` runs the operation as one opaque step of the lazy stream, so each operation states the
+//! faster; the cubecl backend launches WGSL where it can; the autodiff backend adds the hand-written backward pass. The
+//! generated implementation for `Fusion` runs the operation as one opaque step of the lazy stream, so each operation states the
 //! shapes of its outputs without running.
 //!
 //! The names `*_forward` and `*_backward` say the direction of a pass; the names without a direction are what the

@@ -97,8 +97,8 @@ pub mod portable {
         Tensor::from_dispatch(super::attention::portable_backward::<Dispatch>(qkv, out, lse, d_out, scale))
     }
 
-    /// The rows `[B, N]` of [`attention_map_loss`](super::attention_map_loss) and the difference `[B, N, N]`, from packed queries
-    /// and keys with their log-sum-exps, and the target.
+    /// The rows `[B, N]` of [`attention_map_loss`](super::attention_map_loss) and the difference `[B, N, N]`, from packed
+    /// queries and keys `[B, N, 3, H, D]` with their log-sum-exps `[B, H, N]`, and the target `[B, N, N]`.
     pub fn attention_map(qkv: Tensor<5>, levels: Tensor<3>, target: Tensor<3>) -> (Tensor<2>, Tensor<3>) {
         let (qkv, levels, target) = (qkv.into_dispatch(), levels.into_dispatch(), target.into_dispatch());
         let (rows, difference) = super::attention_map::portable_forward::<Dispatch>(qkv, levels, target);

@@ -7,6 +7,7 @@
 //! matrix products are. The fastest is kept on disk by device, so a later process finds it there.
 //!
 //! Invariants
+//! * A pass whose results have a shape that follows from its tiles is counted.
 //! * A launch writes all of its results and reads none of them, so it can be run again.
 //! * Tiles decide in which order a sum is taken: measured ones give the same bits only after they have been measured.
 

@@ -4,6 +4,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
+use super::network::Tap;
 use super::training::Training;
 use crate::kernel::{self, QueriesAndKeys};
 
@@ -18,10 +19,10 @@ pub(super) enum Over {
 }
 
 /// [`kernel::attention()`], which leaves at `tap`, if there is one, what it was computed from. `scale` is then `D^-½`.
-pub(super) fn attend(qkv: Tensor<5>, scale: f64, tap: Option<&mut Option<QueriesAndKeys>>) -> Tensor<4> {
+pub(super) fn attend(qkv: Tensor<5>, scale: f64, tap: Option<Tap<'_, '_>>) -> Tensor<4> {
     let Some(tap) = tap else { return kernel::attention(qkv, scale as f32) };
     let (mixed, levels) = kernel::attention_with_levels(qkv.clone(), scale as f32);
-    *tap = Some(QueriesAndKeys { packed: qkv, levels: Some(levels) });
+    tap.leave(QueriesAndKeys { packed: qkv, levels: Some(levels) });
     mixed
 }
 

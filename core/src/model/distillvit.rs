@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::attention::{Over, attend, drop, explicit};
 use super::init::{Initialiser, WeightInit};
 use super::layers::{normalise, project};
-use super::network::{ConfigError, Left, NetworkShape, Taps, Trace, divides, range, real};
+use super::network::{ConfigError, Left, NetworkShape, Tap, Taps, Trace, divides, range, real};
 use super::training::{Dropped, Training};
-use crate::kernel::{self, QueriesAndKeys};
+use crate::kernel;
 
 const EPS: f64 = 1e-5;
 
@@ -191,12 +191,7 @@ impl Block {
     }
 
     // x [B, N, D]; tap: where to leave what attention was computed from, if asked for
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        training: Option<&Training>,
-        tap: Option<&mut Option<QueriesAndKeys>>,
-    ) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, training: Option<&Training>, tap: Option<Tap<'_, '_>>) -> Tensor<3> {
         let normed = |x| normalise(&self.norm, x, EPS);
         let x = normed(self.attn.forward(x.clone(), training, tap) + x);
         let hidden = self
@@ -208,12 +203,7 @@ impl Block {
 }
 
 impl Attention {
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        training: Option<&Training>,
-        tap: Option<&mut Option<QueriesAndKeys>>,
-    ) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, training: Option<&Training>, tap: Option<Tap<'_, '_>>) -> Tensor<3> {
         let [batch, tokens, d] = x.dims();
         let heads = if self.published { 1 } else { self.heads };
         let qkv = project(&self.qkv, x.clone()).reshape([batch, tokens, 3, heads, d / heads]);
@@ -222,7 +212,7 @@ impl Attention {
         let drops = training.is_some() && self.dropout > 0.0;
         let mixed = if self.published || drops {
             if let Some(tap) = tap {
-                *tap = Some(qkv.clone().into());
+                tap.leave(qkv.clone().into());
             }
             let over = if self.published { Over::Queries } else { Over::Keys };
             explicit(qkv, scale, over, self.dropout, training)
@@ -268,9 +258,8 @@ impl DistillVit {
         let mut x = Tensor::cat(vec![patches, class], 1);
         let mut left = Left::new(taps);
         for (index, block) in self.blocks.iter().enumerate() {
-            let mut attended = None;
-            x = block.forward(x, training, left.asks_for_attention(index).then_some(&mut attended));
-            left.leave(index, attended, &x);
+            x = block.forward(x, training, left.tap(index));
+            left.leave_tokens(index, &x);
         }
         let [_, tokens, d] = x.dims();
         left.trace(project(&self.head, x.reshape([batch, tokens * d])), None, 0)

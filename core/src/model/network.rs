@@ -386,22 +386,16 @@ impl<'a> Left<'a> {
         Self { taps, tokens, queries_and_keys, attention_maps }
     }
 
-    /// Whether anything of a block's attention is asked for.
-    pub(super) fn asks_for_attention(&self, block: usize) -> bool {
-        self.taps.queries_and_keys.contains(&block) || self.taps.attention_maps.contains(&block)
+    /// Where a block's attention leaves what is asked for, if anything is.
+    pub(super) fn tap(&mut self, block: usize) -> Option<Tap<'_, 'a>> {
+        let asked = [&self.taps.queries_and_keys, &self.taps.attention_maps].into_iter().any(|of| of.contains(&block));
+        asked.then_some(Tap { left: self, block })
     }
 
-    /// Keeps what is asked for of a block, given the tokens `[B, N, D]` after it.
-    pub(super) fn leave(&mut self, block: usize, attended: Option<QueriesAndKeys>, tokens: &Tensor<3>) {
+    /// Keeps the tokens `[B, N, D]` after a block, if they are asked for.
+    pub(super) fn leave_tokens(&mut self, block: usize, tokens: &Tensor<3>) {
         if self.taps.tokens.contains(&block) {
             self.tokens.insert(block, tokens.clone());
-        }
-        let Some(attended) = attended else { return };
-        if self.taps.attention_maps.contains(&block) {
-            self.attention_maps.insert(block, attention_map(attended.clone()));
-        }
-        if self.taps.queries_and_keys.contains(&block) {
-            self.queries_and_keys.insert(block, attended);
         }
     }
 
@@ -423,6 +417,25 @@ impl<'a> Left<'a> {
             attention_maps: named(&self.taps.attention_maps, &self.attention_maps),
             prefix_tokens,
             statistics: Statistics::default(),
+        }
+    }
+}
+
+/// Where a block's attention leaves what is asked for.
+pub(super) struct Tap<'l, 'a> {
+    left: &'l mut Left<'a>,
+    block: usize,
+}
+
+impl Tap<'_, '_> {
+    /// Keeps what is asked for, a map without what it follows from.
+    pub(super) fn leave(self, attended: QueriesAndKeys) {
+        let Self { left, block } = self;
+        if left.taps.queries_and_keys.contains(&block) {
+            left.queries_and_keys.insert(block, attended.clone());
+        }
+        if left.taps.attention_maps.contains(&block) {
+            left.attention_maps.insert(block, attention_map(attended));
         }
     }
 }
@@ -472,7 +485,7 @@ pub struct Taps {
     pub tokens: Vec<usize>,
     /// Blocks, from 0, whose queries and keys are kept.
     pub queries_and_keys: Vec<usize>,
-    /// Blocks, from 0, whose head-averaged attention is kept.
+    /// Blocks, from 0, whose head-averaged attention `[B, N, N]` is kept.
     pub attention_maps: Vec<usize>,
 }
 
@@ -492,9 +505,10 @@ pub struct Trace {
     pub distillation_logits: Option<Tensor<2>>,
     /// The residual stream `[B, N, D]` after each block of [`Taps::tokens`], in its order.
     pub tokens: Vec<Tensor<3>>,
-    /// What attention was computed from, of each block of [`Taps::queries_and_keys`], in its order.
+    /// What attention was computed from, packed `[B, N, 3, H, D]`, of each block of [`Taps::queries_and_keys`], in its order.
     pub queries_and_keys: Vec<QueriesAndKeys>,
-    /// The [`attention_map()`] `[B, N, N]` of each block of [`Taps::attention_maps`], in its order. No gradient flows through it.
+    /// The [`attention_map()`] `[B, N, N]` of each block of [`Taps::attention_maps`], in its order. No gradient flows through
+    /// it.
     pub attention_maps: Vec<Tensor<3>>,
     /// How many of the tokens are no patches; they come first.
     pub prefix_tokens: usize,

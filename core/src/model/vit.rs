@@ -2,7 +2,8 @@
 //!
 //! `x ← x + Attn(LN(x))`, `x ← x + MLP(LN(x))`, a last LayerNorm, one linear head on the class token or on the mean of the
 //! patch tokens, and where there is a distillation token a second head on it. Attention runs through
-//! [`crate::kernel::attention`] from the packed q, k, v product, so no N x N matrix is ever kept.
+//! [`crate::kernel::attention`] from the packed q, k, v product, so no N x N matrix is kept but
+//! where weights of attention are dropped, or an attention map is tapped.
 //!
 //! Shapes: B images, C channels, N tokens (prefix tokens first, then patches in row-major order), D width, H heads.
 
@@ -14,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::attention::{Over, attend, drop, explicit};
 use super::init::{Initialiser, WeightInit};
 use super::layers::{add_and_normalise, normalise, project};
-use super::network::{ConfigError, Left, NetworkShape, Taps, Trace, divides, range, real};
+use super::network::{ConfigError, Left, NetworkShape, Tap, Taps, Trace, divides, range, real};
 use super::training::{Dropped, Training};
-use crate::kernel::{self, QueriesAndKeys};
+use crate::kernel;
 
 /// Which token the class head reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,11 +296,9 @@ impl VisionTransformer {
         let mut left = Left::new(taps);
         let mut normed = None;
         for (index, block) in self.blocks.iter().enumerate() {
-            let mut attended = None;
-            let tap = left.asks_for_attention(index).then_some(&mut attended);
             let next = self.blocks.get(index + 1).map(|block| &block.norm1);
-            (x, normed) = block.forward(x, normed, next, index, training, tap);
-            left.leave(index, attended, &x);
+            (x, normed) = block.forward(x, normed, next, index, training, left.tap(index));
+            left.leave_tokens(index, &x);
         }
         let (logits, distillation_logits) = self.read_out(x, prefix_tokens);
         left.trace(logits, distillation_logits, prefix_tokens)
@@ -438,7 +437,7 @@ impl Block {
     }
 
     // x [B, N, D]; normed: what `norm1` makes of it, where that is known; next: what normalises the result, which then comes
-    // normalised too; qkv: where to leave the packed q, k, v, if asked for
+    // normalised too; tap: where to leave what attention was computed from, if asked for
     fn forward(
         &self,
         x: Tensor<3>,
@@ -446,7 +445,7 @@ impl Block {
         next: Option<&LayerNorm>,
         index: usize,
         training: Option<&Training>,
-        tap: Option<&mut Option<QueriesAndKeys>>,
+        tap: Option<Tap<'_, '_>>,
     ) -> (Tensor<3>, Option<Tensor<3>>) {
         // The scales [B, 1, 1] of the two branches.
         let scales = training.and_then(Training::drop_path).map(|drop_path| drop_path.scales(index));
@@ -510,12 +509,7 @@ struct Attention {
 
 impl Attention {
     // To what `proj` takes.
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        training: Option<&Training>,
-        tap: Option<&mut Option<QueriesAndKeys>>,
-    ) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, training: Option<&Training>, tap: Option<Tap<'_, '_>>) -> Tensor<3> {
         let [batch, tokens, _] = x.dims();
         let qkv = project(&self.qkv, x);
         let inner = qkv.dims()[2] / 3;
@@ -524,7 +518,7 @@ impl Attention {
         let scale = 1.0 / libm::sqrt(head_size as f64);
         let mixed = if training.is_some() && self.attention_dropout > 0.0 {
             if let Some(tap) = tap {
-                *tap = Some(qkv.clone().into());
+                tap.leave(qkv.clone().into());
             }
             explicit(qkv, scale, Over::Keys, self.attention_dropout, training)
         } else {

@@ -195,9 +195,11 @@ fn teach(
         names.push(term.name);
         values.push(term.value.inner());
     }
-    optimiser.gather(&learner, loss.total.backward(), share);
+    // The terms have read what was tapped. Held on, it would stay in memory through the backward pass.
     let teacher_logits = teacher_trace.filter(|_| asked).map(|trace| trace.logits);
-    let logits = student_trace.logits.inner();
+    let logits = student_trace.logits.clone().inner();
+    drop(student_trace);
+    optimiser.gather(&learner, loss.total.backward(), share);
     let report = StepReport { names, values: Tensor::cat(values, 0), logits, teacher_logits };
     (Learner { student: learner.student.with_statistics(statistics), ..learner }, report)
 }

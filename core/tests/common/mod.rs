@@ -1,7 +1,9 @@
 //! The devices that tests run on.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::vec;
 
 use burn::tensor::{Device, DeviceKind, DeviceType, Tensor};
 
@@ -33,9 +35,42 @@ fn adapter() -> Option<Device> {
     found.clone()
 }
 
-/// Name, device, and whether it runs WGSL.
-pub fn devices() -> Vec<(&'static str, Device)> {
+/// The devices by their names, for one test of the process at a time.
+///
+/// Why: a backward pass of one thread frees what the graphs of others have left, and Burn's lazy stream drops an input too
+/// early where that happens between its look at how often the input is held and its own letting go
+/// (`FusionTensor::into_ir`): "Should have handle for tensor".
+pub struct Devices {
+    left: vec::IntoIter<(&'static str, Device)>,
+    alone: Option<MutexGuard<'static, ()>>,
+}
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    static HELD: Cell<bool> = const { Cell::new(false) };
+}
+
+pub fn devices() -> Devices {
+    // Within the loop of another call, this thread is alone already.
+    let alone = (!HELD.replace(true)).then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
     let mut devices = vec![("flex", Device::flex())];
     devices.extend(adapter().map(|device| ("wgpu", device)));
-    devices
+    Devices { left: devices.into_iter(), alone }
+}
+
+impl Iterator for Devices {
+    type Item = (&'static str, Device);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left.next()
+    }
+}
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        if self.alone.is_some() {
+            HELD.set(false);
+        }
+    }
 }

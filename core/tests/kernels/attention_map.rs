@@ -47,6 +47,9 @@ fn attention_map_loss_matches_its_definition() {
         (197, 1, [3, 64], [16, 16]),
         (197, 1, [3, 16], [3, 16]),
         (198, 1, [3, 16], [12, 64]),
+        // The widest head of the shaders, and one that takes the portable definition.
+        (37, 1, [2, 128], [3, 8]),
+        (9, 1, [1, 130], [1, 130]),
     ];
     for (name, device) in devices() {
         let mut worst = [0.0_f32; 2];

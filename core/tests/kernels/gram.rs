@@ -23,7 +23,7 @@ fn gram_loss_matches_its_definition() {
         };
         let expected = run(&Device::flex(), &composed);
         // An adapter tries many matrix products for every new shape: one shape will do there.
-        for (name, device) in devices().into_iter().filter(|(name, _)| *name == "flex" || rows == 4) {
+        for (name, device) in devices().filter(|(name, _)| *name == "flex" || rows == 4) {
             let found = run(&device, &gram_loss);
             let errors = [error(&found[0], &expected[0]), error(&found[1], &expected[1])];
             assert!(errors[0] <= 1e-5 && errors[1] <= 1e-4, "{name} {shape:?}: {errors:?}");

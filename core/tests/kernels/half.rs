@@ -1,14 +1,14 @@
 //! Forward passes over numbers of `f16`: what they differ by from the same numbers of `f32` is the rounding of the result.
 
 use burn::tensor::{Device, FloatDType, Tensor};
-use potstill_core::kernel::{attention, gelu, layer_norm};
+use potstill_core::kernel::{QueriesAndKeys, attention, attention_map, attention_with_levels, gelu, layer_norm};
 
 use crate::common::devices;
 use crate::numbers::{error, tensor, values, wave};
 
-/// Half a unit in the last place, relative; the definitions round every operation where they are composed.
-fn tolerance(name: &str) -> f32 {
-    if name == "flex" { 1e-2 } else { 1.0 / 2048.0 }
+/// Half a unit in the last place, relative; but for attention, the definitions round every operation where they are composed.
+fn tolerance(what: &str, name: &str) -> f32 {
+    if name == "flex" && what != "attention" { 1e-2 } else { 1.0 / 2048.0 }
 }
 
 fn check<const I: usize, const O: usize>(
@@ -26,7 +26,7 @@ fn check<const I: usize, const O: usize>(
         let found = run(x, &device, FloatDType::F16);
         assert_eq!(found.dtype(), FloatDType::F16.into(), "{name}");
         let error = error(&values(found.cast(FloatDType::F32)), &expected);
-        assert!(error <= tolerance(name), "{what} {shape:?} on {name}: {error:e}");
+        assert!(error <= tolerance(what, name), "{what} {shape:?} on {name}: {error:e}");
     }
 }
 
@@ -35,6 +35,28 @@ fn attention_of_half_precision_sums_in_single() {
     for [batch, tokens, heads, size] in [[1, 1, 1, 1], [2, 5, 3, 7], [2, 65, 2, 32], [1, 197, 1, 64]] {
         let scale = (size as f32).powf(-0.5);
         check("attention", [batch, tokens, 3, heads, size], |qkv, _, _| attention(qkv, scale));
+    }
+}
+
+#[test]
+fn levels_and_maps_of_half_precision_are_single() {
+    let shape @ [batch, tokens, _, heads, _] = [2, 37, 3, 3, 16];
+    for (name, device) in devices() {
+        if !device.supports_dtype(FloatDType::F16) {
+            println!("skipped: {name} has no half precision");
+            continue;
+        }
+        let half = tensor(&wave(shape.iter().product(), 0.37, 0.1, 1.5), shape, &device).cast(FloatDType::F16);
+        let [found, expected] = [half.clone(), half.cast(FloatDType::F32)].map(|packed: Tensor<5>| {
+            let (_, levels) = attention_with_levels(packed.clone(), 0.25); // 16^-½
+            assert_eq!((levels.dtype(), levels.dims()), (FloatDType::F32.into(), [batch, heads, tokens]), "{name}");
+            let map = attention_map(QueriesAndKeys { packed, levels: Some(levels.clone()) });
+            assert_eq!((map.dtype(), map.dims()), (FloatDType::F32.into(), [batch, tokens, tokens]), "{name}");
+            [values(levels), values(map)]
+        });
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!(error(found, expected) <= 1e-5, "{name}: {:e}", error(found, expected));
+        }
     }
 }
 

@@ -45,7 +45,7 @@ fn a_trace_holds_what_was_asked_for_and_changes_nothing() {
     let model = tall().init(0, &Device::flex()).expect("a valid model");
     let images = plain(&wave(2 * 28 * 28, 0.37, 0.0, 1.0), [2, 1, 28, 28]);
     let bare = model.forward(images.clone(), None);
-    assert!(bare.tokens.is_empty() && bare.queries_and_keys.is_empty());
+    assert!(bare.tokens.is_empty() && bare.queries_and_keys.is_empty() && bare.attention_maps.is_empty());
     let taps = Taps { tokens: vec![3, 0, 3], queries_and_keys: vec![2], attention_maps: vec![1, 2] };
     let trace = model.forward_with(images, None, &taps);
     assert_eq!(values(trace.logits), values(bare.logits));

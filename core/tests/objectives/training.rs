@@ -88,7 +88,7 @@ fn every_objective_is_the_same_on_each_device() {
     // A software adapter takes a minute for each: every term of a sum at once, and the teacher's label.
     for name in ["KD+SAF+CLS+MANIFOLD", "hard"] {
         let objective = Objective::named(name).expect(name);
-        let mut found = devices().into_iter().map(|(device_name, device)| (device_name, terms(&objective, &device)));
+        let mut found = devices().map(|(device_name, device)| (device_name, terms(&objective, &device)));
         let (_, expected) = found.next().expect("the CPU is always there");
         for (device_name, found) in found {
             for (place, (a, b)) in expected.iter().zip(&found).enumerate() {

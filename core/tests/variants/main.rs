@@ -48,7 +48,7 @@ mod common {
     }
 
     /// Those of the other tests, after the choices.
-    pub fn devices() -> Vec<(&'static str, Device)> {
+    pub fn devices() -> super::adapters::Devices {
         if available() == Reduction::Plain {
             println!(
                 "skipped: there is an adapter without subgroups on this machine; sums are tested as `kernels` does"

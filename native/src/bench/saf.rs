@@ -9,7 +9,7 @@ use super::{Passes, Path, Row, Setting, Work, Workload, measure, random};
 use crate::error::Result;
 
 /// Measures the loss of a student and a teacher of `[B, N, H, D, teacher's H, teacher's D]`. Both networks' attention has
-/// run, and for Potstill's path has left its log-sum-exps, as in a step.
+/// run and left its log-sum-exps, as in a step; the other path does not read them.
 ///
 /// # Errors
 /// If the case does not fit or the device fails.

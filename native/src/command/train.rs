@@ -449,8 +449,8 @@ fn open_data(recipe: &Recipe) -> Result<StageData> {
         _ => train,
     };
     // Teacher and student see the same pixels: the network that learns says how they are prepared.
-    let learns = if recipe.objective == Goal::Teacher { &recipe.teacher } else { &recipe.student };
-    let model = learns.as_ref().map_or("", |network| network.model.as_str());
+    let learns = recipe.learner();
+    let model = learns.map_or("", |network| network.model.as_str());
     let channels = match learns {
         Some(network) => network.config("the network that learns")?.channels(),
         None => 3,

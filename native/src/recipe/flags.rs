@@ -72,8 +72,7 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
 
 // How much of a picture is kept; what else is done to it stays the recipe's, or that of the network that learns.
 fn crop(recipe: &mut Recipe, share: f64) {
-    let learns = if recipe.objective == Goal::Teacher { &recipe.teacher } else { &recipe.student };
-    let published = learns.as_ref().and_then(|network| Preprocess::of_model(&network.model));
+    let published = recipe.learner().and_then(|network| Preprocess::of_model(&network.model));
     let preprocess = recipe.data.preprocess.or(published.map(|(preprocess, _)| preprocess)).unwrap_or_default();
     recipe.data.preprocess = Some(Preprocess { crop_fraction: share, ..preprocess });
 }
@@ -152,8 +151,7 @@ fn models(recipe: &mut Recipe, options: &Train) -> Result<()> {
         }
         rename(teacher, name, start.as_ref().filter(|_| recipe.objective == Goal::Teacher));
     }
-    let learns = if recipe.objective == Goal::Teacher { &mut recipe.teacher } else { &mut recipe.student };
-    if let Some(network) = learns {
+    if let Some(network) = recipe.learner_mut() {
         if let Some(name) = &method.model {
             rename(network, name, start.as_ref());
         }
@@ -196,8 +194,7 @@ fn retrospection(recipe: &mut Recipe, method: &Method) -> Result<()> {
     if !method.retrospect {
         return Ok(());
     }
-    let network = if recipe.objective == Goal::Teacher { &mut recipe.teacher } else { &mut recipe.student };
-    let Some(network) = network else { return Ok(()) };
+    let Some(network) = recipe.learner_mut() else { return Ok(()) };
     let below = network.retrospection.clone().unwrap_or_default();
     network.retrospection = Some(Retrospection {
         k: method.lwr_k.unwrap_or(below.k),
