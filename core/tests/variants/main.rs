@@ -24,7 +24,6 @@ mod common {
 
     use burn::cubecl::future::block_on;
     use burn::cubecl::wgpu::wgpu;
-    use burn::tensor::Device;
     use potstill_core::kernel::{Reduction, Tiles, choose_reduction, choose_tiles};
 
     /// Whether each adapter has subgroups, of the API that the library takes, the first that has any: which of them the tests
