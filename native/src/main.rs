@@ -11,6 +11,7 @@ mod error;
 mod evaluate;
 mod fetch;
 mod memory;
+mod pool;
 mod prepare;
 mod progress;
 mod pytorch;
@@ -26,6 +27,20 @@ use clap::Parser;
 use cli::{Cli, Command, Shaders, TileChoice};
 use potstill_core::kernel::{Reduction, Tiles, choose_reduction, choose_tiles};
 
+fn run(cli: &Cli) -> error::Result<()> {
+    match &cli.command {
+        Command::Train(options) => command::train::run(options, &cli.device),
+        Command::Recipes(options) => command::recipes::run(options),
+        Command::Eval(options) => command::eval::run(options, &cli.device),
+        Command::Export(options) => command::export::run(options, &cli.device),
+        Command::Fetch(options) => command::fetch::run(options),
+        Command::Predict(options) => command::predict::run(options, &cli.device),
+        Command::Devices(options) => command::devices::run(options, &cli.device),
+        Command::Selftest(options) => command::selftest::run(options, &cli.device),
+        Command::Bench(options) => command::bench::run(options, &cli.device),
+    }
+}
+
 fn main() -> ExitCode {
     memory::keep();
     let cli = Cli::parse_from(cli::arguments());
@@ -39,18 +54,7 @@ fn main() -> ExitCode {
             TileChoice::Measured => Tiles::Measured,
         });
     }
-    let result = match &cli.command {
-        Command::Train(options) => command::train::run(options, &cli.device),
-        Command::Recipes(options) => command::recipes::run(options),
-        Command::Eval(options) => command::eval::run(options, &cli.device),
-        Command::Export(options) => command::export::run(options, &cli.device),
-        Command::Fetch(options) => command::fetch::run(options),
-        Command::Predict(options) => command::predict::run(options, &cli.device),
-        Command::Devices(options) => command::devices::run(options, &cli.device),
-        Command::Selftest(options) => command::selftest::run(options, &cli.device),
-        Command::Bench(options) => command::bench::run(options, &cli.device),
-    };
-    match result {
+    match pool::within(|| run(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
