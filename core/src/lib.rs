@@ -6,7 +6,7 @@
 
 pub mod data;
 pub mod kernel;
+pub mod method;
 pub mod model;
-pub mod objective;
 pub mod train;
 pub mod weights;

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use burn::tensor::Device;
 use common::devices;
 use digits::{batch, values};
+use potstill_core::method::{Lesson, Preset};
 use potstill_core::model::{NetworkConfig, Pool, Training, VitConfig};
-use potstill_core::objective::{LogitDistillation, Objective};
 use potstill_core::train::{AdamW, AdamWConfig, Learner, training_step};
 
 /// The system's allocator, which says how many bytes are in use.
@@ -59,12 +59,13 @@ fn distil(device: &Device, steps: u64) -> Vec<Held> {
     let teacher = network(1, device);
     let mut student = Learner::from(network(2, &device.clone().autodiff()));
     let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
-    let objective = Objective::Kd(LogitDistillation::default());
+    let objective = Preset::named("KD").expect("a known method").objective();
+    let lesson = Lesson::new(&objective, &config.shape(), Some(teacher.into())).expect("networks that fit");
     let mut held = Vec::new();
     for step in 1..=steps {
         let (batch, training) = (batch(step, 2, device), Training::default());
         let report;
-        (student, report) = training_step(student, Some(&teacher), &mut optimiser, &objective, batch, &training, 1e-3);
+        (student, report) = training_step(student, &lesson, &mut optimiser, batch, &training, 1e-3);
         // As often as a run reads its losses.
         if step % 10 == 0 {
             assert!(values(report.values).iter().all(|value| value.is_finite()));

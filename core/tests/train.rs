@@ -11,12 +11,13 @@ use burn::backend::read_sync;
 use burn::module::{Module, ParamGroup};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig as BurnAdamConfig, AdamWConfig as BurnAdamWConfig, GradientsParams};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use common::devices;
 use digits::{batch, values};
+use potstill_core::kernel::cross_entropy;
+use potstill_core::method::{Lesson, Preset};
 use potstill_core::model::init::WeightInit;
 use potstill_core::model::{Network, NetworkConfig, Pool, Taps, Training, VisionTransformer, VitConfig};
-use potstill_core::objective::{LogitDistillation, Normalisation as KlNormalisation, Objective};
 use potstill_core::train::{AdamW, AdamWConfig, Decay, Learner, StepBatch, heads_alone, training_step};
 use potstill_core::weights;
 use tiny::tiny;
@@ -45,22 +46,21 @@ fn pair(device: &Device) -> (Network, Learner) {
     (teacher, learner(2, device))
 }
 
+/// Plain distillation of a student.
+fn kd(student: &Learner, teacher: Option<Network>) -> Lesson {
+    let objective = Preset::named("KD").expect("a known method").objective();
+    Lesson::new(&objective, &student.student.shape(), teacher.map(Into::into)).expect("networks that fit")
+}
+
 /// The losses of some steps of distillation of a tiny student from a tiny, untrained teacher.
 fn losses(device: &Device, steps: u64) -> Vec<f32> {
     let (teacher, mut student) = pair(device);
     let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
-    let objective = Objective::Kd(LogitDistillation::default());
+    let lesson = kd(&student, Some(teacher));
     let mut losses = Vec::new();
     for step in 0..steps {
-        let (next, report) = training_step(
-            student,
-            Some(&teacher),
-            &mut optimiser,
-            &objective,
-            batch(step, 16, device),
-            &Training::default(),
-            2e-3,
-        );
+        let (next, report) =
+            training_step(student, &lesson, &mut optimiser, batch(step, 16, device), &Training::default(), 2e-3);
         student = next;
         assert_eq!(report.names, ["labels", "logits"]);
         losses.push(values(report.values)[0]);
@@ -83,18 +83,17 @@ fn twenty_steps_of_distillation_agree_between_devices() {
 
 #[test]
 fn a_network_in_half_precision_says_nearly_the_same() {
-    let objective = Objective::named("SAF").expect("a known objective");
     let config = NetworkConfig::from(VitConfig { depth: 3, width: 48, heads: 3, ..deit_like() });
     println!("skipped: adapters, since Burn's products of `f16` take a software adapter many minutes to tune");
     let device = Device::flex();
     let single = config.init(3, &device).expect("a valid model");
-    let (_, taps) = objective.taps(3, 3);
-    let taps = Taps { queries_and_keys: taps.attention_maps.clone(), ..taps };
+    let mut taps = Taps::default();
+    let asked = [0, 1, 2].map(|block| (taps.attention_map(block), taps.queries_and_keys(block)));
     let images = Tensor::cat(vec![batch(0, 6, &device).images; 3], 1);
     let [exact, found] = [single.clone(), single.halved()].map(|model| {
         let trace = model.forward_with(images.clone(), None, &taps);
-        let maps = trace.attention_maps.into_iter().map(values).collect::<Vec<_>>().concat();
-        let packed = trace.queries_and_keys.into_iter().map(|block| values(block.packed)).collect::<Vec<_>>().concat();
+        let maps = asked.map(|(map, _)| values(trace.attention_map(map))).concat();
+        let packed = asked.map(|(_, block)| values(trace.queries_and_keys(block).packed)).concat();
         [values(trace.logits), values(trace.distillation_logits.expect("two heads")), maps, packed]
     });
     for (exact, found) in exact.iter().zip(&found) {
@@ -111,15 +110,17 @@ fn a_network_in_half_precision_says_nearly_the_same() {
 fn logits_computed_before_teach_the_same() {
     let device = Device::flex();
     let (teacher, _) = pair(&device);
-    let report = |teacher_logits: Option<Tensor<2>>, teacher: Option<&Network>| {
+    let report = |teacher_logits: Option<Tensor<2>>| {
         let (_, student) = pair(&device);
+        let lesson = kd(&student, Some(teacher.clone()));
         let mut optimiser = AdamW::new(AdamWConfig::default());
-        let objective = Objective::Kd(LogitDistillation::default());
         let batch = StepBatch { teacher_logits, ..batch(0, 16, &device) };
-        values(training_step(student, teacher, &mut optimiser, &objective, batch, &Training::default(), 2e-3).1.values)
+        training_step(student, &lesson, &mut optimiser, batch, &Training::default(), 2e-3).1
     };
     let logits = teacher.forward(batch(0, 16, &device).images, None).logits;
-    assert_eq!(report(Some(logits), None), report(None, Some(&teacher)));
+    let [known, asked] = [report(Some(logits)), report(None)];
+    assert!(known.teacher_logits.is_none() && asked.teacher_logits.is_some(), "who is known is not asked");
+    assert_eq!(values(known.values), values(asked.values));
 }
 
 #[test]
@@ -145,11 +146,10 @@ fn the_flat_optimiser_is_burns_adamw() {
     let mut ours = theirs.clone();
     let mut their_optimiser = reference(0.1).init().with_group(undecayed, reference(0.0).build(), None);
     let mut our_optimiser = AdamW::new(config);
-    let objective = Objective::Labels { smoothing: 0.0 };
     for step in 0..100 {
         let loss = |model: &VisionTransformer| {
             let batch = batch(step, 8, &Device::flex());
-            objective.loss(&model.forward(batch.images, None), None, batch.targets).total
+            cross_entropy(model.forward(batch.images, None).logits, batch.targets, 0.0).mean()
         };
         let gradients = loss(&theirs).backward();
         let gradients = GradientsParams::from_grads(gradients, &theirs);
@@ -171,9 +171,9 @@ fn trained(config: AdamWConfig, student: Learner, parts: usize, steps: u64) -> (
     let (mut student, mut optimiser, mut losses) = (student, AdamW::new(config), Vec::new());
     for step in 0..steps {
         let batch = StepBatch { parts, ..batch(step, 12, &Device::flex()) };
-        let objective = Objective::Labels { smoothing: 0.1 };
+        let lesson = Lesson::labels(0.1, &student.student.shape());
         let report;
-        (student, report) = training_step(student, None, &mut optimiser, &objective, batch, &Training::default(), 1e-3);
+        (student, report) = training_step(student, &lesson, &mut optimiser, batch, &Training::default(), 1e-3);
         assert_eq!(report.logits.dims(), [12, 10]);
         losses.push(values(report.values)[0]);
     }
@@ -204,8 +204,7 @@ fn adam_decays_through_the_gradient_as_burns_does() {
         BurnAdamConfig::new().with_epsilon(1e-4).with_weight_decay(Some(WeightDecayConfig::new(0.1))).init();
     for step in 0..20 {
         let batch = batch(step, 12, &device);
-        let objective = Objective::Labels { smoothing: 0.1 };
-        let loss = objective.loss(&theirs.forward(batch.images, None), None, batch.targets).total;
+        let loss = cross_entropy(theirs.forward(batch.images, None).logits, batch.targets, 0.1).mean();
         let gradients = GradientsParams::from_grads(loss.backward(), &theirs);
         theirs = optimiser.step(1e-3, theirs, gradients);
     }
@@ -258,11 +257,11 @@ fn the_exponential_mean_follows_its_equation() {
 fn an_optimiser_goes_on_from_its_record_to_the_last_bit() {
     let device = Device::flex();
     let config = AdamWConfig { ema: Some(0.9), clip_norm: Some(1.0), ..AdamWConfig::default() };
-    let objective = Objective::Labels { smoothing: 0.0 };
     let go_on = |mut student: Learner, mut optimiser: AdamW| {
         for step in 3..6 {
             let batch = batch(step, 12, &device);
-            (student, _) = training_step(student, None, &mut optimiser, &objective, batch, &Training::default(), 1e-3);
+            let lesson = Lesson::labels(0.0, &student.student.shape());
+            (student, _) = training_step(student, &lesson, &mut optimiser, batch, &Training::default(), 1e-3);
         }
         let averaged = optimiser.averaged(student.clone()).expect("a mean is kept");
         (parameters(&student), parameters(&averaged))
@@ -296,8 +295,7 @@ fn clipping_bounds_the_step_by_the_global_norm() {
     let moved = |clip_norm: Option<f64>| {
         let config = AdamWConfig { beta_1: 0.0, epsilon: 1e6, weight_decay: 0.0, clip_norm, ..AdamWConfig::default() };
         let batch = batch(0, 8, &Device::flex());
-        let objective = Objective::Labels { smoothing: 0.0 };
-        let loss = objective.loss(&model.forward(batch.images, None), None, batch.targets).total;
+        let loss = cross_entropy(model.forward(batch.images, None).logits, batch.targets, 0.0).mean();
         let stepped = AdamW::new(config).step(model.clone(), loss.backward(), 1e6);
         let before = read_sync(weights::read(&model)).expect("readable");
         let after = read_sync(weights::read(&stepped)).expect("readable");
@@ -328,45 +326,6 @@ fn dropped_branches_scale_what_is_kept_and_repeat() {
     assert_ne!(forward(0), values(model.forward(images.clone(), None).logits));
     let still = tiny().init(6, &device).expect("a valid model");
     assert!(still.draw_training(9, 0, 8, &device).drop_path().is_none());
-}
-
-#[test]
-fn the_terms_of_distillation_are_the_published_numbers() {
-    // Logits and targets of the golden numbers: v_i = amp · sin(a i + b).
-    let wave = |a: f64, b: f64, amp: f64| {
-        let values = (0..20).map(|i| (amp * (a * f64::from(i) + b).sin()) as f32).collect::<Vec<_>>();
-        Tensor::<2>::from_data(TensorData::new(values, [4, 5]), &Device::flex())
-    };
-    let trace = potstill_core::model::Trace::of_logits;
-    let mut targets = vec![0.0_f32; 20];
-    for (row, label) in [0, 2, 1, 4].into_iter().enumerate() {
-        targets[5 * row + label] = 1.0;
-    }
-    let targets = Tensor::<2>::from_data(TensorData::new(targets, [4, 5]), &Device::flex());
-    let (student, teacher) = (trace(wave(0.7, 0.3, 2.0)), trace(wave(1.1, -0.4, 3.0)));
-    let close = |name: &str, found: f32, expected: f64| {
-        assert!((f64::from(found) / expected - 1.0).abs() < 1e-6, "{name}: {found}, expected {expected}");
-    };
-    let (ce, smoothed) = (1.630_210_565_2, 1.681_389_752_7);
-    for (normalisation, tau, kl) in [
-        (KlNormalisation::Batchmean, 1.0, 0.973_908_025_5),
-        (KlNormalisation::Batchmean, 2.0, 1.622_301_578_0),
-        (KlNormalisation::Batchmean, 3.0, 1.918_616_318_6),
-        (KlNormalisation::Numel, 1.0, 0.194_781_605_1),
-        (KlNormalisation::Numel, 2.0, 0.324_460_315_6),
-        (KlNormalisation::Numel, 3.0, 0.383_723_263_7),
-    ] {
-        for (smoothing, labels) in [(0.0, ce), (0.1, smoothed)] {
-            let kd = LogitDistillation { alpha: 0.3, temperature: tau, normalisation, smoothing };
-            let loss = Objective::Kd(kd).loss(&student, Some(&teacher), targets.clone());
-            let [first, second] = &loss.terms[..] else { panic!("two terms") };
-            close("labels", values(first.value.clone())[0], labels);
-            close("logits", values(second.value.clone())[0], kl);
-            close("total", values(loss.total)[0], 0.7 * labels + 0.3 * kl);
-        }
-    }
-    let labels = Objective::Labels { smoothing: 0.1 }.loss(&student, None, targets);
-    close("labels alone", values(labels.total)[0], smoothed);
 }
 
 #[test]

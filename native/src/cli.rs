@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use potstill_core::objective::Readout;
+use potstill_core::method::Readout;
 
 use crate::bench::Path;
 use crate::device::DeviceChoice;

@@ -17,8 +17,8 @@ pub use layers::{Resolved, resolve};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use potstill_core::method::{Objective, Preset, Readout, Retrospection};
 use potstill_core::model::{NetworkConfig, zoo};
-use potstill_core::objective::{Objective, Part, Readout, Retrospection};
 use potstill_core::train::{AdamWConfig, Packing, Schedule};
 use potstill_core::weights::Resampling;
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,7 @@ pub struct Recipe {
     pub student: Option<NetworkRecipe>,
     /// How the student is distilled.
     #[serde(default = "labels_alone")]
-    pub distillation: Objective,
+    pub distillation: Preset,
 }
 
 /// How a number is kept.
@@ -87,8 +87,8 @@ impl Precision {
     }
 }
 
-fn labels_alone() -> Objective {
-    Objective::Labels { smoothing: 0.0 }
+fn labels_alone() -> Preset {
+    Preset::Labels { smoothing: 0.0 }
 }
 
 /// What a recipe reproduces.
@@ -374,16 +374,12 @@ impl Recipe {
                  (--mixup 0 --cutmix 0), or --retrospect",
             ));
         }
-        self.distillation.validate().map_err(|error| Failure::usage(format!("distillation.{error}")))?;
-        if self.distillation.parts().iter().any(|part| matches!(part, Part::Retrospection { .. })) {
-            return Err(Failure::usage(
-                "retrospection is no term of a distillation, since it needs what the student said before; give the student \
-                 a section for it, [student.retrospection], or --retrospect",
-            ));
-        }
+        self.distillation.validate().map_err(Failure::usage)?;
         match self.objective {
             Goal::Teacher => self.teacher().and_then(|teacher| one_head(&teacher.config("teacher")?)),
-            Goal::Student => self.student().and_then(|student| fits_readout(student, &labels_alone(), "student")),
+            Goal::Student => {
+                self.student().and_then(|student| fits_readout(student, &labels_alone().objective(), "student"))
+            }
             Goal::Distillation => self.check_distillation(),
         }
     }
@@ -391,12 +387,13 @@ impl Recipe {
     fn check_distillation(&self) -> Result<()> {
         let student = self.student()?;
         let config = student.config("student")?;
-        if !self.distillation.needs_teacher() {
+        let objective = self.distillation.objective();
+        if !objective.needs_teacher() {
             return Err(Failure::usage(
                 "this distillation asks a teacher nothing; take --objective student, which trains on labels alone",
             ));
         }
-        let features = self.distillation.taps(1, 1) != Default::default();
+        let features = !objective.reads_logits_alone();
         if student.trainable == Trainable::Head && features {
             return Err(Failure::usage(
                 "a linear probe moves the student's head alone, and what this distillation compares lies below it; take \
@@ -417,7 +414,7 @@ impl Recipe {
                 )));
             }
         }
-        fits_readout(student, &self.distillation, "student")?;
+        fits_readout(student, &objective, "student")?;
         // A given teacher's sizes are known once its file is read, and are checked then.
         if self.teacher_weights.is_some() {
             return Ok(());

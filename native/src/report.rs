@@ -7,7 +7,7 @@ use std::path::Path;
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use potstill_core::objective::Objective;
+use potstill_core::method::Preset;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -48,7 +48,7 @@ pub struct ObjectiveReport {
     /// teacher, student or distillation.
     pub goal: &'static str,
     /// The student's terms with their weights, as the recipe has them; absent without a distillation.
-    pub distillation: Option<Objective>,
+    pub distillation: Option<Preset>,
     /// The row of a published table that the recipe stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row: Option<String>,

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use potstill_core::data::{ImageShape, Normalisation, Preprocess, Transform};
+use potstill_core::method::Readout;
 use potstill_core::model::{Network, NetworkConfig};
-use potstill_core::objective::Readout;
 use potstill_core::weights::{self, Description, Fit, Metadata, NamedTensor, Resampling, STATE_PREFIX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

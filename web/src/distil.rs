@@ -12,8 +12,8 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Batch, Dataset, Digits, Split, assemble, epoch_order};
+use potstill_core::method::{Lesson, LogitTable, Past};
 use potstill_core::model::{Network, NetworkConfig};
-use potstill_core::objective::{LogitTable, Objective};
 use potstill_core::train::metrics::argmax;
 use potstill_core::train::{AdamW, Evaluation, Learner, StepBatch, StepReport, WarmupCosine, training_step};
 
@@ -112,7 +112,7 @@ impl Distillation {
     /// If teacher, student and method do not go together.
     pub fn new(plan: Plan, teacher: Option<Network>, train: Arc<dyn Dataset>, device: &Device) -> Result<Self, String> {
         let shape = teacher.as_ref().map_or_else(|| live_teacher().shape(), Network::shape);
-        if plan.objective.needs_teacher() {
+        if plan.objective.objective().needs_teacher() {
             plan.objective.check(&plan.student.shape(), &shape).map_err(|error| error.to_string())?;
         }
         let pupil = || Pupil::new(&plan.student, plan.seed(), device);
@@ -271,10 +271,10 @@ impl Distillation {
     fn teacher_step(&mut self) -> Result<u32, String> {
         let batch = self.batch(u64::from(self.step))?;
         let inputs = self.upload(&batch);
-        let labels = Objective::Labels { smoothing: 0.0 };
+        let labels = Lesson::labels(0.0, &live_teacher().shape());
         let (seed, rate) = (self.plan.teacher_seed(), self.plan.schedule(self.plan.recipe.teacher_steps));
         let Teacher::Learning(pupil) = &mut self.teacher else { return Err("the teacher has learnt already".into()) };
-        let report = step(pupil, None, &labels, inputs, seed, self.step, rate, &self.device);
+        let report = step(pupil, &labels, inputs, seed, self.step, rate, &self.device);
         let samples = batch.indices.len() as u32;
         self.step += 1;
         self.unread.push(Unread { step: self.step, indices: batch.indices, reports: vec![report] });
@@ -284,19 +284,23 @@ impl Distillation {
     fn student_step(&mut self) -> Result<u32, String> {
         let batch = self.batch(u64::from(self.step))?;
         let inputs = self.upload(&batch);
-        let labels = Objective::Labels { smoothing: 0.0 };
+        let shape = self.plan.student.shape();
+        let Teacher::Ready(teacher) = &self.teacher else { return Err("the teacher has not learnt yet".into()) };
+        let lesson = Lesson::new(&self.plan.objective.objective(), &shape, Some(teacher.clone().into()));
+        let lesson = lesson.map_err(|mismatch| mismatch.to_string())?;
         let (seed, rate) = (self.plan.seed(), self.plan.schedule(self.plan.recipe.steps));
         // Epochs count from 1 in the rule.
         let epoch = u64::from(self.step) / self.batches() + 1;
-        let applied = self.plan.retrospection.as_ref().map(|rule| rule.applied(&self.plan.objective, epoch));
-        let mut taught = inputs.clone();
-        if let Some(table) = &self.past {
-            taught.past_logits = Some(self.rows(table.rows(&batch.indices).map_err(|error| error.to_string())?));
+        let mut taught = StepBatch { epoch, ..inputs.clone() };
+        if let (Some(rule), Some(table)) = (&self.plan.retrospection, &self.past)
+            && let Some(share) = rule.share(epoch)
+        {
+            let logits = self.rows(table.rows(&batch.indices).map_err(|error| error.to_string())?);
+            taught.past = Some(Past { logits, share, temperature: rule.temperature });
         }
-        let objective = applied.as_ref().unwrap_or(&self.plan.objective);
-        let Teacher::Ready(teacher) = &self.teacher else { return Err("the teacher has not learnt yet".into()) };
-        let student = step(&mut self.student, Some(teacher), objective, taught, seed, self.step, rate, &self.device);
-        let twin = step(&mut self.twin, None, &labels, inputs, seed, self.step, rate, &self.device);
+        let student = step(&mut self.student, &lesson, taught, seed, self.step, rate, &self.device);
+        let labels = Lesson::labels(0.0, &shape);
+        let twin = step(&mut self.twin, &labels, inputs, seed, self.step, rate, &self.device);
         let samples = batch.indices.len() as u32;
         self.step += 1;
         self.unread.push(Unread { step: self.step, indices: batch.indices, reports: vec![student, twin] });
@@ -399,8 +403,7 @@ impl Distillation {
 #[expect(clippy::too_many_arguments, reason = "the parts of one step, each named where it is made")]
 fn step(
     pupil: &mut Pupil,
-    teacher: Option<&Network>,
-    objective: &Objective,
+    lesson: &Lesson,
     inputs: StepBatch,
     seed: u64,
     step: u32,
@@ -411,7 +414,7 @@ fn step(
     let training = pupil.learner.student.draw_training(seed, u64::from(step), samples, device);
     let learner = pupil.learner.clone();
     let rate = schedule.at(u64::from(step));
-    let (learner, report) = training_step(learner, teacher, &mut pupil.optimiser, objective, inputs, &training, rate);
+    let (learner, report) = training_step(learner, lesson, &mut pupil.optimiser, inputs, &training, rate);
     pupil.learner = learner;
     report
 }

@@ -8,8 +8,8 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use potstill_core::data::Normalisation;
 use potstill_core::kernel;
+use potstill_core::method::Readout;
 use potstill_core::model::{Network, Taps};
-use potstill_core::objective::Readout;
 
 use crate::distil::{Clock, values};
 
@@ -33,16 +33,15 @@ pub async fn look(network: &Network, picture: Tensor<4>, readout: Readout, clock
     let (start, shape) = (clock(), network.shape());
     let side = picture.dims()[3];
     let blocks = if matches!(network, Network::Vit(_)) { shape.depth } else { 0 };
-    let taps = Taps { queries_and_keys: (0..blocks).collect(), ..Taps::default() };
+    let mut taps = Taps::default();
+    let blocks: Vec<_> = (0..blocks).map(|block| taps.queries_and_keys(block)).collect();
     let trace = network.forward_with(picture, None, &taps);
     let logits = values(readout.of(&trace)).await?;
     let milliseconds = clock() - start;
     let (tokens, prefix) = (shape.tokens, shape.prefix_tokens);
-    let maps: Vec<Tensor<1>> = trace
-        .queries_and_keys
-        .into_iter()
-        .map(|block| attention(block.packed, shape.class_token).narrow(0, prefix, tokens - prefix))
-        .collect();
+    let map =
+        |block| attention(trace.queries_and_keys(block).packed, shape.class_token).narrow(0, prefix, tokens - prefix);
+    let maps: Vec<Tensor<1>> = blocks.into_iter().map(map).collect();
     let layers = maps.len();
     let mut attention = Vec::with_capacity(layers * side * side);
     if layers > 0 {

@@ -5,12 +5,11 @@
 //!
 //! Every network here has a class token that its head reads: that is what CLS-KD compares, and whose attention is shown.
 
+use potstill_core::method::{
+    ClassToken, Deit, LogitDistillation, Manifold, Mode, Normalisation, Preset, Retrospection, Saf, SoftTargets, Sum,
+};
 use potstill_core::model::init::WeightInit;
 use potstill_core::model::{NetworkConfig, Pool, VitConfig};
-use potstill_core::objective::{
-    AttentionForcing, ClassToken, Deit, LogitDistillation, Manifold, Mode, Normalisation, Objective, Retrospection,
-    SoftTargets, Sum,
-};
 use potstill_core::train::{AdamWConfig, WarmupCosine};
 
 use crate::protocol::{DistilRecipe, Method};
@@ -28,7 +27,7 @@ pub struct Plan {
     /// The student's and the twin's configuration.
     pub student: NetworkConfig,
     /// What the student is taught.
-    pub objective: Objective,
+    pub objective: Preset,
     /// Whether it is also taught by its own past.
     pub retrospection: Option<Retrospection>,
 }
@@ -117,23 +116,19 @@ impl Plan {
 }
 
 // Divergences are means over the batch, so that α means the same for every method.
-fn objective(recipe: &DistilRecipe) -> (Objective, Option<Retrospection>) {
+fn objective(recipe: &DistilRecipe) -> (Preset, Option<Retrospection>) {
     let [alpha, temperature, weight] = [recipe.alpha, recipe.temperature, recipe.weight].map(f64::from);
     let normalisation = Normalisation::Batchmean;
-    let labels = Objective::Labels { smoothing: 0.0 };
+    let labels = Preset::Labels { smoothing: 0.0 };
     let objective = match recipe.method {
         Method::None | Method::Lwr => labels,
-        Method::LabelSmoothing => Objective::Labels { smoothing: f64::from(recipe.smoothing) },
-        Method::Soft => Objective::Kd(LogitDistillation { alpha, temperature, normalisation, smoothing: 0.0 }),
-        Method::Hard => Objective::Deit(Deit { mode: Mode::Hard, alpha, smoothing: 0.0, ..Deit::default() }),
-        Method::Saf => Objective::Sum(Sum {
-            alpha,
-            saf: Some(AttentionForcing { weight, ..AttentionForcing::default() }),
-            ..Sum::default()
-        }),
+        Method::LabelSmoothing => Preset::Labels { smoothing: f64::from(recipe.smoothing) },
+        Method::Soft => Preset::Kd(LogitDistillation { alpha, temperature, normalisation, smoothing: 0.0 }),
+        Method::Hard => Preset::Deit(Deit { mode: Mode::Hard, alpha, smoothing: 0.0, ..Deit::default() }),
+        Method::Saf => Preset::Sum(Sum { alpha, saf: Some(Saf { weight, ..Saf::default() }), ..Sum::default() }),
         Method::ClsKd => {
             let usual = ClassToken::default();
-            Objective::Sum(Sum {
+            Preset::Sum(Sum {
                 alpha,
                 kd: Some(SoftTargets { weight: 1.0, temperature, normalisation }),
                 class_token: Some(ClassToken {
@@ -170,7 +165,7 @@ mod tests {
             let plan = Plan::new(DistilRecipe { method, ..DistilRecipe::default() }).expect("the defaults are valid");
             plan.objective.check(&plan.student.shape(), &live_teacher().shape()).expect("fits");
             let taught = !matches!(method, Method::None | Method::Lwr | Method::LabelSmoothing);
-            assert_eq!(plan.objective.needs_teacher(), taught, "{method:?}");
+            assert_eq!(plan.objective.objective().needs_teacher(), taught, "{method:?}");
             assert_eq!(plan.retrospection.is_some(), method == Method::Lwr);
         }
     }

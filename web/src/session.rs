@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use potstill_core::data::{Dataset, Normalisation, Preprocess};
+use potstill_core::method::Readout;
 use potstill_core::model::Network;
-use potstill_core::objective::Readout;
 use potstill_core::train::metrics::{argmax, softmax};
 use potstill_core::weights::{self, Description};
 

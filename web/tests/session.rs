@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{
     Dataset, Digits, ImageShape, Normalisation, Split, Subset, Transform, assemble, epoch_order,
 };
+use potstill_core::method::{Lesson, LogitDistillation, Preset};
 use potstill_core::model::Training;
-use potstill_core::objective::{LogitDistillation, Objective};
 use potstill_core::train::{AdamW, Evaluation, Learner, StepBatch, training_step};
 use potstill_core::weights::{self, Description};
 use potstill_web::data::transform;
@@ -98,13 +98,14 @@ fn history(session: &mut Session) -> History {
 }
 
 /// The loop of the native trainer, written out: one network, core's step, batches by (seed, step).
-fn native_losses(recipe: &DistilRecipe, objective: &Objective) -> Vec<f32> {
+fn native_losses(recipe: &DistilRecipe, preset: &Preset) -> Vec<f32> {
     let (device, plan) = (Device::flex(), Plan::new(recipe.clone()).expect("valid"));
     let (tensors, metadata) = weights::from_safetensors(&teacher_file()).expect("readable");
     let description = Description::read(&metadata).expect("readable").expect("described");
     let teacher = description.network(tensors, &device).expect("fits");
     let student = plan.student.init(plan.seed(), &device.clone().autodiff()).expect("valid");
     let (mut learner, mut adamw) = (Learner::from(student), AdamW::new(optimiser()));
+    let lesson = Lesson::new(&preset.objective(), &plan.student.shape(), Some(teacher.into())).expect("fits");
     let samples = recipe.train_samples as usize;
     let data = Subset::balanced(Digits::new(Split::Train, 20_000), samples, plan.seed()).expect("enough");
     let (batch, schedule) = (recipe.batch as usize, plan.schedule(recipe.steps));
@@ -121,8 +122,7 @@ fn native_losses(recipe: &DistilRecipe, objective: &Objective) -> Vec<f32> {
             let inputs = StepBatch::new(images, targets);
             let rate = schedule.at(step as u64);
             let drawn = Training::default();
-            let (next, report) =
-                training_step(learner.clone(), Some(&teacher), &mut adamw, objective, inputs, &drawn, rate);
+            let (next, report) = training_step(learner.clone(), &lesson, &mut adamw, inputs, &drawn, rate);
             learner = next;
             report.values.into_data().iter::<f32>().next().expect("a total")
         })
@@ -138,8 +138,8 @@ fn twenty_steps_are_those_of_the_native_trainer() {
     assert_eq!((reason, told.steps.len()), (StopReason::Finished, 20));
     let kd = LogitDistillation::default();
     assert_eq!((kd.alpha, kd.temperature), (f64::from(recipe.alpha), f64::from(recipe.temperature)));
-    assert_eq!(told.student_loss, native_losses(&recipe, &Objective::Kd(kd)));
-    assert_eq!(told.twin_loss, native_losses(&recipe, &Objective::Labels { smoothing: 0.0 }));
+    assert_eq!(told.student_loss, native_losses(&recipe, &Preset::Kd(kd)));
+    assert_eq!(told.twin_loss, native_losses(&recipe, &Preset::Labels { smoothing: 0.0 }));
     assert_eq!(told, history(&mut session), "the events tell all that the run recorded");
     assert_eq!(told.checks, [10, 20]);
     assert_eq!(told.term_names, ["labels", "logits"]);

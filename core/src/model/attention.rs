@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
-use super::network::Tap;
+use super::trace::Tap;
 use super::training::Training;
 use crate::kernel::{self, QueriesAndKeys};
 

@@ -12,7 +12,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, activation};
 
 use super::init::Initialiser;
-use super::network::Statistics;
+use super::trace::Statistics;
 
 /// Added to the variance, and the share of a batch in the running statistics: PyTorch's defaults, as every network here has.
 const EPS: f64 = 1e-5;

@@ -14,9 +14,11 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::attention::{Over, attend, drop, explicit};
+use super::check::{ConfigError, divides, range, real};
 use super::init::{Initialiser, WeightInit};
 use super::layers::{normalise, project};
-use super::network::{ConfigError, Left, NetworkShape, Tap, Taps, Trace, divides, range, real};
+use super::shape::NetworkShape;
+use super::trace::{Recorder, Tap, Taps, Trace};
 use super::training::{Dropped, Training};
 use crate::kernel;
 
@@ -256,13 +258,14 @@ impl DistillVit {
         ]);
         let class = self.cls_token.val().expand([batch, 1, channels * p * p]);
         let mut x = Tensor::cat(vec![patches, class], 1);
-        let mut left = Left::new(taps);
+        let mut recorder = Recorder::new(taps);
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, training, left.tap(index));
-            left.leave_tokens(index, &x);
+            x = block.forward(x, training, Tap::of(&mut recorder, index));
+            recorder.tokens(index, &x);
         }
         let [_, tokens, d] = x.dims();
-        left.trace(project(&self.head, x.reshape([batch, tokens * d])), None, 0)
+        recorder.features(|| x.clone().mean_dim(1).squeeze_dim(1));
+        recorder.trace(project(&self.head, x.reshape([batch, tokens * d])), None, 0)
     }
 
     /// What a training pass of this network drops: see `Training::draw`.

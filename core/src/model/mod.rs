@@ -4,6 +4,7 @@
 //! Initial values are drawn on the host from (seed, parameter path): every device starts from the same bits.
 
 mod attention;
+mod check;
 #[cfg(feature = "all-models")]
 mod conv;
 #[cfg(feature = "all-models")]
@@ -15,17 +16,22 @@ pub mod network;
 pub mod regnet;
 #[cfg(feature = "all-models")]
 pub mod resnet;
+mod shape;
+pub mod trace;
 pub mod training;
 pub mod vit;
 pub mod zoo;
 
+pub use check::ConfigError;
 #[cfg(feature = "all-models")]
 pub use distillvit::{DistillVit, DistillVitConfig};
 pub use init::Initialiser;
-pub use network::{ConfigError, Network, NetworkConfig, NetworkShape, Statistics, Taps, Trace};
+pub use network::{Network, NetworkConfig};
 #[cfg(feature = "all-models")]
 pub use regnet::{RegNet, RegNetConfig};
 #[cfg(feature = "all-models")]
 pub use resnet::{ResNet, ResNetConfig};
+pub use shape::NetworkShape;
+pub use trace::{Recorder, Statistics, Taps, Trace};
 pub use training::{DropPath, Training};
 pub use vit::{Pool, VisionTransformer, VitConfig};

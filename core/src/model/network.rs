@@ -9,6 +9,7 @@ use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::check::ConfigError;
 #[cfg(feature = "all-models")]
 use super::distillvit::{DistillVit, DistillVitConfig};
 use super::init::Initialiser;
@@ -16,9 +17,10 @@ use super::init::Initialiser;
 use super::regnet::{RegNet, RegNetConfig};
 #[cfg(feature = "all-models")]
 use super::resnet::{ResNet, ResNetConfig};
+use super::shape::NetworkShape;
+use super::trace::{Statistics, Taps, Trace};
 use super::training::Training;
 use super::vit::{VisionTransformer, VitConfig};
-use crate::kernel::{QueriesAndKeys, attention_map};
 
 /// The same expression for every architecture: `each!(self, NetworkConfig(config) => config.validate())`.
 macro_rules! each {
@@ -263,13 +265,9 @@ impl Network {
             #[cfg(feature = "all-models")]
             Self::DistillVit(model) => model.forward_with(images, training, taps),
             #[cfg(feature = "all-models")]
-            Self::RegNet(_) | Self::ResNet(_) if !taps.is_empty() => {
-                panic!("a convolutional network has no tokens to tap")
-            }
+            Self::RegNet(model) => model.forward_with(images, training, taps),
             #[cfg(feature = "all-models")]
-            Self::RegNet(model) => model.forward(images, training),
-            #[cfg(feature = "all-models")]
-            Self::ResNet(model) => model.forward(images, training),
+            Self::ResNet(model) => model.forward_with(images, training, taps),
         }
     }
 
@@ -319,244 +317,10 @@ impl ModuleMapper for Renewal {
     }
 }
 
-/// Why a configuration describes no network.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ConfigError {
-    /// A size is zero or beyond what any such network has.
-    #[error("{field} is {value}; it must lie between {min} and {max}")]
-    OutOfRange {
-        /// The field's name.
-        field: &'static str,
-        /// What was asked for.
-        value: f64,
-        /// The least that is accepted.
-        min: f64,
-        /// The most that is accepted.
-        max: f64,
-    },
-    /// One size must divide another.
-    #[error("{what} ({whole}) is not a multiple of {part_name} ({part})")]
-    NotDivisible {
-        /// What is divided.
-        what: &'static str,
-        /// Its size.
-        whole: usize,
-        /// By what.
-        part_name: &'static str,
-        /// The divisor.
-        part: usize,
-    },
-    /// Class pooling without a class token.
-    #[error("pool = \"class\" needs class_token = true; set it, or pool = \"mean\"")]
-    NoClassToken,
-}
-
-/// Checks a size; `field` names it.
-pub(super) fn range(field: &'static str, value: usize, max: usize) -> Result<(), ConfigError> {
-    real(field, value as f64, 1.0, max as f64)
-}
-
-/// Checks a number; NaN is refused.
-pub(super) fn real(field: &'static str, value: f64, min: f64, max: f64) -> Result<(), ConfigError> {
-    if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError::OutOfRange { field, value, min, max }) }
-}
-
-/// Checks that `part` divides `whole`.
-pub(super) fn divides(
-    what: &'static str,
-    whole: usize,
-    part_name: &'static str,
-    part: usize,
-) -> Result<(), ConfigError> {
-    if whole.is_multiple_of(part) { Ok(()) } else { Err(ConfigError::NotDivisible { what, whole, part_name, part }) }
-}
-
-/// What the blocks of a transformer leave for taps, as they run.
-pub(super) struct Left<'a> {
-    taps: &'a Taps,
-    // By block, of those that are asked for.
-    tokens: HashMap<usize, Tensor<3>>,
-    queries_and_keys: HashMap<usize, QueriesAndKeys>,
-    attention_maps: HashMap<usize, Tensor<3>>,
-}
-
-impl<'a> Left<'a> {
-    pub(super) fn new(taps: &'a Taps) -> Self {
-        let (tokens, queries_and_keys, attention_maps) = Default::default();
-        Self { taps, tokens, queries_and_keys, attention_maps }
-    }
-
-    /// Where a block's attention leaves what is asked for, if anything is.
-    pub(super) fn tap(&mut self, block: usize) -> Option<Tap<'_, 'a>> {
-        let asked = [&self.taps.queries_and_keys, &self.taps.attention_maps].into_iter().any(|of| of.contains(&block));
-        asked.then_some(Tap { left: self, block })
-    }
-
-    /// Keeps the tokens `[B, N, D]` after a block, if they are asked for.
-    pub(super) fn leave_tokens(&mut self, block: usize, tokens: &Tensor<3>) {
-        if self.taps.tokens.contains(&block) {
-            self.tokens.insert(block, tokens.clone());
-        }
-    }
-
-    /// The trace with these logits.
-    ///
-    /// # Panics
-    /// If a tap names a block that did not run.
-    pub(super) fn trace(
-        self,
-        logits: Tensor<2>,
-        distillation_logits: Option<Tensor<2>>,
-        prefix_tokens: usize,
-    ) -> Trace {
-        Trace {
-            logits,
-            distillation_logits,
-            tokens: named(&self.taps.tokens, &self.tokens),
-            queries_and_keys: named(&self.taps.queries_and_keys, &self.queries_and_keys),
-            attention_maps: named(&self.taps.attention_maps, &self.attention_maps),
-            prefix_tokens,
-            statistics: Statistics::default(),
-        }
-    }
-}
-
-/// Where a block's attention leaves what is asked for.
-pub(super) struct Tap<'l, 'a> {
-    left: &'l mut Left<'a>,
-    block: usize,
-}
-
-impl Tap<'_, '_> {
-    /// Keeps what is asked for, a map without what it follows from.
-    pub(super) fn leave(self, attended: QueriesAndKeys) {
-        let Self { left, block } = self;
-        if left.taps.queries_and_keys.contains(&block) {
-            left.queries_and_keys.insert(block, attended.clone());
-        }
-        if left.taps.attention_maps.contains(&block) {
-            left.attention_maps.insert(block, attention_map(attended));
-        }
-    }
-}
-
-// What each tap named, in the order of the taps.
-fn named<T: Clone>(taps: &[usize], left: &HashMap<usize, T>) -> Vec<T> {
-    let block = |index| left.get(index).cloned().unwrap_or_else(|| panic!("there is no block {index} to tap"));
-    taps.iter().map(block).collect()
-}
-
-/// The sizes by which two networks are compared before one teaches the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NetworkShape {
-    /// Blocks.
-    pub depth: usize,
-    /// Width D of the residual stream.
-    pub width: usize,
-    /// Tokens N, prefix tokens among them.
-    pub tokens: usize,
-    /// Tokens that are no patch; they come first.
-    pub prefix_tokens: usize,
-    /// Outputs of each head.
-    pub classes: usize,
-    /// Whether there is a class token, the first of all.
-    pub class_token: bool,
-    /// Whether there is a distillation token, the last before the patches.
-    pub distillation_token: bool,
-}
-
-impl NetworkShape {
-    /// Of a network that has no tokens: 0 of everything but classes.
-    #[cfg(feature = "all-models")]
-    pub(super) fn without_tokens(classes: usize) -> Self {
-        Self { depth: 0, width: 0, tokens: 0, prefix_tokens: 0, classes, class_token: false, distillation_token: false }
-    }
-
-    /// Tokens that are patches.
-    pub fn patches(&self) -> usize {
-        self.tokens - self.prefix_tokens
-    }
-}
-
-/// What an objective asks of a forward pass beside logits. Nothing else is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taps {
-    /// Blocks, from 0, after which the tokens are kept.
-    pub tokens: Vec<usize>,
-    /// Blocks, from 0, whose queries and keys are kept.
-    pub queries_and_keys: Vec<usize>,
-    /// Blocks, from 0, whose head-averaged attention `[B, N, N]` is kept.
-    pub attention_maps: Vec<usize>,
-}
-
-impl Taps {
-    /// Whether logits alone are asked for.
-    pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.queries_and_keys.is_empty() && self.attention_maps.is_empty()
-    }
-}
-
-/// What a forward pass hands to objectives and read-outs.
-#[derive(Clone, Debug)]
-pub struct Trace {
-    /// Class logits `[B, classes]`.
-    pub logits: Tensor<2>,
-    /// Logits of the distillation head `[B, classes]`, where there is one.
-    pub distillation_logits: Option<Tensor<2>>,
-    /// The residual stream `[B, N, D]` after each block of [`Taps::tokens`], in its order.
-    pub tokens: Vec<Tensor<3>>,
-    /// What attention was computed from, packed `[B, N, 3, H, D]`, of each block of [`Taps::queries_and_keys`], in its order.
-    pub queries_and_keys: Vec<QueriesAndKeys>,
-    /// The [`attention_map()`] `[B, N, N]` of each block of [`Taps::attention_maps`], in its order. No gradient flows through
-    /// it.
-    pub attention_maps: Vec<Tensor<3>>,
-    /// How many of the tokens are no patches; they come first.
-    pub prefix_tokens: usize,
-    /// In a training pass: the running statistics after this batch, for [`Network::with_statistics`].
-    pub statistics: Statistics,
-}
-
-/// New values of a network's running statistics, after one training pass. Empty where nothing is normalised by batch.
-#[derive(Clone, Debug, Default)]
-pub struct Statistics(pub(super) Vec<(ParamId, Tensor<1>)>);
-
 struct Halved;
 
 impl ModuleMapper for Halved {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         param.map(|values| values.cast(FloatDType::F16))
-    }
-}
-
-impl Trace {
-    // The same in `f32`.
-    fn single(self) -> Self {
-        Self {
-            logits: self.logits.cast(FloatDType::F32),
-            distillation_logits: self.distillation_logits.map(|logits| logits.cast(FloatDType::F32)),
-            tokens: self.tokens.into_iter().map(|tokens| tokens.cast(FloatDType::F32)).collect(),
-            queries_and_keys: self
-                .queries_and_keys
-                .into_iter()
-                .map(|QueriesAndKeys { packed, levels }| QueriesAndKeys {
-                    packed: packed.cast(FloatDType::F32),
-                    levels,
-                })
-                .collect(),
-            ..self
-        }
-    }
-
-    /// A trace of class logits `[B, classes]` alone, such as those computed before.
-    pub fn of_logits(logits: Tensor<2>) -> Self {
-        Self {
-            logits,
-            distillation_logits: None,
-            tokens: Vec::new(),
-            queries_and_keys: Vec::new(),
-            attention_maps: Vec::new(),
-            prefix_tokens: 0,
-            statistics: Statistics::default(),
-        }
     }
 }

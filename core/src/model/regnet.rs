@@ -10,10 +10,12 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::check::{ConfigError, divides, range, real};
 use super::conv::{Collected, ConvNorm, ConvSize, Head, SqueezeExcitation, conv_norm_parameters, mean_over_image};
 use super::init::Initialiser;
 use super::layers::project;
-use super::network::{ConfigError, NetworkShape, Statistics, Trace, divides, range, real};
+use super::shape::NetworkShape;
+use super::trace::{Recorder, Statistics, Taps, Trace};
 use super::training::Training;
 
 /// A RegNet by its numbers. The default is timm's `regnetx_004`.
@@ -233,14 +235,20 @@ impl RegNet {
         NetworkShape::without_tokens(self.head.fc.weight.dims()[1])
     }
 
-    /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training.
-    pub fn forward(&self, images: Tensor<4>, training: Option<&Training>) -> Trace {
+    /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training. Keeps what `taps` ask for.
+    ///
+    /// # Panics
+    /// If a tap asks for tokens, which a convolutional network has not.
+    pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
         let mut statistics = Statistics::default();
         let mut collected: Collected = training.map(|_| &mut statistics);
         let mut x = relu(self.stem.forward(images, collected.as_deref_mut()));
         for block in [&self.s1, &self.s2, &self.s3, &self.s4].into_iter().flat_map(|stage| &stage.b) {
             x = block.forward(x, collected.as_deref_mut());
         }
-        Trace { statistics, ..Trace::of_logits(project(&self.head.fc, mean_over_image(x))) }
+        let features = mean_over_image(x);
+        let mut recorder = Recorder::new(taps);
+        recorder.features(|| features.clone());
+        recorder.trace(project(&self.head.fc, features), None, 0).with_statistics(statistics)
     }
 }

@@ -9,10 +9,12 @@ use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::check::{ConfigError, range, real};
 use super::conv::{BatchNorm, Collected, Conv, ConvSize, conv_norm_parameters, mean_over_image};
 use super::init::{Initialiser, WeightInit};
 use super::layers::project;
-use super::network::{ConfigError, NetworkShape, Statistics, Trace, range, real};
+use super::shape::NetworkShape;
+use super::trace::{Recorder, Statistics, Taps, Trace};
 use super::training::Training;
 
 /// A ResNet by its numbers. The default is `resnet18`.
@@ -210,8 +212,11 @@ impl ResNet {
         NetworkShape::without_tokens(self.fc.weight.dims()[1])
     }
 
-    /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training.
-    pub fn forward(&self, images: Tensor<4>, training: Option<&Training>) -> Trace {
+    /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training. Keeps what `taps` ask for.
+    ///
+    /// # Panics
+    /// If a tap asks for tokens, which a convolutional network has not.
+    pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
         let mut statistics = Statistics::default();
         let mut collected: Collected = training.map(|_| &mut statistics);
         let x = relu(self.bn1.forward(self.conv1.forward(images), collected.as_deref_mut()));
@@ -220,6 +225,9 @@ impl ResNet {
         for block in [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().flatten() {
             x = block.forward(x, collected.as_deref_mut());
         }
-        Trace { statistics, ..Trace::of_logits(project(&self.fc, mean_over_image(x))) }
+        let features = mean_over_image(x);
+        let mut recorder = Recorder::new(taps);
+        recorder.features(|| features.clone());
+        recorder.trace(project(&self.fc, features), None, 0).with_statistics(statistics)
     }
 }

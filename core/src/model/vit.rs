@@ -13,9 +13,11 @@ use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::attention::{Over, attend, drop, explicit};
+use super::check::{ConfigError, divides, range, real};
 use super::init::{Initialiser, WeightInit};
 use super::layers::{add_and_normalise, normalise, project};
-use super::network::{ConfigError, Left, NetworkShape, Tap, Taps, Trace, divides, range, real};
+use super::shape::NetworkShape;
+use super::trace::{Recorder, Tap, Taps, Trace};
 use super::training::{Dropped, Training};
 use crate::kernel;
 
@@ -293,19 +295,24 @@ impl VisionTransformer {
         let mut x =
             if prefix.is_empty() { patches } else { Tensor::cat(prefix.into_iter().chain([patches]).collect(), 1) };
         x = drop(x + self.pos_embed.val(), self.embedding_dropout, training);
-        let mut left = Left::new(taps);
+        let mut recorder = Recorder::new(taps);
         let mut normed = None;
         for (index, block) in self.blocks.iter().enumerate() {
             let next = self.blocks.get(index + 1).map(|block| &block.norm1);
-            (x, normed) = block.forward(x, normed, next, index, training, left.tap(index));
-            left.leave_tokens(index, &x);
+            (x, normed) = block.forward(x, normed, next, index, training, Tap::of(&mut recorder, index));
+            recorder.tokens(index, &x);
         }
-        let (logits, distillation_logits) = self.read_out(x, prefix_tokens);
-        left.trace(logits, distillation_logits, prefix_tokens)
+        let (logits, distillation_logits) = self.read_out(x, prefix_tokens, &mut recorder);
+        recorder.trace(logits, distillation_logits, prefix_tokens)
     }
 
     // The last tokens [B, N, D] to the logits of both heads.
-    fn read_out(&self, x: Tensor<3>, prefix_tokens: usize) -> (Tensor<2>, Option<Tensor<2>>) {
+    fn read_out(
+        &self,
+        x: Tensor<3>,
+        prefix_tokens: usize,
+        recorder: &mut Recorder<'_>,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
         let patches = x.dims()[1] - prefix_tokens;
         let eps = self.layer_norm_eps;
         // Only what a head reads is normalised: LayerNorm works token by token.
@@ -319,22 +326,24 @@ impl VisionTransformer {
         } else {
             (Some(normed(x.narrow(1, 0, prefix_tokens))), None)
         };
-        let read = |head: &Linear, token: Tensor<3>| {
+        // What a head reads of a token [B, 1, D].
+        let read = |token: Tensor<3>| {
             let token = token.squeeze_dim::<2>(1);
-            let token = match &self.fc_norm {
+            match &self.fc_norm {
                 Some(norm) => normalise(norm, token, eps),
                 None => token,
-            };
-            project(head, token)
+            }
         };
         let token = |index: usize| prefix.clone().map(|prefix| prefix.narrow(1, index, 1));
         // The distillation token is the last before the patches; its head may be the class token's.
         let distillation = self.dist_token.as_ref().and_then(|_| {
             let token = token(prefix_tokens - 1)?;
-            Some(read(self.head_dist.as_ref().unwrap_or(&self.head), token))
+            Some(project(self.head_dist.as_ref().unwrap_or(&self.head), read(token)))
         });
         let class = pooled.or_else(|| token(0)).expect("a valid configuration pools, or has a class token");
-        (read(&self.head, class), distillation)
+        let features = read(class);
+        recorder.features(|| features.clone());
+        (project(&self.head, features), distillation)
     }
 
     /// What a training pass of this network drops: see `Training::draw`.

@@ -1,6 +1,7 @@
 //! One training step and what it is made of. Loops, files and clocks belong to the callers.
 
 pub mod adamw;
+mod learner;
 pub mod metrics;
 pub mod packing;
 pub mod probe;
@@ -8,8 +9,9 @@ pub mod schedule;
 pub mod step;
 
 pub use adamw::{AdamW, AdamWConfig, Decay};
+pub use learner::Learner;
 pub use metrics::Evaluation;
 pub use packing::Packing;
 pub use probe::heads_alone;
 pub use schedule::{Schedule, WarmupCosine};
-pub use step::{Learner, Renormalise, StepBatch, StepReport, training_step};
+pub use step::{StepBatch, StepReport, training_step};

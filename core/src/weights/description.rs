@@ -10,8 +10,8 @@ use super::{Fit, FitError, Fitted, Metadata, NamedTensor, fit};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Normalisation, Preprocess};
+use crate::method::Readout;
 use crate::model::{ConfigError, Network, NetworkConfig};
-use crate::objective::Readout;
 
 /// How the names of tensors begin that are a training's state and no part of the network.
 pub const STATE_PREFIX: &str = "potstill.";

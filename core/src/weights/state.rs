@@ -73,8 +73,9 @@ pub(crate) struct Path {
 
 impl Path {
     pub(crate) fn enter(&mut self, name: &str, container: &str) {
-        // Which architecture a `Network` is stands in no checkpoint's names.
-        let name = if container == "Enum:Network" { "" } else { name };
+        // Which architecture a `Network` is stands in no checkpoint's names, nor that an aid is one of several.
+        let name =
+            if matches!((container, name), ("Enum:Network", _) | ("Struct:Learner", "aids")) { "" } else { name };
         self.steps.push((name.to_owned(), container.to_owned()));
     }
 

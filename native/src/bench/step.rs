@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use burn::optim::{AdamWConfig as StockAdamW, GradientsParams};
 use burn::tensor::Tensor;
+use potstill_core::method::{Given, Lesson, Objective, Preset};
 use potstill_core::model::{NetworkConfig, Pool, VitConfig};
-use potstill_core::objective::Objective;
 use potstill_core::train::{AdamW, AdamWConfig, Learner, StepBatch, training_step};
 use serde_json::{Value, json};
 
@@ -91,14 +91,14 @@ impl Distilled {
 
 fn objective(name: &str) -> Result<(Distilled, Objective)> {
     let (kd, saf) = match name.to_ascii_lowercase().as_str() {
-        "none" => return Ok((Distilled { kd: false, saf: false }, Objective::Labels { smoothing: 0.1 })),
+        "none" => return Ok((Distilled { kd: false, saf: false }, Objective::labels(0.1))),
         "kd" => (true, false),
         "saf" => (false, true),
         "saf+kd" | "kd+saf" => (true, true),
         _ => return Err(Failure::usage(format!("--distillation {name}: it must be none, KD, SAF or SAF+KD"))),
     };
-    let objective = Objective::named(name).ok_or_else(|| Failure::usage(format!("no objective {name}")))?;
-    Ok((Distilled { kd, saf }, objective))
+    let preset = Preset::named(name).ok_or_else(|| Failure::usage(format!("no objective {name}")))?;
+    Ok((Distilled { kd, saf }, preset.objective()))
 }
 
 /// Potstill's network, kernels and optimiser.
@@ -113,31 +113,32 @@ fn ours(
     let build =
         |config: &VitConfig, device| NetworkConfig::from(config.clone()).init(0, device).map_err(Failure::usage);
     let device = &plain.clone().autodiff();
+    let teacher = distilled.taught().then(|| build(teacher_config, &plain)).transpose()?;
+    let lesson = Lesson::new(&objective, &config.shape(), teacher.map(Into::into)).map_err(Failure::usage)?;
+    let lesson = Rc::new(lesson);
     let learner = Learner::from(build(config, device)?);
     let state = Rc::new(RefCell::new((Some(learner), AdamW::new(AdamWConfig::default()))));
-    let teacher = Rc::new(distilled.taught().then(|| build(teacher_config, &plain)).transpose()?);
     let (images, targets) = inputs(setting, config, batch);
     let inputs = move || StepBatch::new(images.clone(), targets.clone());
-    let (depth, teacher_depth) = (config.depth, teacher_config.depth);
 
     let hold = {
-        let (state, teacher, inputs, objective) = (state.clone(), teacher.clone(), inputs.clone(), objective.clone());
+        let (state, inputs, lesson) = (state.clone(), inputs.clone(), lesson.clone());
         move || -> Box<dyn std::any::Any> {
             let (learner, _) = &*state.borrow();
-            let student = &learner.as_ref().expect("put back after every step").student;
-            let (taps, teacher_taps) = objective.taps(depth, teacher_depth);
+            let Learner { student, aids } = learner.as_ref().expect("put back after every step");
             let StepBatch { images, targets, .. } = inputs();
-            let taught = (*teacher).as_ref().map(|teacher| teacher.forward_with(images.clone(), None, &teacher_taps));
-            let trace = student.forward_with(images, None, &taps);
-            Box::new(objective.loss(&trace, taught.as_ref(), targets).total)
+            let teacher = lesson.teachers_trace(&images, None);
+            let [taps, _] = lesson.taps();
+            let trace = student.forward_with(images, None, taps);
+            let given = Given { teacher: teacher.as_ref(), targets, aids, past: None, step: 0, epoch: 1 };
+            Box::new(lesson.loss(&trace, given).total)
         }
     };
     let run = move || -> Box<dyn std::any::Any> {
         let (learner, optimiser) = &mut *state.borrow_mut();
         let student = learner.take().expect("put back after every step");
         let training = student.student.draw_training(0, optimiser.steps(), batch, &plain);
-        let teacher = (*teacher).as_ref();
-        let (updated, report) = training_step(student, teacher, optimiser, &objective, inputs(), &training, 1e-3);
+        let (updated, report) = training_step(student, &lesson, optimiser, inputs(), &training, 1e-3);
         *learner = Some(updated);
         Box::new(report)
     };

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use potstill_core::objective::{Mode, Readout};
+use potstill_core::method::{Mode, Readout};
 use potstill_core::train::Decay;
 
 use super::readout;

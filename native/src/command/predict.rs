@@ -146,8 +146,8 @@ fn for_people(found: &Prediction) -> String {
 #[cfg(test)]
 mod tests {
     use potstill_core::data::{Normalisation, Preprocess};
+    use potstill_core::method::Readout;
     use potstill_core::model::{NetworkConfig, VitConfig};
-    use potstill_core::objective::Readout;
 
     use super::*;
 

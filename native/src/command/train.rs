@@ -7,9 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use burn::cubecl::future::block_on;
 use burn::tensor::FloatDType;
 use potstill_core::data::{Dataset, Normalisation, Subset, Transform};
+use potstill_core::method::{Preset, Readout, Renormalise};
 use potstill_core::model::{Network, NetworkConfig};
-use potstill_core::objective::{Objective, Readout};
-use potstill_core::train::Renormalise;
 use potstill_core::weights::{self, Description, Fit};
 
 use super::eval;
@@ -267,17 +266,17 @@ impl Session<'_> {
     }
 
     // What a network is taught.
-    fn objective(&self, role: Role, recipe: &NetworkRecipe) -> Objective {
+    fn objective(&self, role: Role, recipe: &NetworkRecipe) -> Preset {
         match (role, self.recipe.objective) {
             (Role::Student, Goal::Distillation) => self.recipe.distillation.clone(),
-            _ => Objective::Labels { smoothing: recipe.smoothing },
+            _ => Preset::Labels { smoothing: recipe.smoothing },
         }
     }
 
     // The baseline's heads are those that labels teach, whatever the student's read-out is.
     fn readout(&self, role: Role, recipe: &NetworkRecipe) -> Readout {
         let own = recipe.readout.filter(|_| role != Role::Baseline);
-        own.unwrap_or_else(|| self.objective(role, recipe).readout())
+        own.unwrap_or_else(|| self.objective(role, recipe).objective().readout())
     }
 
     fn keep(&self, path: &Path, name: &str, config: &NetworkConfig, model: &Network, readout: Readout) -> Result<()> {

@@ -10,7 +10,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use potstill_core::data::{ColorJitter, Crop, Preprocess, RandAugment};
-use potstill_core::objective::Retrospection;
+use potstill_core::method::Retrospection;
 use potstill_core::train::Schedule;
 use toml::Value;
 

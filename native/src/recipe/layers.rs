@@ -70,7 +70,7 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
         }
     };
     merge(&mut table, asked);
-    listed_terms(&mut table);
+    listed_terms(&mut table)?;
     let mut recipe = read(table)?;
     let mut notices = flags::apply(&mut recipe, options)?;
     // A number that TOML cannot hold is out of every range.
@@ -102,13 +102,21 @@ fn read(table: Table) -> Result<Recipe> {
 }
 
 // `[[objective]]` tables are the terms of a distillation.
-pub(super) fn listed_terms(table: &mut Table) {
-    let Some(Value::Array(terms)) = table.get_mut("objective") else { return };
+pub(super) fn listed_terms(table: &mut Table) -> Result<()> {
+    let Some(Value::Array(terms)) = table.get_mut("objective") else { return Ok(()) };
+    let named = |term: &Value, name: &str| term.get("term").and_then(Value::as_str) == Some(name);
+    if terms.iter().any(|term| named(term, "retrospection")) {
+        return Err(Failure::usage(
+            "retrospection is no term of a distillation, since it needs what the student said before; give the student \
+             a section for it, [student.retrospection], or --retrospect",
+        ));
+    }
     let mut distillation = Table::new();
     distillation.insert("kind".into(), "terms".into());
     distillation.insert("terms".into(), Value::Array(std::mem::take(terms)));
     table.insert("distillation".into(), Value::Table(distillation));
     table.insert("objective".into(), "distillation".into());
+    Ok(())
 }
 
 fn apply_assignment(table: &mut Table, assignment: &str) -> Result<()> {
@@ -163,7 +171,7 @@ pub(super) fn merge(table: &mut Table, over: Table) {
 pub(super) mod tests {
     use clap::Parser;
 
-    use potstill_core::objective::{Objective, Part};
+    use potstill_core::method::{Logits, Preset, Term};
 
     use super::super::Goal;
     use super::*;
@@ -206,12 +214,12 @@ pub(super) mod tests {
         for name in ["KD", "KD-numel", "SAF", "SAF+KD", "MANIFOLD", "KD+MANIFOLD", "DistillViT", "soft", "hard", "none"]
         {
             let recipe = resolve_line(&format!("potstill train --distillation {name}")).expect(name);
-            assert_eq!(Some(recipe.distillation.clone()), Objective::named(name), "{name}");
+            assert_eq!(Some(recipe.distillation.clone()), Preset::named(name), "{name}");
             let text = toml::to_string(&recipe).expect("serialises");
             assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe);
         }
         let line = "potstill train --distillation SAF+KD --set distillation.saf.weight=3 --set distillation.alpha=0.25";
-        let Objective::Sum(sum) = resolve_line(line).expect("a valid line").distillation else { panic!("a sum") };
+        let Preset::Sum(sum) = resolve_line(line).expect("a valid line").distillation else { panic!("a sum") };
         assert_eq!((sum.alpha, sum.saf.map(|saf| saf.weight)), (0.25, Some(3.0)));
         let line = "potstill train --distillation CLS-KD --set student.vit.class_token=true --set \
                     student.vit.pool=class --set teacher.vit.class_token=true --set teacher.vit.pool=class";
@@ -289,13 +297,13 @@ pub(super) mod tests {
     fn a_list_of_terms_in_a_file_is_a_distillation() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let text = "[[objective]]\nterm = \"labels\"\nweight = 0.25\n[[objective]]\nterm = \"logits\"\nweight = 0.75\n\
-                    temperature = 3.0\n[[objective]]\nterm = \"attention\"\nweight = 2.0\n";
+                    temperature = 3.0\n[[objective]]\nterm = \"saf\"\nweight = 2.0\n";
         std::fs::write(file.path(), text).expect("writes");
         let recipe = resolve_line(&format!("potstill train {}", file.path().display())).expect("a valid file");
         assert_eq!(recipe.objective, Goal::Distillation);
-        let Objective::Terms { terms } = &recipe.distillation else { panic!("a list") };
+        let Preset::Terms { terms } = &recipe.distillation else { panic!("a list") };
         assert_eq!(terms.len(), 3);
-        assert!(matches!(terms[1], Part::Logits { weight: 0.75, temperature: 3.0, .. }));
+        assert!(matches!(terms[1], Term::Logits(Logits { weight: 0.75, temperature: 3.0, .. })));
         let text = toml::to_string(&recipe).expect("serialises");
         assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe);
         let past = "[[objective]]\nterm = \"labels\"\n[[objective]]\nterm = \"retrospection\"\nweight = 0.1\n\

@@ -25,7 +25,7 @@ impl Shipped {
     pub fn recipe(&self) -> Result<Recipe> {
         let mut table: Table = toml::from_str(self.text).map_err(Failure::usage)?;
         table.remove("base");
-        layers::listed_terms(&mut table);
+        layers::listed_terms(&mut table)?;
         Value::Table(table).try_into().map_err(|error| Failure::usage(format!("{}: {error}", self.name)))
     }
 }

@@ -7,7 +7,6 @@
 use std::path::PathBuf;
 
 use potstill_core::model::NetworkConfig;
-use potstill_core::objective::{Objective, Part};
 
 use super::{NetworkRecipe, Recipe};
 use crate::error::Result;
@@ -44,7 +43,7 @@ pub fn reduce(recipe: &mut Recipe) -> Result<Vec<String>> {
     if let (Some(network), Some(config)) = (recipe.student.as_mut(), &student) {
         reduce_network(network, config, 2, side);
     }
-    on_blocks(&mut recipe.distillation, [1, teacher_depth - 1]);
+    recipe.distillation.shrink([1, teacher_depth - 1]);
     Ok(notices)
 }
 
@@ -96,27 +95,5 @@ fn reduce_network(network: &mut NetworkRecipe, config: &NetworkConfig, depth: us
             set("depths", list([1; 4]));
             set("width", integer(HEAD));
         }
-    }
-}
-
-fn on_blocks(objective: &mut Objective, last: [usize; 2]) {
-    let shrink = |pairs: &mut Vec<[usize; 2]>| {
-        if !pairs.is_empty() {
-            *pairs = vec![[0, 0], last];
-        }
-    };
-    match objective {
-        Objective::Sum(sum) => {
-            sum.saf.iter_mut().for_each(|method| shrink(&mut method.pairs));
-            sum.class_token.iter_mut().for_each(|method| shrink(&mut method.pairs));
-            sum.manifold.iter_mut().for_each(|method| shrink(&mut method.pairs));
-        }
-        Objective::Terms { terms } => terms.iter_mut().for_each(|part| match part {
-            Part::Attention(method) => shrink(&mut method.pairs),
-            Part::ClassToken(method) => shrink(&mut method.pairs),
-            Part::Manifold(method) => shrink(&mut method.pairs),
-            _ => {}
-        }),
-        _ => {}
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use burn::cubecl::future::block_on;
 use burn::module::Module;
-use potstill_core::objective::LogitTable;
+use potstill_core::method::LogitTable;
 use potstill_core::train::adamw::{AdamWRecord, Moments};
 use potstill_core::train::{AdamW, AdamWConfig};
 use potstill_core::weights::{self, NamedTensor};

@@ -6,9 +6,9 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{Batch, Dataset, ImageShape, Transform};
+use potstill_core::method::{Lesson, LogitTable, Past, Preset, Readout, Renormalise, Retrospection, Teacher};
 use potstill_core::model::{Network, NetworkConfig};
-use potstill_core::objective::{LogitTable, Objective, Readout, Retrospection};
-use potstill_core::train::{AdamW, Learner, Renormalise, StepBatch, StepReport, heads_alone, training_step};
+use potstill_core::train::{AdamW, Learner, StepBatch, StepReport, heads_alone, training_step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
@@ -70,7 +70,7 @@ pub struct Stage<'a> {
     /// What it is.
     pub config: &'a NetworkConfig,
     /// What it is taught.
-    pub objective: &'a Objective,
+    pub objective: &'a Preset,
     /// By whom.
     pub teacher: Option<&'a Network>,
     /// How the teacher's images differ from this network's, where they do.
@@ -184,15 +184,13 @@ impl Stage<'_> {
         interrupt: &Interrupt,
     ) -> Result<Option<Finished>> {
         // A given teacher is known only now; one of the recipe has been checked with it.
-        if let Some(teacher) = self.teacher.filter(|_| self.objective.needs_teacher()) {
-            self.objective.check(&self.config.shape(), &teacher.shape()).map_err(Failure::usage)?;
-        }
+        let lesson = self.lesson()?;
         let source = self.data.source_for(self.config, self.recipe.batch_size);
         let per_epoch = source.batches_per_epoch();
         let total_steps = per_epoch * self.recipe.epochs;
         let tracked = self.device.clone().autodiff();
         let student = self.initial(checkpoint.is_some(), &tracked)?;
-        let mut learner = Learner::new(student, self.teacher, self.objective, self.seed, &tracked);
+        let mut learner = Learner::new(student, &lesson, self.seed, &tracked);
         let mut optimiser = AdamW::new(self.recipe.optimiser.clone());
         let (samples, classes) = (source.dataset.len(), self.config.classes());
         let rule = self.retrospection();
@@ -211,7 +209,7 @@ impl Stage<'_> {
         }
         let progress = Progress::start(self.role.name(), total_steps, step);
         let mut since = Instant::now();
-        let mut memory = self.memory(&source)?;
+        let mut memory = self.memory(&lesson, &source)?;
         memory.seconds = since.elapsed().as_secs_f64();
         let mut loader = Loader::start(source.clone(), step, total_steps)?;
         let mut unread: Vec<Unread> = Vec::with_capacity(READ_EVERY);
@@ -226,25 +224,20 @@ impl Stage<'_> {
             let looking = Instant::now();
             inputs.teacher_logits = memory.recall(self, step / per_epoch, first, &indices, &inputs.images)?;
             memory.seconds += looking.elapsed().as_secs_f64();
-            if inputs.teacher_logits.is_none() && self.teacher.is_some() && self.objective.needs_teacher() {
+            if inputs.teacher_logits.is_none() && lesson.teachers().is_some() {
                 memory.asked += indices.len() as u64;
             }
-            // Epochs count from 1 in the rule.
+            // Epochs count from 1.
             let epoch = step / per_epoch + 1;
-            let objective = rule.map(|rule| rule.applied(self.objective, epoch));
-            if let Some(table) = &past {
-                inputs.past_logits = Some(self.rows(table.rows(&indices).map_err(Failure::work)?));
+            inputs.epoch = epoch;
+            if let (Some(rule), Some(table)) = (rule, &past)
+                && let Some(share) = rule.share(epoch)
+            {
+                let logits = self.rows(table.rows(&indices).map_err(Failure::work)?);
+                inputs.past = Some(Past { logits, share, temperature: rule.temperature });
             }
             let report;
-            (learner, report) = training_step(
-                learner,
-                self.teacher,
-                &mut optimiser,
-                objective.as_ref().unwrap_or(self.objective),
-                inputs,
-                &training,
-                learning_rate,
-            );
+            (learner, report) = training_step(learner, &lesson, &mut optimiser, inputs, &training, learning_rate);
             step += 1;
             unread.push(Unread { step, first, learning_rate, report, indices });
             let (epoch_ends, stopping) = (step % per_epoch == 0, interrupt.is_set());
@@ -299,6 +292,13 @@ impl Stage<'_> {
         Ok(Some(Finished { model: learner.student, average, outcome }))
     }
 
+    // What is taught, by whom.
+    fn lesson(&self) -> Result<Lesson> {
+        let teacher = self.teacher.cloned().map(|network| Teacher { network, view: self.view.clone(), weight: 1.0 });
+        let shape = self.config.shape();
+        Lesson::new(&self.objective.objective(), &shape, teacher.map(Into::into)).map_err(Failure::usage)
+    }
+
     // The baseline is the student without any method, its own past included.
     fn retrospection(&self) -> Option<&Retrospection> {
         self.recipe.retrospection.as_ref().filter(|_| self.role != Role::Baseline)
@@ -313,14 +313,11 @@ impl Stage<'_> {
 
     // What is known of the teacher's logits before the first step. A teacher that is asked for its logits alone says the
     // same of an image that is never varied: it is asked once.
-    fn memory(&self, source: &Source) -> Result<Memory> {
-        let Some(teacher) = self.teacher.filter(|_| self.objective.needs_teacher()) else {
+    fn memory(&self, lesson: &Lesson, source: &Source) -> Result<Memory> {
+        let Some(teacher) = self.teacher.filter(|_| lesson.teachers().is_some() && !lesson.asks_more_than_logits())
+        else {
             return Ok(Memory::default());
         };
-        let (_, taps) = self.objective.taps(self.config.shape().depth, teacher.shape().depth);
-        if !taps.is_empty() {
-            return Ok(Memory::default());
-        }
         let varied = !source.is_still();
         let cache = self.cache.as_ref().map(|keep| {
             let steps = source.batches_per_epoch() * source.batch_size as u64;
@@ -386,7 +383,7 @@ impl Stage<'_> {
         let (channels, size) = (self.config.channels(), self.config.image_size());
         let images = Tensor::from_data(TensorData::new(batch.images, [samples, channels, size, size]), self.device);
         let parts = self.recipe.accumulate;
-        StepBatch { parts, renormalise: self.view.clone(), ..StepBatch::new(images, self.rows(batch.targets)) }
+        StepBatch { parts, ..StepBatch::new(images, self.rows(batch.targets)) }
     }
 
     // Reads the waiting reports in one transfer, logs them and returns the last loss. Logits are read for `past` alone.

@@ -1,8 +1,8 @@
 //! How a student is distilled, in the words of the line: a name, a mode of the CIFAR-10 project, or the options of DeiT
 //! and CLS-KD.
 
-use potstill_core::objective::{
-    self, ClassToken, Deit, Head, Manifold, Matching, Mode, Normalisation, Objective, Part, Sum,
+use potstill_core::method::{
+    ClassToken, Deit, Head, Labels, Logits, Manifold, Matching, Mode, Normalisation, Preset, Sum, TeacherLabels, Term,
 };
 
 use super::super::{Goal, Recipe};
@@ -22,16 +22,14 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<()> {
         // KD by name keeps the numbers of the recipe below, and a mode those of its row's own recipe; any other name brings
         // its own.
         let kept = match (&named, &recipe.distillation) {
-            (Objective::Kd(kd), Objective::Kd(_)) => *kd == Default::default(),
-            (Objective::Deit(deit), Objective::Deit(below)) => {
-                options.distillation.is_none() && deit.mode == below.mode
-            }
+            (Preset::Kd(kd), Preset::Kd(_)) => *kd == Default::default(),
+            (Preset::Deit(deit), Preset::Deit(below)) => options.distillation.is_none() && deit.mode == below.mode,
             _ => false,
         };
         if !kept {
             recipe.distillation = named;
         }
-        match recipe.distillation.needs_teacher() {
+        match recipe.distillation.objective().needs_teacher() {
             true => recipe.objective = goal,
             false => labels_alone(recipe)?,
         }
@@ -67,7 +65,7 @@ pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<()> {
 }
 
 // What --distillation or --distill-mode names.
-fn named(options: &Train) -> Result<Option<Objective>> {
+fn named(options: &Train) -> Result<Option<Preset>> {
     let method = &options.method;
     let given: Vec<&str> = [
         ("--distillation", options.distillation.is_some()),
@@ -81,11 +79,11 @@ fn named(options: &Train) -> Result<Option<Objective>> {
         return Err(Failure::usage(format!("{first} and {second} both name a distillation; give one")));
     }
     if let Some(mode) = method.distill_mode {
-        return Ok(Some(Objective::Deit(Deit { mode: mode.mode(), ..Deit::default() })));
+        return Ok(Some(Preset::Deit(Deit { mode: mode.mode(), ..Deit::default() })));
     }
     let unknown =
-        |name: &String| Failure::usage(format!("there is no distillation {name:?}; there are {}", objective::NAMES));
-    options.distillation.as_ref().map(|name| Objective::named(name).ok_or_else(|| unknown(name))).transpose()
+        |name: &String| Failure::usage(format!("there is no distillation {name:?}; there are {}", Preset::names()));
+    options.distillation.as_ref().map(|name| Preset::named(name).ok_or_else(|| unknown(name))).transpose()
 }
 
 // A distillation without a teacher trains the student on labels.
@@ -94,18 +92,18 @@ fn labels_alone(recipe: &mut Recipe) -> Result<()> {
     let shape = student.config("student")?.shape();
     recipe.distillation.check(&shape, &shape).map_err(Failure::usage)?;
     recipe.objective = Goal::Student;
-    if let Some(Part::Labels { smoothing, .. }) = recipe.distillation.parts().first() {
+    if let Some(Term::Labels(Labels { smoothing, .. })) = recipe.distillation.objective().terms().first() {
         student.smoothing = *smoothing;
     }
     Ok(())
 }
 
 // α and τ of an objective that has both.
-fn weigh(objective: &mut Objective, method: &Method) -> Result<()> {
+fn weigh(objective: &mut Preset, method: &Method) -> Result<()> {
     let place = match objective {
-        Objective::Deit(deit) => Some((&mut deit.alpha, &mut deit.temperature)),
-        Objective::Kd(kd) => Some((&mut kd.alpha, &mut kd.temperature)),
-        Objective::Sum(Sum { alpha, kd: Some(kd), .. }) => Some((alpha, &mut kd.temperature)),
+        Preset::Deit(deit) => Some((&mut deit.alpha, &mut deit.temperature)),
+        Preset::Kd(kd) => Some((&mut kd.alpha, &mut kd.temperature)),
+        Preset::Sum(Sum { alpha, kd: Some(kd), .. }) => Some((alpha, &mut kd.temperature)),
         _ => None,
     };
     match (place, method.distillation_alpha, method.distillation_tau) {
@@ -122,29 +120,29 @@ fn weigh(objective: &mut Objective, method: &Method) -> Result<()> {
 }
 
 // The label smoothing of the data's labels.
-fn smooth(objective: &mut Objective, value: f64) {
+fn smooth(objective: &mut Preset, value: f64) {
     match objective {
-        Objective::Labels { smoothing } => *smoothing = value,
-        Objective::Kd(kd) => kd.smoothing = value,
-        Objective::Deit(deit) => deit.smoothing = value,
-        Objective::TeacherTemperature(soft) => soft.smoothing = value,
-        Objective::Sum(sum) => sum.smoothing = value,
-        Objective::Terms { terms } => terms.iter_mut().for_each(|part| {
-            if let Part::Labels { smoothing, .. } = part {
-                *smoothing = value;
+        Preset::Labels { smoothing } => *smoothing = value,
+        Preset::Kd(kd) => kd.smoothing = value,
+        Preset::Deit(deit) => deit.smoothing = value,
+        Preset::TeacherTemperature(soft) => soft.smoothing = value,
+        Preset::Sum(sum) => sum.smoothing = value,
+        Preset::Terms { terms } => terms.iter_mut().for_each(|part| {
+            if let Term::Labels(labels) = part {
+                labels.smoothing = value;
             }
         }),
     }
 }
 
 // DeiT's own main.py: its defaults are α 0.5, τ 1, and a divergence divided by batch times classes.
-fn deit(kind: DistillationType, method: &Method) -> Objective {
+fn deit(kind: DistillationType, method: &Method) -> Preset {
     let mode = match kind {
         DistillationType::None => Mode::None,
         DistillationType::Soft => Mode::Soft,
         DistillationType::Hard => Mode::Hard,
     };
-    Objective::Deit(Deit {
+    Preset::Deit(Deit {
         mode,
         alpha: method.distillation_alpha.unwrap_or(0.5),
         temperature: method.distillation_tau.unwrap_or(1.0),
@@ -154,28 +152,28 @@ fn deit(kind: DistillationType, method: &Method) -> Objective {
 }
 
 // CLS-KD's own command, before its weights: labels and logits by α, class token and maps, and the manifold terms.
-fn cls_kd(kind: DistillationType, method: &Method) -> Objective {
+fn cls_kd(kind: DistillationType, method: &Method) -> Preset {
     let alpha = method.distillation_alpha.unwrap_or(0.5);
     let temperature = method.distillation_tau.unwrap_or(1.0);
     let head = Head::Class;
     // Without a teacher's logits, the labels have the whole weight.
     let label_weight = if kind == DistillationType::None { 1.0 } else { 1.0 - alpha };
-    let mut terms = vec![Part::Labels { weight: label_weight, smoothing: 0.1 }];
+    let mut terms = vec![Term::from(Labels { weight: label_weight, smoothing: 0.1 })];
     match kind {
         DistillationType::None => {}
         DistillationType::Soft => {
             let normalisation = Normalisation::Batchmean;
-            terms.push(Part::Logits { weight: alpha, temperature, normalisation, head });
+            terms.push(Logits { weight: alpha, temperature, normalisation, head }.into());
         }
-        DistillationType::Hard => terms.push(Part::TeacherLabels { weight: alpha, smoothing: 0.0, head }),
+        DistillationType::Hard => terms.push(TeacherLabels { weight: alpha, smoothing: 0.0, head }.into()),
     }
-    terms.push(Part::ClassToken(ClassToken { matching: Matching::Projector, ..ClassToken::default() }));
-    terms.push(Part::Manifold(Manifold::default()));
-    Objective::Terms { terms }
+    terms.push(ClassToken { matching: Matching::Projector, ..ClassToken::default() }.into());
+    terms.push(Manifold::default().into());
+    Preset::Terms { terms }
 }
 
 // CLS-KD's options on an objective that has what they change.
-fn lay_cls_kd(objective: &mut Objective, method: &Method) -> Result<()> {
+fn lay_cls_kd(objective: &mut Preset, method: &Method) -> Result<()> {
     let (s, t) = (method.s_id.as_deref().unwrap_or_default(), method.t_id.as_deref().unwrap_or_default());
     if s.len() != t.len() {
         return Err(Failure::usage(format!(
@@ -231,22 +229,22 @@ fn lay_cls_kd(objective: &mut Objective, method: &Method) -> Result<()> {
         }
     }
     match objective {
-        Objective::Sum(sum) if method.no_manifold => sum.manifold = None,
-        Objective::Terms { terms } if method.no_manifold => terms.retain(|part| !matches!(part, Part::Manifold(_))),
+        Preset::Sum(sum) if method.no_manifold => sum.manifold = None,
+        Preset::Terms { terms } if method.no_manifold => terms.retain(|part| !matches!(part, Term::Manifold(_))),
         _ => {}
     }
     Ok(())
 }
 
-fn class_token_and_manifold(objective: &mut Objective) -> (Option<&mut ClassToken>, Option<&mut Manifold>) {
+fn class_token_and_manifold(objective: &mut Preset) -> (Option<&mut ClassToken>, Option<&mut Manifold>) {
     match objective {
-        Objective::Sum(sum) => (sum.class_token.as_mut(), sum.manifold.as_mut()),
-        Objective::Terms { terms } => {
+        Preset::Sum(sum) => (sum.class_token.as_mut(), sum.manifold.as_mut()),
+        Preset::Terms { terms } => {
             let (mut class_token, mut manifold) = (None, None);
             for part in terms {
                 match part {
-                    Part::ClassToken(own) => class_token = Some(own),
-                    Part::Manifold(own) => manifold = Some(own),
+                    Term::ClassToken(own) => class_token = Some(own),
+                    Term::Manifold(own) => manifold = Some(own),
                     _ => {}
                 }
             }

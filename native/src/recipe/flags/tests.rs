@@ -1,7 +1,7 @@
 //! What command lines come to: the references' own first, then ours.
 
 use clap::Parser;
-use potstill_core::objective::{Matching, Mode, Normalisation, Objective, Part};
+use potstill_core::method::{Labels, Logits, Matching, Mode, Normalisation, Preset, TeacherLabels, Term};
 use potstill_core::train::{Decay, Schedule};
 
 use super::super::layers::tests::resolve_all;
@@ -34,7 +34,7 @@ fn dvitsafs_lines_mean_what_they_meant() {
     let line = "potstill train --objective distillation --distillation SAF --dataset CIFAR-100 --batch_size 256";
     let (recipe, _) = resolved_line(line);
     assert_eq!(recipe.objective, Goal::Distillation);
-    let Objective::Sum(sum) = &recipe.distillation else { panic!("a sum") };
+    let Preset::Sum(sum) = &recipe.distillation else { panic!("a sum") };
     assert_eq!((sum.alpha, sum.smoothing, sum.kd.is_none()), (0.5, 0.0, true));
     assert_eq!(sum.saf.as_ref().map(|saf| saf.weight), Some(1.0));
     let student = recipe.student().expect("a student");
@@ -46,7 +46,7 @@ fn dvitsafs_lines_mean_what_they_meant() {
     let line = "potstill train --objective distillation --distillation SAF+KD --dataset Flowers-102 --batch_size 256 \
                 --epochs 40 --lr 0.0001 --logdir ./logs";
     let (recipe, _) = resolved_line(line);
-    let Objective::Sum(sum) = &recipe.distillation else { panic!("a sum") };
+    let Preset::Sum(sum) = &recipe.distillation else { panic!("a sum") };
     let kd = sum.kd.as_ref().expect("logits");
     assert_eq!((kd.weight, kd.temperature, kd.normalisation), (1.0, 2.0, Normalisation::Numel));
     assert_eq!(recipe.student().expect("a student").config("student").expect("valid").classes(), 102);
@@ -70,12 +70,12 @@ fn cls_kds_line_means_what_it_meant() {
     let student = recipe.student().expect("a student");
     assert_eq!((student.model.as_str(), student.batch_size, student.epochs), ("deit_tiny_patch16_224", 128, 300));
     assert!((student.peak() / (5e-4 * 128.0 / 512.0) - 1.0).abs() < 1e-12);
-    let Objective::Terms { terms } = &recipe.distillation else { panic!("a list of terms") };
+    let Preset::Terms { terms } = &recipe.distillation else { panic!("a list of terms") };
     let [
-        Part::Labels { weight: labels, .. },
-        Part::Logits { weight, temperature, normalisation, .. },
-        Part::ClassToken(class),
-        Part::Manifold(manifold),
+        Term::Labels(Labels { weight: labels, .. }),
+        Term::Logits(Logits { weight, temperature, normalisation, .. }),
+        Term::ClassToken(class),
+        Term::Manifold(manifold),
     ] = &terms[..]
     else {
         panic!("four terms: {terms:?}")
@@ -89,7 +89,7 @@ fn cls_kds_line_means_what_it_meant() {
     assert_eq!(weights, (1.0, 0.1, 4.0, 0.2, 192));
     // The same numbers as the recipe of the row, where both name them.
     let (row, _) = resolved_line("potstill train cls-kd-deit-ti");
-    assert_eq!(row.distillation.parts()[1..], recipe.distillation.parts()[1..]);
+    assert_eq!(row.distillation.objective().terms()[1..], recipe.distillation.objective().terms()[1..]);
     // It is measured by the same line with --eval.
     let line = format!("potstill train --eval {CLS_KD} --resume FILE");
     let cli = Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{error}"));
@@ -103,7 +103,7 @@ fn deits_lines_mean_what_they_meant() {
                 --teacher-path FILE --teacher-model regnety_160 --distillation-type hard --num_workers 10 --pin-mem";
     let (recipe, notices) = resolved_line(line);
     assert_eq!(notices.len(), 2, "{notices:?}");
-    let Objective::Deit(deit) = &recipe.distillation else { panic!("DeiT's") };
+    let Preset::Deit(deit) = &recipe.distillation else { panic!("DeiT's") };
     assert_eq!((deit.mode, deit.alpha, deit.temperature), (Mode::Hard, 0.5, 1.0));
     assert_eq!((deit.normalisation, deit.teacher_smoothing), (Normalisation::Numel, 0.0));
     let student = recipe.student().expect("a student");
@@ -134,7 +134,7 @@ fn the_cifar_projects_modes_and_retrospection_are_taken() {
         assert_eq!((recipe.objective, recipe.data.dataset.as_str()), (goal, "CIFAR-10"), "{mode}");
         let student = recipe.student().expect("a student");
         assert!((student.peak() - 6.25e-5).abs() < 1e-12 && student.optimiser.decay_all);
-        if let Objective::Deit(deit) = &recipe.distillation {
+        if let Preset::Deit(deit) = &recipe.distillation {
             let known = Mode::ALL.into_iter().find(|(name, _)| *name == mode).map(|(_, mode)| mode);
             // Its criterion smooths the teacher's label too, where there is one.
             let smoothing = if goal == Goal::Distillation { 0.1 } else { 0.0 };
@@ -152,8 +152,8 @@ fn the_cifar_projects_modes_and_retrospection_are_taken() {
 
 #[test]
 fn cls_kds_options_change_the_distillation_that_is_named() {
-    let named = || match Objective::named("CLS-KD") {
-        Some(Objective::Sum(sum)) => sum,
+    let named = || match Preset::named("CLS-KD") {
+        Some(Preset::Sum(sum)) => sum,
         other => panic!("{other:?}"),
     };
     let line = "potstill train --dataset ImageNet --distillation CLS-KD --last-w 2 --K 64 --dim-match relation --s-id 0 11 \
@@ -166,28 +166,28 @@ fn cls_kds_options_change_the_distillation_that_is_named() {
     class_token.pairs = vec![[0, 0], [11, 11]];
     let manifold = expected.manifold.as_mut().expect("a manifold");
     (manifold.rows, manifold.pairs) = (64, vec![[0, 0], [11, 11]]);
-    assert_eq!(resolved_line(line).0.distillation, Objective::Sum(expected));
+    assert_eq!(resolved_line(line).0.distillation, Preset::Sum(expected));
     let (recipe, _) = resolved_line("potstill train --dataset ImageNet --distillation CLS-KD --no-manifold");
     let mut expected = named();
     expected.manifold = None;
-    assert_eq!(recipe.distillation, Objective::Sum(expected));
+    assert_eq!(recipe.distillation, Preset::Sum(expected));
     // And those of a recipe.
-    let Objective::Sum(mut row) = resolved_line("potstill train cls-kd-deit-s").0.distillation else { panic!("a sum") };
+    let Preset::Sum(mut row) = resolved_line("potstill train cls-kd-deit-s").0.distillation else { panic!("a sum") };
     row.manifold.as_mut().expect("a manifold").weight = 0.5;
     let (recipe, _) = resolved_line("potstill train cls-kd-deit-s --distillation-beta 0.5");
-    assert_eq!(recipe.distillation, Objective::Sum(row));
+    assert_eq!(recipe.distillation, Preset::Sum(row));
     let line = "potstill train --dataset ImageNet --distillation CLS+MANIFOLD --w-atn 3 --w-rand 0.5";
-    let Objective::Sum(sum) = resolved_line(line).0.distillation else { panic!("a sum") };
+    let Preset::Sum(sum) = resolved_line(line).0.distillation else { panic!("a sum") };
     assert_eq!((sum.class_token.map(|c| c.map_weight), sum.manifold.map(|m| m.random)), (Some(3.0), Some(0.5)));
     // Its own command says by --distillation-type what is taught beside.
     for (kind, beside) in [("none", "labels"), ("hard", "teacher-labels")] {
         let (recipe, _) = resolved_line(&format!("potstill train --distillation-type {kind} --last-w 2 --no-manifold"));
-        let parts = recipe.distillation.parts();
-        let weights: Vec<f64> = match &parts[..] {
-            [Part::Labels { weight, .. }, Part::ClassToken(class)] if beside == "labels" => {
+        let objective = recipe.distillation.objective();
+        let weights: Vec<f64> = match objective.terms() {
+            [Term::Labels(Labels { weight, .. }), Term::ClassToken(class)] if beside == "labels" => {
                 vec![*weight, class.last_weight]
             }
-            [Part::Labels { .. }, Part::TeacherLabels { weight, .. }, Part::ClassToken(class)] => {
+            [Term::Labels(_), Term::TeacherLabels(TeacherLabels { weight, .. }), Term::ClassToken(class)] => {
                 vec![2.0 * weight, class.last_weight]
             }
             other => panic!("{kind}: {other:?}"),
@@ -248,7 +248,7 @@ fn a_recipe_or_a_data_set_that_is_named_is_the_base() {
 fn a_distillation_that_is_named_is_what_is_trained() {
     let line = "potstill train deit-ti-imagenet --distillation KD --teacher FILE";
     let (recipe, _) = resolved_line(line);
-    assert_eq!((recipe.objective, Some(recipe.distillation)), (Goal::Distillation, Objective::named("KD")));
+    assert_eq!((recipe.objective, Some(recipe.distillation)), (Goal::Distillation, Preset::named("KD")));
     assert_eq!(resolved_line("potstill train --distillation KD --objective student").0.objective, Goal::Student);
     assert!(refusal("potstill train dvitsaf-cifar-10-student --distillation SAF").contains("[teacher]"));
 }

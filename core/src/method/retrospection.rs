@@ -1,4 +1,4 @@
-//! Learning with retrospection (Deng and Zhang, AAAI 2021): a network is taught by its own past.
+//! LWR: learning with retrospection (Deng and Zhang, AAAI 2021): a network is taught by its own past.
 //!
 //! Why: what a network said of a sample some epochs ago holds more than the label does, and costs no teacher.
 //!
@@ -12,28 +12,34 @@
 //! This is the authors' rule. Circulating code that counts batches instead of epochs stops counting, or compares a sample
 //! with itself; here the epoch is an argument and the table knows samples by index.
 
-use serde::{Deserialize, Serialize};
+use burn::tensor::Tensor;
 
-use super::{Objective, Part};
+use super::numbers::{COUNT, SHARE, TEMPERATURE, numbers};
 
-/// The numbers of learning with retrospection.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retrospection {
-    /// Epochs k between two copies.
-    pub k: u64,
-    /// What the labels lose over `max_epochs`, `1 − γ`.
-    pub update_rate: f64,
-    /// Temperature τ.
-    pub temperature: f64,
-    /// Epochs M over which the labels lose `update_rate`.
-    pub max_epochs: u64,
+numbers! {
+    /// The numbers of learning with retrospection.
+    pub struct Retrospection {
+        /// Epochs k between two copies.
+        k: u64 = 5, in COUNT, flags "lwr-k";
+        /// What the labels lose over `max_epochs`, `1 − γ`.
+        update_rate: f64 = 0.9, in SHARE, flags "lwr-update-rate";
+        /// Temperature τ.
+        temperature: f64 = 5.0, in TEMPERATURE, flags "lwr-tau";
+        /// Epochs M over which the labels lose `update_rate`.
+        max_epochs: u64 = 240, in COUNT, flags "lwr-max-epochs";
+    }
 }
 
-impl Default for Retrospection {
-    fn default() -> Self {
-        Self { k: 5, update_rate: 0.9, temperature: 5.0, max_epochs: 240 }
-    }
+/// What a student said of a batch's samples some epochs ago, and how much it counts.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// Logits `[B, C]`.
+    pub logits: Tensor<2>,
+    /// The share β of their weight that the labels give to it. Without labels there is nothing to give, and the past does not
+    /// count.
+    pub share: f64,
+    /// Temperature τ.
+    pub temperature: f64,
 }
 
 impl Retrospection {
@@ -52,23 +58,9 @@ impl Retrospection {
         epoch > 0 && epoch.is_multiple_of(self.k.max(1))
     }
 
-    /// `objective` in `epoch`, from 1: as it is at first; then its labels give β of their weight to what the network said
-    /// of the same samples before. An objective without labels has nothing to give and stays as it is.
-    pub fn applied(&self, objective: &Objective, epoch: u64) -> Objective {
-        let beta = 1.0 - self.alpha(epoch);
-        let mut terms = objective.parts();
-        let label_weight = terms.iter_mut().find_map(|part| match part {
-            Part::Labels { weight, .. } => Some(weight),
-            _ => None,
-        });
-        if epoch > self.k.max(1)
-            && let Some(weight) = label_weight
-        {
-            let past = *weight * beta;
-            *weight *= 1.0 - beta;
-            terms.push(Part::Retrospection { weight: past, temperature: self.temperature });
-        }
-        Objective::Terms { terms }
+    /// The share β that the past takes of the labels' weight in `epoch`, from 1; `None` before the first copy is made.
+    pub fn share(&self, epoch: u64) -> Option<f64> {
+        (epoch > self.k.max(1)).then(|| 1.0 - self.alpha(epoch))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Manifold distillation.
 
 use burn::tensor::{Device, Tensor};
-use potstill_core::model::Trace;
-use potstill_core::objective::{Lesson, Manifold, Objective, Sum, manifold};
+use potstill_core::method::{Given, Lesson, Manifold, Objective, manifold};
+use potstill_core::model::{NetworkShape, Recorder, Taps, Trace};
 
 use crate::digits::values;
-use crate::plain::{dot, golden_tokens, mean, plain, same_gradient, unit_rows};
+use crate::plain::{dot, given, golden_tokens, mean, plain, same_gradient, tiny, unit_rows};
 
 #[test]
 fn manifold_losses_are_the_published_numbers() {
@@ -46,15 +46,12 @@ fn random_rows_are_different_rows_drawn_anew() {
 fn manifold_losses_have_the_gradients_of_their_equations() {
     // Through the terms of an objective, so that normalisation is in the chain: one pair of two samples, five tokens.
     let (student, teacher) = golden_tokens(1);
-    let trace = |tokens: Tensor<3>| Trace {
-        tokens: vec![tokens],
-        prefix_tokens: 1,
-        ..Trace::of_logits(Tensor::zeros([2, 4], &Device::flex()))
+    let trace = |tokens: Tensor<3>, taps: &Taps| -> Trace {
+        let mut recorder = Recorder::new(taps);
+        recorder.tokens(0, &tokens);
+        recorder.trace(Tensor::zeros([2, 4], &Device::flex()), None, 1)
     };
-    let objective = |manifold: Manifold| {
-        let manifold = Some(Manifold { pairs: vec![[0, 0]], ..manifold });
-        Objective::Sum(Sum { alpha: 1.0, manifold, ..Sum::default() })
-    };
+    let shape = NetworkShape { depth: 1, tokens: 5, prefix_tokens: 1, classes: 4, ..tiny().shape() };
     let only = Manifold { weight: 1.0, sample: 0.0, patch: 0.0, random: 0.0, ..Manifold::default() };
     let step = 7;
     let cases: [(&str, Manifold, Vec<[usize; 2]>); 3] = [
@@ -70,17 +67,17 @@ fn manifold_losses_have_the_gradients_of_their_equations() {
         }),
     ];
     for (name, manifold, entries) in cases {
-        let objective = objective(manifold);
+        let objective = Objective::new(vec![Manifold { pairs: vec![[0, 0]], ..manifold }.into()]);
+        let lesson = Lesson::for_shapes(&objective, &shape, &shape).expect("networks that fit");
+        let [student_taps, teacher_taps] = lesson.taps();
         same_gradient(
             name,
             &student,
             [2, 5, 3],
             |x| {
                 let targets = plain(&[0.25; 8], [2, 4]);
-                let teacher = trace(plain(&teacher, [2, 5, 5]));
-                objective
-                    .loss_with(&trace(x), &Lesson { teacher: Some(&teacher), step, ..Lesson::default() }, targets)
-                    .total
+                let teacher = trace(plain(&teacher, [2, 5, 5]), teacher_taps);
+                lesson.loss(&trace(x, student_taps), Given { step, ..given(&teacher, targets) }).total
             },
             |x| {
                 let (s, t) = (unit_rows(x, 3), unit_rows(&teacher, 5));

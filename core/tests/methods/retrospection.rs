@@ -1,10 +1,12 @@
 //! Learning with retrospection.
 
-use potstill_core::model::Trace;
-use potstill_core::objective::{Lesson, LogitDistillation, LogitTable, Objective, Part, Retrospection};
+use potstill_core::method::{
+    Given, Lesson, LogitDistillation, LogitTable, Loss, Objective, Past, Preset, Retrospection,
+};
+use potstill_core::model::{NetworkShape, Trace};
 
 use crate::digits::values;
-use crate::plain::{close, golden_logits};
+use crate::plain::{close, given, golden_logits, loss_of_logits, tiny};
 
 #[test]
 fn retrospection_follows_the_authors_schedule() {
@@ -15,35 +17,35 @@ fn retrospection_follows_the_authors_schedule() {
     assert_eq!(retrospection.alpha(100_000), 0.0, "the labels never weigh less than nothing");
     let copies: Vec<u64> = (0..12).filter(|epoch| retrospection.copies_after(*epoch)).collect();
     assert_eq!(copies, [5, 10]);
-    let labels = Objective::Labels { smoothing: 0.1 };
-    assert_eq!(retrospection.applied(&labels, 5).parts(), labels.parts());
-    let Part::Retrospection { weight, temperature } = retrospection.applied(&labels, 6).parts()[1] else {
-        panic!("the labels give to the past")
-    };
-    assert!((weight - 0.01875).abs() < 1e-12);
-    assert_eq!(temperature, 5.0);
-    // Beside a teacher, the labels share what they have and the teacher keeps its own.
-    let hard = Objective::named("hard").expect("known");
-    let parts = retrospection.applied(&hard, 100).parts();
-    let [
-        Part::Labels { weight: labels, .. },
-        Part::TeacherLabels { weight: teacher, .. },
-        Part::Retrospection { weight: past, .. },
-    ] = parts[..]
-    else {
-        panic!("three terms: {parts:?}")
-    };
-    assert_eq!((labels, teacher, past), (0.5 * 0.625, 0.5, 0.5 * 0.375));
-    // The loss is the equation's: α CE + β τ² KL with the past as the teacher.
+    assert_eq!(retrospection.share(5), None);
+    assert!((retrospection.share(6).expect("the past counts") - 0.01875).abs() < 1e-12);
     let (student, past, targets) = golden_logits();
-    let lesson = Lesson { past: Some(past.clone()), ..Lesson::default() };
-    let plain = Objective::Labels { smoothing: 0.0 };
-    let found =
-        retrospection.applied(&plain, 200).loss_with(&Trace::of_logits(student.clone()), &lesson, targets.clone());
+    let student = Trace::of_logits(student);
+    let shape = NetworkShape { classes: 5, distillation_token: false, ..tiny().shape() };
+    let loss = |objective: &Objective, share: f64| -> Loss {
+        let lesson = Lesson::for_shapes(objective, &shape, &shape).expect("networks that fit");
+        let past = Some(Past { logits: past.clone(), share, temperature: 5.0 });
+        lesson.loss(&student, Given { past, ..given(&student, targets.clone()) })
+    };
+    // Beside a teacher, the labels share what they have and the teacher keeps its own.
+    let hard = Preset::named("hard").expect("known").objective();
+    let parts: Vec<_> = loss(&hard, 0.375).parts.into_iter().map(|part| (part.name.to_string(), part.weight)).collect();
+    let named = |name: &str, weight: f64| (name.to_owned(), weight);
+    assert_eq!(
+        parts,
+        [named("labels", 0.5 * 0.625), named("teacher-labels", 0.5), named("retrospection", 0.5 * 0.375)]
+    );
+    // The loss is the equation's: α CE + β τ² KL with the past as the teacher.
+    let found = loss(&Objective::labels(0.0), 0.75);
     let kd = LogitDistillation { alpha: 0.75, temperature: 5.0, ..LogitDistillation::default() };
-    let past = Trace::of_logits(past);
-    let expected = Objective::Kd(kd).loss(&Trace::of_logits(student), Some(&past), targets).total;
+    let expected = loss_of_logits(&Preset::Kd(kd), &student, &Trace::of_logits(past.clone()), targets.clone()).total;
     close("retrospection", found.total, f64::from(values(expected)[0]));
+    // Without labels there is nothing to give.
+    let teacher_alone = Preset::named("distill").expect("known").objective();
+    let token = NetworkShape { distillation_token: true, ..shape };
+    let lesson = Lesson::for_shapes(&teacher_alone, &token, &token).expect("networks that fit");
+    let past = Some(Past { logits: past.clone(), share: 0.5, temperature: 5.0 });
+    assert_eq!(lesson.loss(&student, Given { past, ..given(&student, targets.clone()) }).parts.len(), 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Objectives: against numbers worked out in f64 apart from this code, gradients against central differences of an f64
+//! Methods: against numbers worked out in f64 apart from this code, gradients against central differences of an f64
 //! model of each equation, and each as a student learns by it. A file a family of methods.
 #![recursion_limit = "256"]
 
@@ -9,11 +9,12 @@ mod digits;
 #[path = "../common/tiny.rs"]
 mod tiny;
 
-mod attention_forcing;
 mod class_token;
 mod combinations;
 mod labels;
+mod logits;
 mod manifold;
 mod plain;
 mod retrospection;
+mod saf;
 mod training;

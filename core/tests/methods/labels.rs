@@ -1,11 +1,11 @@
 //! Labels, the teacher's labels, the modes of two heads and how two heads are read out.
 
+use potstill_core::method::teacher_labels::{hard_loss, hard_targets};
+use potstill_core::method::{Deit, LogitDistillation, Mode, Preset, Readout, TeacherTemperature};
 use potstill_core::model::Trace;
-use potstill_core::objective::labels::{hard_loss, hard_targets};
-use potstill_core::objective::{Deit, LogitDistillation, Mode, Objective, Readout, TeacherTemperature};
 
 use crate::digits::values;
-use crate::plain::{close, golden_logits, plain, softmax};
+use crate::plain::{close, golden_logits, loss_of_logits, plain, softmax};
 
 #[test]
 fn hard_and_teacher_softened_labels_are_the_published_numbers() {
@@ -18,10 +18,10 @@ fn hard_and_teacher_softened_labels_are_the_published_numbers() {
     close("hard", hard_loss(student.clone(), teacher.clone(), 0.0), 1.509_640_678_4);
     close("hard, smoothed", hard_loss(student.clone(), teacher.clone(), 0.1), 1.572_876_854_5);
     let soft = TeacherTemperature { alpha: 0.25, ..TeacherTemperature::default() };
-    let loss =
-        Objective::TeacherTemperature(soft).loss(&Trace::of_logits(student), Some(&Trace::of_logits(teacher)), targets);
-    close("labels", loss.terms[0].value.clone(), 1.630_210_565_2);
-    close("teacher-only temperature", loss.terms[1].value.clone(), 2.017_949_592_7);
+    let preset = Preset::TeacherTemperature(soft);
+    let loss = loss_of_logits(&preset, &Trace::of_logits(student), &Trace::of_logits(teacher), targets);
+    close("labels", loss.parts[0].value.clone(), 1.630_210_565_2);
+    close("teacher-only temperature", loss.parts[1].value.clone(), 2.017_949_592_7);
     close("total", loss.total, 0.75 * 1.630_210_565_2 + 0.25 * 2.017_949_592_7);
 }
 
@@ -30,13 +30,13 @@ fn the_modes_of_two_heads_are_their_equations() {
     let (student, teacher, targets) = golden_logits();
     // The class head says what the student of the golden numbers says; the token's head says twice as much.
     let token = student.clone().mul_scalar(2.0);
-    let trace = Trace { distillation_logits: Some(token.clone()), ..Trace::of_logits(student.clone()) };
+    let trace = Trace::of_logits(student.clone()).with_distillation_logits(token.clone());
     let teacher = Trace::of_logits(teacher);
     let (ce, ls) = (1.630_210_565_2, 1.681_389_752_7);
     let kl = f64::from(
         values({
             let kd = LogitDistillation { alpha: 1.0, ..LogitDistillation::default() };
-            Objective::Kd(kd).loss(&Trace::of_logits(token.clone()), Some(&teacher), targets.clone()).total
+            loss_of_logits(&Preset::Kd(kd), &Trace::of_logits(token.clone()), &teacher, targets.clone()).total
         })[0],
     );
     let hard = f64::from(values(hard_loss(token, teacher.logits.clone(), 0.1))[0]);
@@ -48,13 +48,12 @@ fn the_modes_of_two_heads_are_their_equations() {
         (Mode::Hard, 0.5 * ls + 0.5 * hard),
         (Mode::Distill, hard),
     ] {
-        let objective = Objective::Deit(Deit { mode, teacher_smoothing: 0.1, ..Deit::default() });
-        let taught = objective.needs_teacher().then_some(&teacher);
-        close(&format!("{mode:?}"), objective.loss(&trace, taught, targets.clone()).total, expected);
+        let preset = Preset::Deit(Deit { mode, teacher_smoothing: 0.1, ..Deit::default() });
+        close(&format!("{mode:?}"), loss_of_logits(&preset, &trace, &teacher, targets.clone()).total, expected);
     }
     // Without the token, the class head is taught: then it is plain distillation.
     let unsmoothed = Deit { mode: Mode::Soft, smoothing: 0.0, ..Deit::default() };
-    let loss = Objective::Deit(unsmoothed).loss(&Trace::of_logits(student), Some(&teacher), targets);
+    let loss = loss_of_logits(&Preset::Deit(unsmoothed), &Trace::of_logits(student), &teacher, targets);
     close("soft without a token", loss.total, 0.5 * ce + 0.5 * 1.622_301_578_0);
 }
 
@@ -62,7 +61,7 @@ fn the_modes_of_two_heads_are_their_equations() {
 fn heads_are_read_out_as_named() {
     let class = plain(&[1.0, 3.0, 0.0], [1, 3]);
     let token = plain(&[4.0, 0.0, 1.0], [1, 3]);
-    let trace = Trace { distillation_logits: Some(token.clone()), ..Trace::of_logits(class.clone()) };
+    let trace = Trace::of_logits(class.clone()).with_distillation_logits(token.clone());
     let read = |readout: Readout| values(readout.of(&trace));
     assert_eq!(read(Readout::Class), values(class.clone()));
     assert_eq!(read(Readout::Distill), values(token));
@@ -85,8 +84,8 @@ fn a_head_that_nothing_teaches_is_not_read() {
         ("both", Readout::MeanLogits),
         ("distill", Readout::Distill),
     ] {
-        assert_eq!(Objective::named(name).expect(name).readout(), readout, "{name}");
+        assert_eq!(Preset::named(name).expect(name).objective().readout(), readout, "{name}");
     }
-    let teacher_alone = Objective::Deit(Deit { mode: Mode::Hard, alpha: 1.0, ..Deit::default() });
-    assert_eq!(teacher_alone.readout(), Readout::Distill);
+    let teacher_alone = Preset::Deit(Deit { mode: Mode::Hard, alpha: 1.0, ..Deit::default() });
+    assert_eq!(teacher_alone.objective().readout(), Readout::Distill);
 }

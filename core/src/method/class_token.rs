@@ -1,4 +1,4 @@
-//! Distillation of the class token (CLS-KD): what it says, and how it relates to the patches, after chosen blocks.
+//! CLS: distillation of the class token (CLS-KD): what it says, and how it relates to the patches, after chosen blocks.
 //!
 //! Why: the class token is what a classifier reads; matching it and its relation to the patches block by block hands the
 //! student the way there and not only the end.
@@ -17,18 +17,16 @@
 //! Published code lets gradients through the weights, so that a pair far below the mean is pushed up; `detach_weights`
 //! takes them as constants.
 
-use core::ops::Range;
-
-use burn::module::Module;
-use burn::nn::Linear;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::{mean_square, normalise_rows};
+use super::maths::{mean_square, normalise_rows};
+use super::numbers::{WEIGHT, numbers};
+use super::pairs::{self, Pairs, end_pairs};
+use super::term::{Ask, Evaluate, Method, NamedLoss};
+use super::{Section, Term};
 use crate::kernel;
-use crate::model::init::{Initialiser, WeightInit};
-use crate::model::layers::project;
-use crate::model::{NetworkShape, Trace};
+use crate::model::NetworkShape;
 
 /// How class tokens of different widths are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,67 +35,33 @@ pub enum Matching {
     /// Their cosines with one another over the batch: any two widths.
     #[default]
     Relation,
-    /// The student's through a [`Projector`], or as it is where the widths are equal.
+    /// The student's through a projector that is trained with it, or as it is where the widths are equal.
     Projector,
 }
 
-/// The numbers of class-token distillation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ClassToken {
-    /// Weight of the class token's term.
-    pub weight: f64,
-    /// Weight of the term of its cosines with the patches.
-    pub map_weight: f64,
-    /// Extra factor of the last pair.
-    pub last_weight: f64,
-    /// Whether the adaptive weights are constants to the gradient.
-    pub detach_weights: bool,
-    /// How class tokens are compared.
-    pub matching: Matching,
-    /// Pairs [student's block, teacher's block] from 0; empty for the first and last blocks of both, eight pairs at most.
-    pub pairs: Vec<[usize; 2]>,
+numbers! {
+    /// The numbers of class-token distillation.
+    pub struct ClassToken {
+        /// Weight of the class token's term.
+        weight: f64 = 1.0, in WEIGHT, flags "w-cls";
+        /// Weight of the term of its cosines with the patches.
+        map_weight: f64 = 2.0, in WEIGHT, flags "w-atn";
+        /// Extra factor of the last pair.
+        last_weight: f64 = 4.0, in WEIGHT, flags "last-w";
+        /// Whether the adaptive weights are constants to the gradient.
+        detach_weights: bool = false;
+        /// How class tokens are compared.
+        matching: Matching = Matching::Relation;
+        /// Pairs [student's block, teacher's block] from 0; empty for the first and last blocks of both, eight pairs at most.
+        pairs: Pairs = Vec::new();
+    }
 }
 
-impl Default for ClassToken {
-    fn default() -> Self {
-        Self {
-            weight: 1.0,
-            map_weight: 2.0,
-            last_weight: 4.0,
-            detach_weights: false,
-            matching: Matching::Relation,
-            pairs: Vec::new(),
+impl Method for ClassToken {
+    fn refusal(&self, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
+        if let Some(reason) = pairs::refusal(Self::NAME, &self.pairs, student, teacher) {
+            return Some(reason);
         }
-    }
-}
-
-impl ClassToken {
-    /// The two terms before their weights, each `[1]`: class token and map. `places` are those of this method's pairs
-    /// among the tapped tokens.
-    pub(super) fn values(
-        &self,
-        student: &Trace,
-        teacher: &Trace,
-        places: Range<usize>,
-        projector: Option<&Projector>,
-    ) -> [Tensor<1>; 2] {
-        let carried = |class_token: Tensor<2>| match projector {
-            Some(projector) => projector.forward(class_token),
-            None => class_token,
-        };
-        let pairs = || places.clone().map(|place| (student.tokens[place].clone(), teacher.tokens[place].clone()));
-        let class = |tokens: Tensor<3>| tokens.narrow(1, 0, 1).squeeze_dim::<2>(1);
-        let classes = pairs().map(|(s, t)| match self.matching {
-            Matching::Relation => relation_loss(class(s), class(t)),
-            Matching::Projector => projected_loss(carried(normalise_rows(class(s))), class(t)),
-        });
-        let maps = pairs().map(|(s, t)| map_loss(s, student.prefix_tokens, t, teacher.prefix_tokens));
-        [classes.collect(), maps.collect()].map(|losses| adaptive(losses, self.last_weight, self.detach_weights))
-    }
-
-    /// Why the two networks cannot be compared this way, with what can be done.
-    pub(super) fn refusal(&self, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
         for (role, shape) in [("student", student), ("teacher", teacher)] {
             if !shape.class_token {
                 return Some(format!(
@@ -106,15 +70,54 @@ impl ClassToken {
                 ));
             }
         }
-        if student.patches() != teacher.patches() {
-            return Some(format!(
+        (student.patches() != teacher.patches()).then(|| {
+            format!(
                 "the student cuts an image into {} patches, the teacher into {}; cosines with the patches need as many: \
                  give both the same image_size / patch_size",
                 student.patches(),
                 teacher.patches()
-            ));
-        }
-        None
+            )
+        })
+    }
+
+    fn prepare(&self, ask: &mut Ask) -> Evaluate {
+        let own = self.clone();
+        let pairs = end_pairs(&self.pairs, ask.student.depth, ask.teacher.depth).into_iter();
+        let pairs: Vec<_> = pairs.map(|[s, t]| (ask.student_taps.tokens(s), ask.teacher_taps.tokens(t))).collect();
+        let [narrow, wide] = [ask.student.width, ask.teacher.width];
+        let projector = (self.matching == Matching::Projector && narrow != wide)
+            .then(|| ask.aid("projector", &[narrow, (narrow + wide) / 2, wide]));
+        Box::new(move |scene| {
+            let carried = |class_token: Tensor<2>| match projector {
+                Some(projector) => scene.aids.run(projector, class_token),
+                None => class_token,
+            };
+            let pairs = || pairs.iter().map(|(s, t)| (scene.student.tokens(*s), scene.teacher.tokens(*t)));
+            let class = |tokens: Tensor<3>| tokens.narrow(1, 0, 1).squeeze_dim::<2>(1);
+            let classes = pairs().map(|(s, t)| match own.matching {
+                Matching::Relation => relation_loss(class(s), class(t)),
+                Matching::Projector => projected_loss(carried(normalise_rows(class(s))), class(t)),
+            });
+            let [student, teacher] = [scene.student.prefix_tokens, scene.teacher.prefix_tokens];
+            let maps = pairs().map(|(s, t)| map_loss(s, student, t, teacher));
+            let weighed = |losses| adaptive(losses, own.last_weight, own.detach_weights);
+            vec![
+                NamedLoss::new("class-token", own.weight, weighed(classes.collect())),
+                NamedLoss::new("class-map", own.map_weight, weighed(maps.collect())),
+            ]
+        })
+    }
+
+    fn shrink(&mut self, last: [usize; 2]) {
+        pairs::shrink(&mut self.pairs, last);
+    }
+}
+
+impl Section for ClassToken {
+    const NAME: &'static str = "CLS";
+
+    fn term(&self, _: f64) -> Term {
+        self.clone().into()
     }
 }
 
@@ -156,28 +159,4 @@ pub fn adaptive(losses: Vec<Tensor<1>>, last_weight: f64, detach_weights: bool) 
     let share = |losses: Tensor<1>| losses.clone() / losses.sum().clamp_min(1e-20);
     let weights = if detach_weights { share(losses.clone().detach()) } else { share(losses.clone()) };
     (weights * losses * factors).sum()
-}
-
-/// Carries a student's class token to the teacher's width: `Linear(D_S → m)`, GELU, `Linear(m → D_T)`, m between.
-///
-/// One serves all pairs; it is trained with the student. Its parameters are `projector.fc1` and `projector.fc2`.
-#[derive(Module, Debug)]
-pub struct Projector {
-    fc1: Linear,
-    fc2: Linear,
-}
-
-impl Projector {
-    /// A projector from width `student` to width `teacher`, drawn from `seed`.
-    pub fn new(student: usize, teacher: usize, seed: u64, device: &Device) -> Self {
-        let draw = Initialiser::new(seed, device);
-        let middle = (student + teacher) / 2;
-        let linear = |path: &str, inputs, outputs| draw.linear(path, WeightInit::TruncatedNormal, inputs, outputs, 1);
-        Self { fc1: linear("projector.fc1", student, middle), fc2: linear("projector.fc2", middle, teacher) }
-    }
-
-    /// `[B, D_S]`, normalised, to `[B, D_T]`, which is not normalised again.
-    pub fn forward(&self, class_token: Tensor<2>) -> Tensor<2> {
-        project(&self.fc2, kernel::gelu(project(&self.fc1, class_token)))
-    }
 }

@@ -1,8 +1,7 @@
 //! Class-token and patch-map distillation.
 
 use burn::tensor::{Device, Tensor};
-use potstill_core::objective::class_token;
-use potstill_core::objective::class_token::Projector;
+use potstill_core::method::{Aid, class_token};
 use potstill_core::train::{AdamW, AdamWConfig};
 
 use crate::digits::values;
@@ -88,9 +87,9 @@ fn class_token_losses_have_the_gradients_of_their_equations() {
 #[test]
 fn a_projector_is_linear_gelu_linear_and_learns() {
     let device = Device::flex().autodiff();
-    let projector = Projector::new(192, 768, 1, &device);
+    let projector = Aid::new("projector", &[192, 480, 768], 1, &device);
     assert_eq!(burn::module::Module::num_params(&projector), 462_048);
-    let projector = Projector::new(6, 10, 1, &device);
+    let projector = Aid::new("projector", &[6, 8, 10], 1, &device);
     let mut names = Vec::new();
     for tensor in burn::backend::read_sync(potstill_core::weights::read(&projector)).expect("readable") {
         names.push(tensor.name);

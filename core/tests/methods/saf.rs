@@ -1,8 +1,9 @@
-//! Attention forcing.
+//! SAF: self-attention forcing.
 
 use burn::tensor::{Device, Tensor};
 use potstill_core::kernel;
-use potstill_core::objective::{AttentionForcing, end_pairs};
+use potstill_core::method::end_pairs;
+use potstill_core::method::pairs::stride_pairs;
 
 use crate::plain::{close_within, mean, plain, plain_head_mean, same_gradient, wave};
 
@@ -17,7 +18,7 @@ fn golden_queries_and_keys(heads: usize, a: f64, b: f64) -> Tensor<5> {
 
 #[test]
 fn attention_forcing_is_the_published_number() {
-    let pairs = AttentionForcing::default().pairs(2, 4);
+    let pairs = stride_pairs(&[], 2, 4);
     assert_eq!(pairs, [[0, 1], [1, 3]]);
     let mut total = Tensor::<1>::zeros([1], &Device::flex());
     for ([s, t], expected) in pairs.into_iter().zip([0.016_823_987_6, 0.031_153_278_7]) {
@@ -34,11 +35,10 @@ fn attention_forcing_is_the_published_number() {
 
 #[test]
 fn layers_are_paired_by_the_published_strides() {
-    let saf = AttentionForcing::default();
-    assert_eq!(saf.pairs(12, 24)[0], [0, 1]);
-    assert_eq!(saf.pairs(12, 24)[11], [11, 23]);
-    assert!(saf.pairs(6, 3).is_empty());
-    assert_eq!(AttentionForcing { pairs: vec![[0, 2]], ..saf }.pairs(6, 3), [[0, 2]]);
+    assert_eq!(stride_pairs(&[], 12, 24)[0], [0, 1]);
+    assert_eq!(stride_pairs(&[], 12, 24)[11], [11, 23]);
+    assert!(stride_pairs(&[], 6, 3).is_empty());
+    assert_eq!(stride_pairs(&[[0, 2]], 6, 3), [[0, 2]]);
     let published = [0, 1, 2, 3, 8, 9, 10, 11].map(|i| [i, i]);
     assert_eq!(end_pairs(&[], 12, 12), published);
     assert_eq!(end_pairs(&[], 12, 24)[4..], [[8, 20], [9, 21], [10, 22], [11, 23]]);

@@ -1,7 +1,8 @@
 //! Inputs, plain `f64` models and comparisons.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::model::{Pool, VitConfig};
+use potstill_core::method::{Aids, Given, Lesson, Loss, Preset};
+use potstill_core::model::{NetworkShape, Pool, Trace, VitConfig};
 
 use crate::digits::values;
 
@@ -124,6 +125,21 @@ pub fn golden_logits() -> (Tensor<2>, Tensor<2>, Tensor<2>) {
 pub fn golden_tokens(l: usize) -> (Vec<f64>, Vec<f64>) {
     let l = l as f64;
     (wave(30, 0.37 + 0.05 * l, 0.1 * l, 1.0), wave(50, 0.61 + 0.07 * l, 0.2 * l, 1.0))
+}
+
+/// The loss of a preset, from traces of logits alone.
+pub fn loss_of_logits(preset: &Preset, student: &Trace, teacher: &Trace, targets: Tensor<2>) -> Loss {
+    let distillation_token = student.distillation_logits.is_some();
+    let shape = NetworkShape { classes: targets.dims()[1], class_token: true, distillation_token, ..tiny().shape() };
+    let lesson = Lesson::for_shapes(&preset.objective(), &shape, &shape).expect("networks that fit");
+    lesson.loss(student, given(teacher, targets))
+}
+
+/// What a batch of the first step gives, without anything that is trained beside the student.
+pub fn given(teacher: &Trace, targets: Tensor<2>) -> Given<'_> {
+    static NO_AIDS: std::sync::OnceLock<Aids> = std::sync::OnceLock::new();
+    let aids = NO_AIDS.get_or_init(Aids::default);
+    Given { teacher: Some(teacher), targets, aids, past: None, step: 0, epoch: 1 }
 }
 
 /// A tiny network with both tokens.

@@ -1,43 +1,47 @@
 //! What holds of all objectives: names, sums, taps, and what is refused.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use potstill_core::kernel::attention_map;
-use potstill_core::model::{Network, Pool, Taps, Trace, VitConfig};
-use potstill_core::objective::{
-    AttentionForcing, ClassToken, Deit, Head, Lesson, LogitDistillation, Manifold, Mode, Objective, Part, Sum,
+use potstill_core::method::{
+    ClassToken, Deit, Given, Labels, Lesson, LogitDistillation, Logits, Loss, Manifold, Mode, Preset, Saf, Sum,
+    Teachers, Term,
 };
+use potstill_core::model::{Network, Pool, Taps, Trace, VitConfig};
 use potstill_core::train::Learner;
 
 use crate::digits::{batch, values};
-use crate::plain::{close, golden_logits, plain, tall, tiny, wave};
+use crate::plain::{close, given, golden_logits, loss_of_logits, plain, tall, tiny, wave};
 
 #[test]
 fn a_list_of_terms_is_the_sum_that_it_writes_out() {
     let (student, teacher, targets) = golden_logits();
     let (student, teacher) = (Trace::of_logits(student), Trace::of_logits(teacher));
     let kd = LogitDistillation { alpha: 0.25, temperature: 3.0, ..LogitDistillation::default() };
-    let named = Objective::Kd(kd).loss(&student, Some(&teacher), targets.clone());
-    let logits = |weight| Part::Logits {
-        weight,
-        temperature: 3.0,
-        normalisation: potstill_core::objective::Normalisation::Batchmean,
-        head: Head::Token,
-    };
-    let terms = vec![logits(0.125), Part::Labels { weight: 0.75, smoothing: 0.0 }, logits(0.125)];
-    let listed = Objective::Terms { terms };
+    let named = loss_of_logits(&Preset::Kd(kd), &student, &teacher, targets.clone());
+    let logits = |weight| -> Term { Logits { weight, temperature: 3.0, ..Logits::default() }.into() };
+    let labels = |weight| -> Term { Labels { weight, smoothing: 0.0 }.into() };
+    let listed = Preset::Terms { terms: vec![logits(0.125), labels(0.75), logits(0.125)] };
     listed.validate().expect("sensible");
-    let listed = listed.loss(&student, Some(&teacher), targets);
-    let names: Vec<_> = listed.terms.iter().map(|term| term.name.as_ref()).collect();
-    assert_eq!(names, ["logits", "labels", "logits 2"], "no two terms share a name");
+    let listed = loss_of_logits(&listed, &student, &teacher, targets);
+    let names: Vec<_> = listed.parts.iter().map(|part| part.name.as_ref()).collect();
+    assert_eq!(names, ["logits", "labels", "logits 2"], "no two parts share a name");
     close("a list", listed.total, f64::from(values(named.total)[0]));
-    for terms in [
-        vec![],
-        vec![Part::Labels { weight: 1.0, smoothing: 0.0 }; 2],
-        vec![Part::Attention(AttentionForcing::default()); 2],
-        vec![logits(-1.0)],
-    ] {
-        Objective::Terms { terms }.validate().expect_err("nonsense");
+    for terms in [vec![], vec![labels(1.0); 2], vec![logits(-1.0)]] {
+        Preset::Terms { terms }.validate().expect_err("nonsense");
     }
+}
+
+#[test]
+fn two_terms_of_one_method_read_their_own_blocks() {
+    let saf = |pairs| -> Term { Saf { pairs, ..Saf::default() }.into() };
+    let parts = |terms: Vec<Term>| -> Vec<f32> {
+        let parts = loss_of(&Preset::Terms { terms }, &tiny(), &tall()).parts;
+        parts.into_iter().map(|part| values(part.value)[0]).collect()
+    };
+    let [first, second] = [vec![[0, 1]], vec![[1, 3], [0, 0]]];
+    let together = parts(vec![saf(first.clone()), saf(second.clone())]);
+    assert_eq!(together, [parts(vec![saf(first)]), parts(vec![saf(second)])].concat());
+    assert_ne!(together[0], together[1]);
 }
 
 #[test]
@@ -45,47 +49,52 @@ fn a_trace_holds_what_was_asked_for_and_changes_nothing() {
     let model = tall().init(0, &Device::flex()).expect("a valid model");
     let images = plain(&wave(2 * 28 * 28, 0.37, 0.0, 1.0), [2, 1, 28, 28]);
     let bare = model.forward(images.clone(), None);
-    assert!(bare.tokens.is_empty() && bare.queries_and_keys.is_empty() && bare.attention_maps.is_empty());
-    let taps = Taps { tokens: vec![3, 0, 3], queries_and_keys: vec![2], attention_maps: vec![1, 2] };
+    let mut taps = Taps::default();
+    let [last, first, again] = [3, 0, 3].map(|block| taps.tokens(block));
+    let queries = taps.queries_and_keys(2);
+    let maps = [1, 2].map(|block| taps.attention_map(block));
+    let features = taps.features();
     let trace = model.forward_with(images, None, &taps);
-    assert_eq!(values(trace.logits), values(bare.logits));
-    assert_eq!(trace.tokens.iter().map(Tensor::dims).collect::<Vec<_>>(), [[2, 18, 24]; 3]);
-    assert_eq!(values(trace.tokens[0].clone()), values(trace.tokens[2].clone()));
-    assert_ne!(values(trace.tokens[0].clone()), values(trace.tokens[1].clone()));
-    assert_eq!(trace.queries_and_keys[0].packed.dims(), [2, 18, 3, 4, 6]);
-    assert_eq!(trace.attention_maps.iter().map(Tensor::dims).collect::<Vec<_>>(), [[2, 18, 18]; 2]);
-    let [first, second] = [0, 1].map(|tap| values(trace.attention_maps[tap].clone()));
-    assert!(second == values(attention_map(trace.queries_and_keys[0].clone())) && first != second);
+    assert_eq!(values(trace.logits.clone()), values(bare.logits));
+    assert_eq!([last, first, again].map(|tap| trace.tokens(tap).dims()), [[2, 18, 24]; 3]);
+    assert_eq!(last, again, "a block that is asked for twice is kept once");
+    assert_ne!(values(trace.tokens(first)), values(trace.tokens(last)));
+    assert_eq!(trace.queries_and_keys(queries).packed.dims(), [2, 18, 3, 4, 6]);
+    let [first, second] = maps.map(|tap| trace.attention_map(tap));
+    assert_eq!([first.dims(), second.dims()], [[2, 18, 18]; 2]);
+    assert_eq!(values(second.clone()), values(attention_map(trace.queries_and_keys(queries))));
+    assert_ne!(values(first), values(second));
+    assert_eq!(trace.features(features).dims(), [2, 24]);
     assert_eq!(trace.prefix_tokens, 2);
     assert_eq!(model.shape(), tall().shape());
 }
 
 #[test]
 fn names_stand_for_the_objectives_of_the_works_they_come_from() {
-    let Some(Objective::Kd(kd)) = Objective::named("KD") else { panic!("a distillation") };
+    let Some(Preset::Kd(kd)) = Preset::named("KD") else { panic!("a distillation") };
     assert_eq!(kd, LogitDistillation::default());
-    let Some(Objective::Sum(both)) = Objective::named("saf+kd") else { panic!("a sum") };
+    let Some(Preset::Sum(both)) = Preset::named("saf+kd") else { panic!("a sum") };
     assert_eq!((both.alpha, both.saf.map(|saf| saf.weight)), (0.5, Some(1.0)));
     let kd = both.kd.expect("logits");
     assert_eq!((kd.weight, kd.temperature), (1.0, 2.0));
-    assert_eq!(kd.normalisation, potstill_core::objective::Normalisation::Numel);
-    assert!(matches!(Objective::named("both"), Some(Objective::Deit(Deit { mode: Mode::Both, .. }))));
+    assert_eq!(kd.normalisation, potstill_core::method::Normalisation::Numel);
+    assert!(matches!(Preset::named("both"), Some(Preset::Deit(Deit { mode: Mode::Both, .. }))));
     for name in ["", "magic", "SAF+", "SAF+SAF", "KD+magic"] {
-        assert_eq!(Objective::named(name), None, "{name:?}");
+        assert_eq!(Preset::named(name), None, "{name:?}");
     }
     for name in ["KD", "KD-numel", "SAF", "CLS", "MANIFOLD", "SAF+KD", "cls+manifold", "CLS-KD", "DistillViT", "soft"] {
-        let objective = Objective::named(name).expect(name);
+        let objective = Preset::named(name).expect(name);
         objective.validate().expect(name);
         objective.check(&tiny().shape(), &tall().shape()).expect(name);
     }
-    Objective::Sum(Sum::default()).validate().expect_err("a sum of nothing");
+    Preset::Sum(Sum::default()).validate().expect_err("a sum of nothing");
 }
 
 #[test]
 fn the_published_sum_has_the_published_weights() {
-    let Some(objective) = Objective::named("CLS-KD") else { panic!("CLS-KD is known") };
+    let Some(objective) = Preset::named("CLS-KD") else { panic!("CLS-KD is known") };
     let loss = loss_of(&objective, &tiny(), &tall());
-    let weights: Vec<_> = loss.terms.iter().map(|term| (term.name.as_ref(), term.weight)).collect();
+    let weights: Vec<_> = loss.parts.iter().map(|part| (part.name.as_ref(), part.weight)).collect();
     assert_eq!(
         weights,
         [
@@ -101,17 +110,17 @@ fn the_published_sum_has_the_published_weights() {
 }
 
 /// The loss of untrained networks on a batch of digits.
-fn loss_of(objective: &Objective, student: &VitConfig, teacher: &VitConfig) -> potstill_core::objective::Loss {
+fn loss_of(preset: &Preset, student: &VitConfig, teacher: &VitConfig) -> Loss {
     let device = Device::flex();
     let (student, teacher) = (student.init(1, &device).expect("valid"), teacher.init(2, &device).expect("valid"));
-    let (student_taps, teacher_taps) = objective.taps(student.shape().depth, teacher.shape().depth);
+    let teachers = Teachers::from(Network::from(teacher));
+    let lesson = Lesson::new(&preset.objective(), &student.shape(), Some(teachers)).expect("networks that fit");
+    let [student_taps, _] = lesson.taps();
     let batch = batch(0, 4, &device);
-    let teacher = Network::from(teacher);
-    let learner = Learner::new(student.into(), Some(&teacher), objective, 3, &device);
-    let student = learner.student.forward_with(batch.images.clone(), None, &student_taps);
-    let teacher = teacher.forward_with(batch.images, None, &teacher_taps);
-    let lesson = Lesson { teacher: Some(&teacher), projector: learner.projector.as_ref(), ..Lesson::default() };
-    objective.loss_with(&student, &lesson, batch.targets)
+    let learner = Learner::new(student.into(), &lesson, 3, &device);
+    let student = learner.student.forward_with(batch.images.clone(), None, student_taps);
+    let teacher = lesson.teachers_trace(&batch.images, None).expect("a teacher");
+    lesson.loss(&student, Given { aids: &learner.aids, ..given(&teacher, batch.targets) })
 }
 
 #[test]
@@ -124,9 +133,9 @@ fn each_method_of_a_sum_reads_its_own_pairs() {
         let class_token = Some(ClassToken { pairs: class_pairs, ..ClassToken::default() });
         let manifold = Some(Manifold { pairs: manifold_pairs, ..Manifold::default() });
         let terms = |class_token: Option<ClassToken>, manifold: Option<Manifold>| -> Vec<f32> {
-            let sum = Objective::Sum(Sum { class_token, manifold, ..Sum::default() });
-            let terms = loss_of(&sum, &tiny(), &tall()).terms;
-            terms.into_iter().skip(1).map(|term| values(term.value)[0]).collect()
+            let sum = Preset::Sum(Sum { class_token, manifold, ..Sum::default() });
+            let parts = loss_of(&sum, &tiny(), &tall()).parts;
+            parts.into_iter().skip(1).map(|part| values(part.value)[0]).collect()
         };
         let together = terms(class_token.clone(), manifold.clone());
         assert_eq!(together, [terms(class_token, None), terms(None, manifold)].concat());
@@ -135,16 +144,13 @@ fn each_method_of_a_sum_reads_its_own_pairs() {
 
 #[test]
 fn what_makes_no_sense_is_refused_with_what_does() {
-    let named = |name: &str| Objective::named(name).expect(name);
+    let named = |name: &str| Preset::named(name).expect(name);
     let no_token = VitConfig { distillation_token: false, ..tiny() };
     let pooled = VitConfig { pool: Pool::Mean, class_token: false, distillation_token: false, ..tiny() };
     let coarse = VitConfig { patch_size: 14, ..tiny() };
     let few = VitConfig { classes: 3, ..tiny() };
     let deep = VitConfig { depth: 5, ..tiny() };
-    let beyond = Objective::Sum(Sum {
-        saf: Some(AttentionForcing { pairs: vec![[0, 9]], ..AttentionForcing::default() }),
-        ..Sum::default()
-    });
+    let beyond = Preset::Sum(Sum { saf: Some(Saf { pairs: vec![[0, 9]], ..Saf::default() }), ..Sum::default() });
     for (objective, student, parts) in [
         (named("SAF"), &coarse, ["tokens", "take KD"]),
         (named("SAF"), &no_token, ["tokens", "prefix tokens"]),
@@ -169,13 +175,13 @@ fn what_makes_no_sense_is_refused_with_what_does() {
 
 #[test]
 fn an_objectives_numbers_are_checked() {
-    let text = |objective: Objective| objective.validate().expect_err("nonsense").to_string();
-    let deit = |deit: Deit| text(Objective::Deit(deit));
+    let text = |preset: Preset| preset.validate().expect_err("nonsense").to_string();
+    let deit = |deit: Deit| text(Preset::Deit(deit));
     assert!(deit(Deit { alpha: 1.5, ..Deit::default() }).contains("alpha"));
     assert!(deit(Deit { temperature: 0.0, ..Deit::default() }).contains("temperature"));
     assert!(deit(Deit { teacher_smoothing: f64::NAN, ..Deit::default() }).contains("teacher_smoothing"));
-    let saf = AttentionForcing { weight: -1.0, ..AttentionForcing::default() };
-    assert!(text(Objective::Sum(Sum { saf: Some(saf), ..Sum::default() })).contains("saf.weight"));
+    let saf = Saf { weight: -1.0, ..Saf::default() };
+    assert!(text(Preset::Sum(Sum { saf: Some(saf), ..Sum::default() })).contains("saf.weight"));
     let manifold = Manifold { rows: 0, ..Manifold::default() };
-    assert!(text(Objective::Sum(Sum { manifold: Some(manifold), ..Sum::default() })).contains("manifold.rows"));
+    assert!(text(Preset::Sum(Sum { manifold: Some(manifold), ..Sum::default() })).contains("manifold.rows"));
 }

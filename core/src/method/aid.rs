@@ -1,0 +1,129 @@
+//! What is trained beside a student and thrown away after: layers that carry its features to a teacher's width.
+
+use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
+use burn::nn::Linear;
+use burn::tensor::{Device, Tensor};
+
+use crate::kernel;
+use crate::model::init::{Initialiser, WeightInit};
+use crate::model::layers::project;
+
+/// One of [`Aids`], as asked for: see [`Ask::aid`](super::Ask::aid).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AidTap(pub(super) usize);
+
+/// A linear layer, or two with a GELU between.
+#[derive(Module, Debug)]
+pub struct Aid {
+    fc1: Linear,
+    fc2: Option<Linear>,
+}
+
+impl Aid {
+    /// From the first width to the last by way of the one between, if there is one; drawn from (seed, name).
+    pub fn new(name: &str, widths: &[usize], seed: u64, device: &Device) -> Self {
+        let draw = Initialiser::new(seed, device);
+        let linear = |index: usize| {
+            let (inputs, outputs) = (widths[index], widths[index + 1]);
+            draw.linear(&format!("{name}.fc{}", index + 1), WeightInit::TruncatedNormal, inputs, outputs, 1)
+        };
+        Self { fc1: linear(0), fc2: (widths.len() > 2).then(|| linear(1)) }
+    }
+
+    /// `[.., first width]` to `[.., last width]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let x = project(&self.fc1, x);
+        match &self.fc2 {
+            Some(last) => project(last, kernel::gelu(x)),
+            None => x,
+        }
+    }
+}
+
+/// All that is trained beside a student, by name.
+///
+/// Why not a list: a checkpoint then calls a parameter `projector.fc1.weight`, whatever else is trained.
+#[derive(Clone, Debug, Default)]
+pub struct Aids(Vec<(String, Aid)>);
+
+impl Aids {
+    /// Those that were asked for, drawn from `seed`.
+    pub(crate) fn new(asked: &[(String, Vec<usize>)], seed: u64, device: &Device) -> Self {
+        let aid = |(name, widths): &(String, Vec<usize>)| (name.clone(), Aid::new(name, widths, seed, device));
+        Self(asked.iter().map(aid).collect())
+    }
+
+    /// These, in the order in which they are asked for.
+    pub fn of(aids: Vec<(String, Aid)>) -> Self {
+        Self(aids)
+    }
+
+    /// What the one that was asked for makes of `x`.
+    pub fn run<const D: usize>(&self, tap: AidTap, x: Tensor<D>) -> Tensor<D> {
+        self.0[tap.0].1.forward(x)
+    }
+
+    /// Whether nothing is trained beside the student.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn each(self, change: impl Fn(Aid) -> Aid) -> Self {
+        Self(self.0.into_iter().map(|(name, aid)| (name, change(aid))).collect())
+    }
+}
+
+/// How a walk over a module's parameters is told of an aid.
+const CONTAINER: &str = "Aids";
+
+impl Module for Aids {
+    fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
+        self.0.iter().fold(devices, |devices, (_, aid)| aid.collect_devices(devices))
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        self.each(|aid| aid.fork(device))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        self.each(|aid| aid.to_device(device))
+    }
+
+    fn train(self) -> Self {
+        self.each(Module::train)
+    }
+
+    fn valid(&self) -> Self {
+        self.clone().each(|aid| aid.valid())
+    }
+
+    fn materialize(self) -> Self {
+        self.each(Module::materialize)
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        for (name, aid) in &self.0 {
+            visitor.enter_module(name, CONTAINER);
+            aid.visit(visitor);
+            visitor.exit_module(name, CONTAINER);
+        }
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        let map = |(name, aid): (String, Aid)| {
+            mapper.enter_module(&name, CONTAINER);
+            let aid = aid.map(mapper);
+            mapper.exit_module(&name, CONTAINER);
+            (name, aid)
+        };
+        Self(self.0.into_iter().map(map).collect())
+    }
+}
+
+impl ModuleDisplayDefault for Aids {
+    fn content(&self, content: Content) -> Option<Content> {
+        self.0.iter().fold(content, |content, (name, aid)| content.add(name, aid)).optional()
+    }
+}
+
+impl ModuleDisplay for Aids {}

@@ -1,0 +1,36 @@
+//! Cross-entropy with the labels of the data, smoothed (Szegedy et al., 2016).
+//!
+//! `L = −Σ_c y'_c log σ(z)_c` with `y' = (1 − ε) y + ε / C`, a mean over the batch; z are the logits of the class head.
+//! Targets may be mixed from several labels.
+
+use super::numbers::{SMOOTHING, WEIGHT, numbers};
+use super::term::{Ask, Evaluate, Heads, Method, NamedLoss};
+use crate::kernel;
+
+numbers! {
+    /// The numbers of the labels' term.
+    pub struct Labels {
+        /// Its factor in the total.
+        weight: f64 = 1.0, in WEIGHT;
+        /// Label smoothing ε.
+        smoothing: f64 = 0.0, in SMOOTHING;
+    }
+}
+
+impl Method for Labels {
+    fn needs_teacher(&self) -> bool {
+        false
+    }
+
+    fn teaches(&self) -> Heads {
+        Heads { class: self.weight > 0.0, distillation: false }
+    }
+
+    fn prepare(&self, _: &mut Ask) -> Evaluate {
+        let Self { weight, smoothing } = *self;
+        Box::new(move |scene| {
+            let rows = kernel::cross_entropy(scene.student.logits.clone(), scene.targets.clone(), smoothing as f32);
+            vec![NamedLoss::new("labels", weight, rows.mean())]
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! KD: distillation from logits (Hinton, Vinyals and Dean, 2015).
+//!
+//! `L = τ² KL(σ(z_T / τ) ‖ σ(z_S / τ))`
+//!
+//! τ² keeps the gradient's size independent of the temperature. Published code divides the divergence either by the batch
+//! or by batch times classes; the two differ by a factor C, so the choice has a name here.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::numbers::{TEMPERATURE, WEIGHT, numbers};
+use super::readout::Head;
+use super::term::{Ask, Evaluate, Heads, Method, NamedLoss};
+use super::{Section, Term};
+use crate::kernel;
+use crate::model::NetworkShape;
+
+/// What a sum of divergences over a batch is divided by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalisation {
+    /// The number of samples B: the mathematical mean.
+    #[default]
+    Batchmean,
+    /// B times the number of classes, as DeiT's and DViTSAF's code do.
+    Numel,
+}
+
+numbers! {
+    /// The numbers of the logits' term.
+    pub struct Logits {
+        /// Its factor in the total.
+        weight: f64 = 1.0, in WEIGHT;
+        /// Temperature τ.
+        temperature: f64 = 2.0, in TEMPERATURE;
+        /// What the divergence is divided by.
+        normalisation: Normalisation = Normalisation::Batchmean;
+        /// The head that is taught.
+        head: Head = Head::Token;
+    }
+}
+
+impl Method for Logits {
+    fn refusal(&self, student: &NetworkShape, _: &NetworkShape) -> Option<String> {
+        self.head.refusal(student)
+    }
+
+    fn teaches(&self) -> Heads {
+        self.head.taught(self.weight)
+    }
+
+    fn prepare(&self, _: &mut Ask) -> Evaluate {
+        let Self { weight, temperature, normalisation, head } = *self;
+        Box::new(move |scene| {
+            let student = head.of(scene.student).clone();
+            let teacher = scene.teacher.logits.clone();
+            let divergence = Divergence { other: teacher, temperature, normalisation };
+            let [_, value] = labels_and_divergence(student, divergence, scene.targets.clone(), 0.0);
+            vec![NamedLoss::new("logits", weight, value)]
+        })
+    }
+}
+
+/// Whose logits a divergence is taken from, at which temperature, and what it is divided by.
+pub(super) struct Divergence {
+    /// Logits `[B, C]` of the teacher, or of the student's own past.
+    pub other: Tensor<2>,
+    pub temperature: f64,
+    pub normalisation: Normalisation,
+}
+
+/// The mean cross-entropy with the targets and the divergence τ² KL, each `[1]`, of logits `[B, C]`, from one kernel.
+pub(super) fn labels_and_divergence(
+    student: Tensor<2>,
+    divergence: Divergence,
+    targets: Tensor<2>,
+    smoothing: f64,
+) -> [Tensor<1>; 2] {
+    let Divergence { other, temperature, normalisation } = divergence;
+    let classes = student.dims()[1];
+    // [B, 2]: cross-entropy and divergence of each row
+    let rows = kernel::distillation_loss(student, other, targets, temperature as f32, smoothing as f32);
+    let means = rows.mean_dim(0);
+    let column = |index: usize| means.clone().narrow(1, index, 1).reshape([1]);
+    let scale = match normalisation {
+        Normalisation::Batchmean => temperature * temperature,
+        Normalisation::Numel => temperature * temperature / classes as f64,
+    };
+    [column(0), column(1).mul_scalar(scale)]
+}
+
+numbers! {
+    /// Softened logits beside other methods, as in `SAF+KD`. The defaults are those of DViTSAF, whose divergence is divided by
+    /// batch times classes; `KD` on its own divides by the batch.
+    pub struct SoftTargets {
+        /// Factor beside the other terms of the teacher.
+        weight: f64 = 1.0, in WEIGHT;
+        /// Temperature τ.
+        temperature: f64 = 2.0, in TEMPERATURE;
+        /// What the divergence is divided by.
+        normalisation: Normalisation = Normalisation::Numel;
+    }
+}
+
+impl Method for SoftTargets {
+    fn prepare(&self, ask: &mut Ask) -> Evaluate {
+        self.term(1.0).method().prepare(ask)
+    }
+}
+
+impl Section for SoftTargets {
+    const NAME: &'static str = "KD";
+    const ALPHA: f64 = 0.5;
+
+    fn term(&self, alpha: f64) -> Term {
+        let Self { weight, temperature, normalisation } = *self;
+        Logits { weight: alpha * weight, temperature, normalisation, head: Head::Class }.into()
+    }
+}

@@ -1,0 +1,141 @@
+//! MANIFOLD: manifold distillation (Hao et al., "Learning Efficient Vision Transformers via Fine-Grained Manifold Distillation",
+//! 2022): how tokens lie to one another, within an image, across images, and at random.
+//!
+//! Why: cosines between tokens compare networks of any width without a projector.
+//!
+//! With row-normalised tokens `F̂` `[B, N, D]` after a pair of blocks, each term is a mean of `(G_T − G_S)²` over the
+//! entries of Gram matrices `G`:
+//!
+//! * patch: `F̂ F̂ᵀ` of each image, `[B, N, N]`
+//! * sample: the same with batch and tokens exchanged, `[N, B, B]`
+//! * random: K of the B N rows, the same of both networks, drawn anew for every pair and step, `[K, K]`
+//!
+//! No Gram matrix is kept for the backward pass ([`kernel::gram_loss`]).
+//!
+//! A term is the mean over the pairs. Where the two networks have different prefix tokens, patches alone are compared.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::maths::{normalise_rows, sum};
+use super::numbers::{Range, WEIGHT, numbers};
+use super::pairs::{self, Pairs, end_pairs};
+use super::term::{Ask, Evaluate, Method, NamedLoss};
+use super::{Section, Term};
+use crate::data::{Purpose, Rng};
+use crate::kernel;
+use crate::model::NetworkShape;
+
+// Sets the draws apart from those of other subsets.
+const SEED: u64 = 0x6d61_6e69_666f_6c64;
+
+numbers! {
+    /// The numbers of manifold distillation.
+    pub struct Manifold {
+        /// Factor β of the three terms.
+        weight: f64 = 1.0, in WEIGHT, flags "distillation-beta";
+        /// Weight of the term across images.
+        sample: f64 = 0.1, in WEIGHT, flags "w-sample";
+        /// Weight of the term within images.
+        patch: f64 = 4.0, in WEIGHT, flags "w-patch";
+        /// Weight of the term of random rows.
+        random: f64 = 0.2, in WEIGHT, flags "w-rand";
+        /// Number K of random rows.
+        rows: usize = 192, in Range::between(1.0, 65_536.0), flags "K";
+        /// Pairs [student's block, teacher's block] from 0; empty for the first and last blocks of both, eight pairs at most.
+        pairs: Pairs = Vec::new();
+    }
+}
+
+impl Method for Manifold {
+    fn refusal(&self, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
+        let patches = (student.patches() != teacher.patches()).then(|| {
+            format!(
+                "the student cuts an image into {} patches, the teacher into {}; manifold distillation needs as many: \
+                 give both the same image_size / patch_size, or take KD, which compares logits",
+                student.patches(),
+                teacher.patches()
+            )
+        });
+        pairs::refusal(Self::NAME, &self.pairs, student, teacher).or(patches)
+    }
+
+    fn prepare(&self, ask: &mut Ask) -> Evaluate {
+        let own = self.clone();
+        let pairs = end_pairs(&self.pairs, ask.student.depth, ask.teacher.depth).into_iter();
+        let pairs: Vec<_> = pairs.map(|[s, t]| (ask.student_taps.tokens(s), ask.teacher_taps.tokens(t))).collect();
+        Box::new(move |scene| {
+            let [student, teacher] = [scene.student.prefix_tokens, scene.teacher.prefix_tokens];
+            let rows = |tokens: Tensor<3>, prefix: usize| {
+                let prefix = if student == teacher { 0 } else { prefix };
+                let count = tokens.dims()[1];
+                normalise_rows(tokens.narrow(1, prefix, count - prefix))
+            };
+            let pair =
+                |(s, t): &(_, _)| (rows(scene.student.tokens(*s), student), rows(scene.teacher.tokens(*t), teacher));
+            let normal: Vec<_> = pairs.iter().map(pair).collect();
+            let mean = |loss: &dyn Fn(usize, Tensor<3>, Tensor<3>) -> Tensor<1>| {
+                let losses = normal.iter().enumerate().map(|(pair, (s, t))| loss(pair, s.clone(), t.clone()));
+                sum(losses).div_scalar(normal.len() as f64)
+            };
+            let random = |pair, s: Tensor<3>, t| {
+                let [batch, tokens, _] = s.dims();
+                random_loss(s, t, &draw_rows(scene.step, pair, batch * tokens, own.rows))
+            };
+            vec![
+                NamedLoss::new("samples", own.weight * own.sample, mean(&|_, s, t| sample_loss(s, t))),
+                NamedLoss::new("patches", own.weight * own.patch, mean(&|_, s, t| patch_loss(s, t))),
+                NamedLoss::new("rows", own.weight * own.random, mean(&random)),
+            ]
+        })
+    }
+
+    fn shrink(&mut self, last: [usize; 2]) {
+        pairs::shrink(&mut self.pairs, last);
+    }
+}
+
+impl Section for Manifold {
+    const NAME: &'static str = "MANIFOLD";
+
+    fn term(&self, _: f64) -> Term {
+        self.clone().into()
+    }
+}
+
+/// Within images: normalised tokens `[B, N, D_S]` and `[B, N, D_T]` to `[1]`.
+pub fn patch_loss(student: Tensor<3>, teacher: Tensor<3>) -> Tensor<1> {
+    kernel::gram_loss(student, teacher)
+}
+
+/// Across images at each token: normalised tokens `[B, N, D_S]` and `[B, N, D_T]` to `[1]`.
+pub fn sample_loss(student: Tensor<3>, teacher: Tensor<3>) -> Tensor<1> {
+    patch_loss(student.swap_dims(0, 1), teacher.swap_dims(0, 1))
+}
+
+/// Among the rows `rows` of the B N: normalised tokens `[B, N, D_S]` and `[B, N, D_T]` to `[1]`.
+pub fn random_loss(student: Tensor<3>, teacher: Tensor<3>, rows: &[usize]) -> Tensor<1> {
+    let device: Device = teacher.device().inner();
+    let indices: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
+    let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [rows.len()]), &device);
+    let chosen = |tokens: Tensor<3>| {
+        let [batch, count, width] = tokens.dims();
+        let chosen = tokens.reshape([batch * count, width]).select(0, indices.clone());
+        chosen.unsqueeze_dim::<3>(0)
+    };
+    patch_loss(chosen(student), chosen(teacher))
+}
+
+/// `count` different numbers below `all` (all of them if there are no more), drawn for a pair of blocks in a step.
+pub fn draw_rows(step: u64, pair: usize, all: usize, count: usize) -> Vec<usize> {
+    let mut rng = Rng::new(SEED, step, pair as u64, Purpose::Subset);
+    let mut rows: Vec<usize> = (0..all).collect();
+    let count = count.min(all);
+    // Fisher and Yates, stopped once `count` places are settled.
+    for place in 0..count {
+        let rest = all - place;
+        let other = place + ((rng.uniform() * rest as f64) as usize).min(rest - 1);
+        rows.swap(place, other);
+    }
+    rows.truncate(count);
+    rows
+}

@@ -1,0 +1,227 @@
+//! What a student is taught: distillation methods, a file each, and how they make one loss.
+//!
+//! A method is a term of a loss ([`Method`]): its numbers, what it refuses, what it reads of the two networks, which head it
+//! teaches, what it trains beside the student, and its named losses, each a mean over the batch. [`methods!`] below is the one
+//! list of them; recipes, flags, forms and references follow from it.
+//!
+//! An [`Objective`] is a list of weighted terms. A [`Preset`] is what a recipe writes down, and makes such a list. A [`Lesson`]
+//! is an objective that was checked against its networks: it says what their forward passes must leave and turns what they
+//! left into a loss. The log shows each part of a loss before its weight, so that the scale of a loss is never a guess.
+
+pub mod aid;
+pub mod class_token;
+mod labels;
+mod lesson;
+pub mod logits;
+pub mod manifold;
+mod maths;
+pub mod numbers;
+mod objective;
+pub mod pairs;
+mod preset;
+mod readout;
+pub mod retrospection;
+mod saf;
+mod softened_teacher;
+pub mod teacher;
+pub mod teacher_labels;
+pub mod term;
+
+use serde::{Deserialize, Serialize};
+
+pub use aid::{Aid, Aids};
+pub use class_token::{ClassToken, Matching};
+pub use labels::Labels;
+pub use lesson::{Given, Lesson, Loss};
+pub use logits::{Logits, Normalisation, SoftTargets};
+pub use manifold::Manifold;
+pub use numbers::{NumberError, Numbers};
+pub use objective::{Mismatch, Objective};
+pub use pairs::end_pairs;
+pub use preset::{Deit, LogitDistillation, Mode, Preset, TeacherTemperature};
+pub use readout::{Head, Readout};
+pub use retrospection::{LogitTable, Past, Retrospection};
+pub use saf::Saf;
+pub use softened_teacher::SoftenedTeacher;
+pub use teacher::{Renormalise, Teacher, Teachers};
+pub use teacher_labels::TeacherLabels;
+pub use term::{Ask, Heads, Method, NamedLoss, Scene};
+
+/// A method as people add it to others: `--distillation SAF+KD`, or a section of a recipe's `distillation`.
+pub trait Section: Method + Numbers + Default {
+    /// Its name on the command line, in capitals.
+    const NAME: &'static str;
+    /// The usual weight α of what shares it, where this is the only method: the labels weigh 1 − α.
+    const ALPHA: f64 = 0.0;
+
+    /// The term, in a sum of this α.
+    fn term(&self, alpha: f64) -> Term;
+}
+
+/// A method for whoever makes flags, forms or references of it.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Its name on the command line, in capitals.
+    pub name: &'static str,
+    /// Its section in a recipe's `distillation`.
+    pub section: &'static str,
+    /// Its numbers.
+    pub numbers: Vec<AboutNumber>,
+}
+
+/// A number of a method.
+#[derive(Clone, Debug)]
+pub struct AboutNumber {
+    /// Its key in the section.
+    pub key: &'static str,
+    /// What it is, a sentence.
+    pub help: &'static str,
+    /// What it may be; `None` of what is no single number.
+    pub range: Option<numbers::Range>,
+    /// Flags of published commands that set it.
+    pub flags: &'static [&'static str],
+    /// What it is where nobody sets it; NaN of what is no single number.
+    pub usual: f64,
+}
+
+fn about<S: Section>(section: &'static str) -> About {
+    let numbers = S::FIELDS.iter().map(|field| AboutNumber {
+        key: field.key,
+        help: field.help.trim(),
+        range: field.range,
+        flags: field.flags,
+        usual: (field.value)(&S::default()),
+    });
+    About { name: S::NAME, section, numbers: numbers.collect() }
+}
+
+/// The list of methods. A line is the method's struct, what a list of terms calls it (`term = "..."`), and, where people add it to
+/// others, its section and the struct of that section's numbers, which is mostly the method's own.
+macro_rules! methods {
+    ($($method:ident $key:literal $(or $old:literal)? $(, section $section:ident: $numbers:ident)?;)*) => {
+        /// Any method with its numbers, as a list of terms writes it down.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "term", deny_unknown_fields)]
+        pub enum Term {
+            $(
+                #[doc = concat!("`", $key, "`: see [`", stringify!($method), "`].")]
+                #[serde(rename = $key $(, alias = $old)?)]
+                $method($method),
+            )*
+        }
+
+        $(
+            impl From<$method> for Term {
+                fn from(method: $method) -> Self {
+                    Self::$method(method)
+                }
+            }
+        )*
+
+        impl Term {
+            /// What it is to the rest.
+            pub fn method(&self) -> &dyn Method {
+                match self {
+                    $(Self::$method(method) => method,)*
+                }
+            }
+
+            /// The same, to be changed.
+            pub fn method_mut(&mut self) -> &mut dyn Method {
+                match self {
+                    $(Self::$method(method) => method,)*
+                }
+            }
+
+            /// Checks its numbers.
+            ///
+            /// # Errors
+            /// [`NumberError`] naming the number, its value and what is accepted.
+            pub fn validate(&self) -> Result<(), NumberError> {
+                match self {
+                    $(Self::$method(method) => Numbers::check(method, $key),)*
+                }
+            }
+        }
+
+        /// Methods that are added up, each where its section is present:
+        ///
+        /// `L = (1 − α) CE(z_S, y) + α (w_kd τ² KL + w_saf L_saf) + L_others`
+        ///
+        /// α weighs labels against logits and attention, as DViTSAF has it; every other method has its own weights alone.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Sum {
+            /// Weight α of logits and attention; the labels weigh 1 − α.
+            pub alpha: f64,
+            /// Label smoothing ε of the cross-entropy.
+            pub smoothing: f64,
+            $($(
+                #[doc = concat!("The numbers of ", stringify!($numbers), ", where it takes part.")]
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $section: Option<$numbers>,
+            )?)*
+        }
+
+        impl Default for Sum {
+            fn default() -> Self {
+                Self { alpha: 0.5, smoothing: 0.0, $($($section: None,)?)* }
+            }
+        }
+
+        impl Sum {
+            // The terms of the sections, in the order of the list.
+            fn sections(&self) -> Vec<Term> {
+                let mut terms = Vec::new();
+                $($(terms.extend(self.$section.as_ref().map(|section| section.term(self.alpha)));)?)*
+                terms
+            }
+
+            fn check_sections(&self) -> Result<(), NumberError> {
+                $($(
+                    if let Some(section) = &self.$section {
+                        section.check(stringify!($section))?;
+                    }
+                )?)*
+                Ok(())
+            }
+
+            fn shrink(&mut self, last: [usize; 2]) {
+                $($(
+                    if let Some(section) = &mut self.$section {
+                        section.shrink(last);
+                    }
+                )?)*
+            }
+
+            // Adds a section by its name, with its usual numbers. Says its usual α, or nothing where there is no such method or
+            // it is there already.
+            fn add(&mut self, name: &str) -> Option<f64> {
+                $($(
+                    if name.eq_ignore_ascii_case(<$numbers as Section>::NAME) {
+                        let fresh = self.$section.replace($numbers::default()).is_none();
+                        return fresh.then_some(<$numbers as Section>::ALPHA);
+                    }
+                )?)*
+                None
+            }
+        }
+
+        /// Every method that people add to others, in the order of the list.
+        pub fn methods() -> Vec<About> {
+            let mut list = Vec::new();
+            $($(list.push(about::<$numbers>(stringify!($section)));)?)*
+            list
+        }
+    };
+}
+
+methods! {
+    Labels "labels";
+    Logits "logits", section kd: SoftTargets;
+    TeacherLabels "teacher-labels";
+    SoftenedTeacher "softened-teacher";
+    Saf "saf" or "attention", section saf: Saf;
+    ClassToken "class-token", section class_token: ClassToken;
+    Manifold "manifold", section manifold: Manifold;
+}

@@ -1,0 +1,69 @@
+//! Pairs of a student's and a teacher's blocks: which are compared, and whether they are there.
+
+use crate::model::NetworkShape;
+
+/// Pairs [student's block, teacher's block], from 0.
+pub type Pairs = Vec<[usize; 2]>;
+
+/// The pairs as named, or the first and last blocks of both networks: up to four of each, as CLS-KD and manifold
+/// distillation choose them for 12 blocks (0 to 3 and 8 to 11).
+pub fn end_pairs(named: &[[usize; 2]], student_depth: usize, teacher_depth: usize) -> Pairs {
+    if !named.is_empty() {
+        return named.to_vec();
+    }
+    let count = student_depth.min(teacher_depth).min(8);
+    let first = count.div_ceil(2);
+    let from_end = |place: usize| [student_depth - count + place, teacher_depth - count + place];
+    (0..count).map(|place| if place < first { [place, place] } else { from_end(place) }).collect()
+}
+
+/// The pairs as named, or by the even stride: block i of L_S follows block `r (i + 1) − 1` of L_T with `r = ⌊L_T / L_S⌋`. Empty if
+/// the student is deeper than the teacher.
+pub fn stride_pairs(named: &[[usize; 2]], student_depth: usize, teacher_depth: usize) -> Pairs {
+    if !named.is_empty() {
+        return named.to_vec();
+    }
+    match teacher_depth / student_depth.max(1) {
+        0 => Vec::new(),
+        stride => (0..student_depth).map(|i| [i, stride * (i + 1) - 1]).collect(),
+    }
+}
+
+/// The same, or why there is no even stride.
+pub(super) fn no_stride(named: &[[usize; 2]], student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
+    (named.is_empty() && student.depth > teacher.depth).then(|| {
+        format!(
+            "the student has {} blocks and the teacher {}, so there is no even stride; name the pairs (saf.pairs, for \
+             example), or take a student of at most {} blocks",
+            student.depth, teacher.depth, teacher.depth
+        )
+    })
+}
+
+/// Why `method`, which compares tokens, does not fit: a network without tokens, or a pair that names a block that is not there.
+pub(super) fn refusal(
+    method: &str,
+    pairs: &[[usize; 2]],
+    student: &NetworkShape,
+    teacher: &NetworkShape,
+) -> Option<String> {
+    let roles = [("student", student), ("teacher", teacher)];
+    if let Some((role, _)) = roles.into_iter().find(|(_, network)| network.tokens == 0) {
+        return Some(format!(
+            "{method} compares tokens, and the {role} is a convolutional network, which has none; take KD, which \
+             compares logits"
+        ));
+    }
+    let blocks = pairs.iter().flat_map(|[s, t]| [("student", *s, student.depth), ("teacher", *t, teacher.depth)]);
+    let mut beyond = blocks.filter(|(_, block, depth)| block >= depth);
+    beyond.next().map(|(role, block, depth)| {
+        format!("pairs name the {role}'s block {block}; its blocks are 0 to {}", depth.saturating_sub(1))
+    })
+}
+
+/// Named pairs made the first and the last of a smaller network; pairs that are not named stay so.
+pub(super) fn shrink(pairs: &mut Pairs, last: [usize; 2]) {
+    if !pairs.is_empty() {
+        *pairs = vec![[0, 0], last];
+    }
+}

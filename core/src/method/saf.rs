@@ -1,0 +1,75 @@
+//! SAF: self-attention forcing (DViTSAF). The student's attention is drawn towards the teacher's.
+//!
+//! Why: a wide teacher and a narrow student share no features to compare, but both say which tokens look at which. The
+//! mean over heads makes 16 heads comparable with 3, without matching heads or projecting.
+//!
+//! For chosen pairs (s, t) of a student's and a teacher's block, with `A = mean over heads of softmax(q kᵀ / √d)`:
+//!
+//! `L = Σ_(s, t) mean_{b, i, j} (A_S^(s) − sg A_T^(t))²`
+//!
+//! a sum over pairs of means. Two rows of probabilities differ by at most 2 in squared length, so a pair adds at most
+//! 2 / N: the term is small beside a cross-entropy, and has a weight for that.
+//!
+//! Of the maps, the teacher's mean over heads is stored, and its difference from the student's: `N` numbers a token
+//! ([`kernel::attention_map_loss`]).
+//!
+//! Without explicit pairs, block i of L_S follows block `r (i + 1) − 1` of L_T with `r = ⌊L_T / L_S⌋`. Both networks must
+//! see the same number of tokens: maps are never resampled.
+
+use super::numbers::{WEIGHT, numbers};
+use super::pairs::{self, Pairs, stride_pairs};
+use super::term::{Ask, Evaluate, Method, NamedLoss};
+use super::{Section, Term, maths};
+use crate::kernel;
+use crate::model::NetworkShape;
+
+numbers! {
+    /// The numbers of self-attention forcing.
+    pub struct Saf {
+        /// Factor of the term beside the other terms of the teacher.
+        weight: f64 = 1.0, in WEIGHT;
+        /// Pairs [student's block, teacher's block] from 0; empty for the even stride.
+        pairs: Pairs = Vec::new();
+    }
+}
+
+impl Method for Saf {
+    fn refusal(&self, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
+        let tokens = (student.tokens != teacher.tokens).then(|| {
+            format!(
+                "SAF compares maps of as many tokens, and the student has {}, the teacher {}; give both the same \
+                 image_size / patch_size and prefix tokens, or take KD, which compares logits",
+                student.tokens, teacher.tokens
+            )
+        });
+        pairs::refusal("SAF", &self.pairs, student, teacher)
+            .or(tokens)
+            .or_else(|| pairs::no_stride(&self.pairs, student, teacher))
+    }
+
+    fn prepare(&self, ask: &mut Ask) -> Evaluate {
+        let weight = self.weight;
+        let pairs = stride_pairs(&self.pairs, ask.student.depth, ask.teacher.depth).into_iter();
+        let pairs: Vec<_> =
+            pairs.map(|[s, t]| (ask.student_taps.queries_and_keys(s), ask.teacher_taps.attention_map(t))).collect();
+        Box::new(move |scene| {
+            let losses = pairs.iter().map(|(s, t)| {
+                kernel::attention_map_loss(scene.student.queries_and_keys(*s), scene.teacher.attention_map(*t))
+            });
+            vec![NamedLoss::new("saf", weight, maths::sum(losses))]
+        })
+    }
+
+    fn shrink(&mut self, last: [usize; 2]) {
+        pairs::shrink(&mut self.pairs, last);
+    }
+}
+
+impl Section for Saf {
+    const NAME: &'static str = "SAF";
+    const ALPHA: f64 = 0.5;
+
+    fn term(&self, alpha: f64) -> Term {
+        Self { weight: alpha * self.weight, ..self.clone() }.into()
+    }
+}

@@ -1,0 +1,34 @@
+//! Distillation from logits that are softened for the teacher alone, as DistillViT's code has it.
+//!
+//! `L = CE(z, σ(z_T / τ))`, a mean over the batch, without τ²: the student is read at a temperature of 1.
+
+use burn::tensor::activation::softmax;
+
+use super::numbers::{TEMPERATURE, WEIGHT, numbers};
+use super::term::{Ask, Evaluate, Heads, Method, NamedLoss};
+use crate::kernel;
+
+numbers! {
+    /// The numbers of the softened teacher's term.
+    pub struct SoftenedTeacher {
+        /// Its factor in the total.
+        weight: f64 = 1.0, in WEIGHT;
+        /// The teacher's temperature τ.
+        temperature: f64 = 4.0, in TEMPERATURE;
+    }
+}
+
+impl Method for SoftenedTeacher {
+    fn teaches(&self) -> Heads {
+        Heads { class: self.weight > 0.0, distillation: false }
+    }
+
+    fn prepare(&self, _: &mut Ask) -> Evaluate {
+        let Self { weight, temperature } = *self;
+        Box::new(move |scene| {
+            let soft = softmax(scene.teacher.logits.clone().div_scalar(temperature), 1);
+            let value = kernel::cross_entropy(scene.student.logits.clone(), soft, 0.0).mean();
+            vec![NamedLoss::new("softened-teacher", weight, value)]
+        })
+    }
+}
