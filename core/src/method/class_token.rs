@@ -82,8 +82,7 @@ impl Method for ClassToken {
 
     fn prepare(&self, ask: &mut Ask) -> Evaluate {
         let own = self.clone();
-        let pairs = end_pairs(&self.pairs, ask.student.depth, ask.teacher.depth).into_iter();
-        let pairs: Vec<_> = pairs.map(|[s, t]| (ask.student_taps.tokens(s), ask.teacher_taps.tokens(t))).collect();
+        let pairs = ask.token_pairs(end_pairs(&self.pairs, ask.student.depth, ask.teacher.depth));
         let [narrow, wide] = [ask.student.width, ask.teacher.width];
         let projector = (self.matching == Matching::Projector && narrow != wide)
             .then(|| ask.aid("projector", &[narrow, (narrow + wide) / 2, wide]));

@@ -23,7 +23,7 @@ impl Method for Labels {
     }
 
     fn teaches(&self) -> Heads {
-        Heads { class: self.weight > 0.0, distillation: false }
+        Heads::class(self.weight)
     }
 
     fn prepare(&self, _: &mut Ask) -> Evaluate {

@@ -48,30 +48,18 @@ numbers! {
 
 impl Method for Manifold {
     fn refusal(&self, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
-        let patches = (student.patches() != teacher.patches()).then(|| {
-            format!(
-                "the student cuts an image into {} patches, the teacher into {}; manifold distillation needs as many: \
-                 give both the same image_size / patch_size, or take KD, which compares logits",
-                student.patches(),
-                teacher.patches()
-            )
-        });
-        pairs::refusal(Self::NAME, &self.pairs, student, teacher).or(patches)
+        pairs::refusal(Self::NAME, &self.pairs, student, teacher)
+            .or_else(|| pairs::other_patches(Self::NAME, student, teacher))
     }
 
     fn prepare(&self, ask: &mut Ask) -> Evaluate {
         let own = self.clone();
-        let pairs = end_pairs(&self.pairs, ask.student.depth, ask.teacher.depth).into_iter();
-        let pairs: Vec<_> = pairs.map(|[s, t]| (ask.student_taps.tokens(s), ask.teacher_taps.tokens(t))).collect();
+        let pairs = ask.token_pairs(end_pairs(&self.pairs, ask.student.depth, ask.teacher.depth));
         Box::new(move |scene| {
-            let [student, teacher] = [scene.student.prefix_tokens, scene.teacher.prefix_tokens];
-            let rows = |tokens: Tensor<3>, prefix: usize| {
-                let prefix = if student == teacher { 0 } else { prefix };
-                let count = tokens.dims()[1];
-                normalise_rows(tokens.narrow(1, prefix, count - prefix))
+            let pair = |(s, t): &(_, _)| {
+                let (student, teacher) = pairs::same_tokens(scene, *s, *t);
+                (normalise_rows(student), normalise_rows(teacher))
             };
-            let pair =
-                |(s, t): &(_, _)| (rows(scene.student.tokens(*s), student), rows(scene.teacher.tokens(*t), teacher));
             let normal: Vec<_> = pairs.iter().map(pair).collect();
             let mean = |loss: &dyn Fn(usize, Tensor<3>, Tensor<3>) -> Tensor<1>| {
                 let losses = normal.iter().enumerate().map(|(pair, (s, t))| loss(pair, s.clone(), t.clone()));

@@ -1,6 +1,10 @@
 //! Pairs of a student's and a teacher's blocks: which are compared, and whether they are there.
 
+use burn::tensor::Tensor;
+
+use super::term::Scene;
 use crate::model::NetworkShape;
+use crate::model::trace::TokensTap;
 
 /// Pairs [student's block, teacher's block], from 0.
 pub type Pairs = Vec<[usize; 2]>;
@@ -38,6 +42,29 @@ pub(super) fn no_stride(named: &[[usize; 2]], student: &NetworkShape, teacher: &
             student.depth, teacher.depth, teacher.depth
         )
     })
+}
+
+/// Why `method`, which compares patch with patch, does not fit two networks that cut an image differently.
+pub(super) fn other_patches(method: &str, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
+    (student.patches() != teacher.patches()).then(|| {
+        format!(
+            "the student cuts an image into {} patches, the teacher into {}; {method} needs as many: give both the same \
+             image_size / patch_size, or take KD, which compares logits",
+            student.patches(),
+            teacher.patches()
+        )
+    })
+}
+
+/// The tokens `[B, N, D]` after a pair of blocks; where the two networks have other prefix tokens, the patches alone.
+pub(super) fn same_tokens(scene: &Scene<'_>, s: TokensTap, t: TokensTap) -> (Tensor<3>, Tensor<3>) {
+    let [student, teacher] = [scene.student, scene.teacher].map(|trace| trace.prefix_tokens);
+    let rows = |tokens: Tensor<3>, prefix: usize| {
+        let prefix = if student == teacher { 0 } else { prefix };
+        let count = tokens.dims()[1];
+        tokens.narrow(1, prefix, count - prefix)
+    };
+    (rows(scene.student.tokens(s), student), rows(scene.teacher.tokens(t), teacher))
 }
 
 /// Why `method`, which compares tokens, does not fit: a network without tokens, or a pair that names a block that is not there.

@@ -20,7 +20,7 @@ numbers! {
 
 impl Method for SoftenedTeacher {
     fn teaches(&self) -> Heads {
-        Heads { class: self.weight > 0.0, distillation: false }
+        Heads::class(self.weight)
     }
 
     fn prepare(&self, _: &mut Ask) -> Evaluate {

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use burn::tensor::Tensor;
 
 use super::aid::{AidTap, Aids};
+use super::pairs::Pairs;
+use crate::model::trace::TokensTap;
 use crate::model::{NetworkShape, Taps, Trace};
 
 /// A distillation method as a term of a loss: its numbers, what it needs, and its losses.
@@ -55,6 +57,11 @@ impl Ask {
     pub fn new(student: NetworkShape, teacher: NetworkShape) -> Self {
         let (student_taps, teacher_taps) = Default::default();
         Self { student, teacher, student_taps, teacher_taps, aids: Vec::new() }
+    }
+
+    /// Asks for the tokens after each pair of blocks.
+    pub(super) fn token_pairs(&mut self, pairs: Pairs) -> Vec<(TokensTap, TokensTap)> {
+        pairs.into_iter().map(|[s, t]| (self.student_taps.tokens(s), self.teacher_taps.tokens(t))).collect()
     }
 
     /// Asks for a linear layer, or two with a GELU between, to be trained beside the student: from the first width to the last.
@@ -114,6 +121,11 @@ pub struct Heads {
 }
 
 impl Heads {
+    /// The class head, of a term of this weight.
+    pub(super) fn class(weight: f64) -> Self {
+        Self { class: weight > 0.0, distillation: false }
+    }
+
     /// Those of either.
     pub(super) fn or(self, other: Self) -> Self {
         Self { class: self.class || other.class, distillation: self.distillation || other.distillation }

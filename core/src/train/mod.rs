@@ -9,7 +9,7 @@ pub mod schedule;
 pub mod step;
 
 pub use adamw::{AdamW, AdamWConfig, Decay};
-pub use learner::Learner;
+pub use learner::{Learner, Student};
 pub use metrics::Evaluation;
 pub use packing::Packing;
 pub use probe::heads_alone;

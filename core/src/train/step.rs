@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use burn::tensor::Tensor;
 
-use super::{AdamW, Learner};
+use super::{AdamW, Learner, Student};
 use crate::method::{Given, Lesson, Past};
 use crate::model::Training;
 
@@ -64,14 +64,14 @@ pub struct StepReport {
 ///
 /// # Panics
 /// If the batch has no samples, or the learner is another lesson's.
-pub fn training_step(
-    mut learner: Learner,
+pub fn training_step<S: Student>(
+    mut learner: Learner<S>,
     lesson: &Lesson,
     optimiser: &mut AdamW,
     batch: StepBatch,
     training: &Training,
     learning_rate: f64,
-) -> (Learner, StepReport) {
+) -> (Learner<S>, StepReport) {
     let samples = batch.images.dims()[0];
     let length = samples.div_ceil(batch.parts.max(1));
     let report = if length == samples {
@@ -106,18 +106,18 @@ pub fn training_step(
 }
 
 // Runs a part of a batch, a `share` of it, leaves its gradients with the optimiser and its statistics in the student.
-fn teach(
-    learner: Learner,
+fn teach<S: Student>(
+    learner: Learner<S>,
     lesson: &Lesson,
     optimiser: &mut AdamW,
     batch: StepBatch,
     training: &Training,
     share: f64,
-) -> (Learner, StepReport) {
+) -> (Learner<S>, StepReport) {
     let [student_taps, _] = lesson.taps();
     let asked = batch.teacher_logits.is_none() || lesson.asks_more_than_logits();
     let teacher = lesson.teachers_trace(&batch.images, batch.teacher_logits);
-    let mut student = learner.student.forward_with(batch.images, Some(training), student_taps);
+    let mut student = learner.student.trace(batch.images, Some(training), student_taps);
     let statistics = std::mem::take(&mut student.statistics);
     let given = Given {
         teacher: teacher.as_ref(),

@@ -117,7 +117,7 @@ fn loss_of(preset: &Preset, student: &VitConfig, teacher: &VitConfig) -> Loss {
     let lesson = Lesson::new(&preset.objective(), &student.shape(), Some(teachers)).expect("networks that fit");
     let [student_taps, _] = lesson.taps();
     let batch = batch(0, 4, &device);
-    let learner = Learner::new(student.into(), &lesson, 3, &device);
+    let learner = Learner::new(Network::from(student), &lesson, 3, &device);
     let student = learner.student.forward_with(batch.images.clone(), None, student_taps);
     let teacher = lesson.teachers_trace(&batch.images, None).expect("a teacher");
     lesson.loss(&student, Given { aids: &learner.aids, ..given(&teacher, batch.targets) })

@@ -18,6 +18,10 @@ pub fn softmax(row: &[f64]) -> Vec<f64> {
     exponentials.into_iter().map(|e| e / total).collect()
 }
 
+pub fn log_softmax(row: &[f64]) -> Vec<f64> {
+    softmax(row).into_iter().map(f64::ln).collect()
+}
+
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
@@ -112,13 +116,27 @@ pub fn same_gradient<const D: usize>(
     }
 }
 
+/// Holds a golden number to 1e-6 on the CPU and to 1e-5 on an adapter.
+pub fn close_on_each_device(name: &str, expected: f64, value: impl Fn(&Device) -> Tensor<1>) {
+    for (device_name, device) in crate::common::devices() {
+        let tolerance = if device_name == "flex" { 1e-6 } else { 1e-5 };
+        close_within(&format!("{name} on {device_name}"), value(&device), expected, tolerance);
+    }
+}
+
+/// Logits of student and teacher, and labels.
 pub fn golden_logits() -> (Tensor<2>, Tensor<2>, Tensor<2>) {
+    golden_logits_on(&Device::flex())
+}
+
+/// The same on a device.
+pub fn golden_logits_on(device: &Device) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
     let mut targets = vec![0.0; 20];
     for (row, label) in [0, 2, 1, 4].into_iter().enumerate() {
         targets[5 * row + label] = 1.0;
     }
-    let logits = |a, b, amp| plain(&wave(20, a, b, amp), [4, 5]);
-    (logits(0.7, 0.3, 2.0), logits(1.1, -0.4, 3.0), plain(&targets, [4, 5]))
+    let logits = |a, b, amp| tensor(&wave(20, a, b, amp), [4, 5], device);
+    (logits(0.7, 0.3, 2.0), logits(1.1, -0.4, 3.0), tensor(&targets, [4, 5], device))
 }
 
 /// Student's and teacher's tokens `[2, 5, 3]` and `[2, 5, 5]` of layer `l`.

@@ -2,7 +2,7 @@
 
 use burn::backend::read_sync;
 use burn::tensor::Device;
-use potstill_core::method::{ClassToken, Lesson, Matching, Mode, Preset, Sum, Teachers};
+use potstill_core::method::{ClassToken, Lesson, Matching, Mode, Preset, Sum, Teachers, methods};
 use potstill_core::model::{Network, Training, VitConfig};
 use potstill_core::train::{AdamW, AdamWConfig, Learner, training_step};
 use potstill_core::weights;
@@ -22,12 +22,12 @@ fn a_student_learns_by_every_objective() {
     let same_width = VitConfig { width: 24, ..tiny() };
     let narrow = VitConfig { distillation_token: false, ..tiny() };
     let named = |name: &'static str, config: VitConfig| (name, Preset::named(name).expect(name), config);
-    let mut cases: Vec<(&str, Preset, VitConfig)> =
-        ["KD", "KD-numel", "SAF", "CLS", "MANIFOLD", "SAF+KD", "CLS-KD", "DistillViT"]
-            .into_iter()
-            .chain(Mode::ALL.map(|(name, _)| name))
-            .map(|name| named(name, tiny()))
-            .collect();
+    let mut cases: Vec<(&str, Preset, VitConfig)> = ["KD-numel", "SAF+KD", "CLS-KD", "DistillViT"]
+        .into_iter()
+        .chain(methods().iter().map(|method| method.name))
+        .chain(Mode::ALL.map(|(name, _)| name))
+        .map(|name| named(name, tiny()))
+        .collect();
     cases.push(("class token as it is", Preset::Sum(direct), same_width));
     cases.push(named("MANIFOLD", narrow.clone()));
     cases.push(named("CLS", narrow));
@@ -37,9 +37,9 @@ fn a_student_learns_by_every_objective() {
             .unwrap_or_else(|reason| panic!("{name}: {reason}"));
         let tracked = device.clone().autodiff();
         let student = config.init(2, &tracked).expect("a valid model");
-        let mut student = Learner::new(student.into(), &lesson, 3, &tracked);
+        let mut student = Learner::new(Network::from(student), &lesson, 3, &tracked);
         let aids = student.aids.clone();
-        assert_eq!(!aids.is_empty(), name == "CLS-KD", "{name}");
+        assert_eq!(!aids.is_empty(), ["CLS-KD", "HINT"].contains(&name), "{name}");
         let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
         let mut losses = Vec::new();
         for _ in 0..20 {
