@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use super::loader::Source;
+use super::source::Source;
 use crate::error::{Context, Failure, Result};
 use crate::report::hex;
 use crate::run::write_whole;
