@@ -2,18 +2,18 @@
 #![recursion_limit = "256"]
 
 mod common;
-#[path = "common/digits.rs"]
-mod digits;
+#[path = "common/course.rs"]
+mod course;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::Device;
 use common::devices;
-use digits::{batch, values};
-use potstill_core::method::{Lesson, Preset};
-use potstill_core::model::{NetworkConfig, Pool, Training, VitConfig};
-use potstill_core::train::{AdamW, AdamWConfig, Learner, training_step};
+use course::{course, drive, recipe};
+use potstill_core::method::Preset;
+use potstill_core::model::{NetworkConfig, Pool, VitConfig};
+use potstill_core::train::AdamWConfig;
 
 /// The system's allocator, which says how many bytes are in use.
 struct Counting;
@@ -55,26 +55,18 @@ fn distil(device: &Device, steps: u64) -> Vec<Held> {
         class_token: false,
         ..VitConfig::default()
     });
-    let network = |seed, device: &Device| config.init(seed, device).expect("a valid model");
-    let teacher = network(1, device);
-    let mut student = Learner::from(network(2, &device.clone().autodiff()));
-    let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
-    let objective = Preset::named("KD").expect("a known method").objective();
-    let lesson = Lesson::new(&objective, &config.shape(), Some(teacher.into())).expect("networks that fit");
+    let teacher = config.init(1, device).expect("a valid model");
+    let kd = Preset::named("KD").expect("a known method");
+    let recipe = recipe(2, 1e-3, AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
+    let mut course = course(&config, 2, (&kd, Some(&teacher)), recipe, steps, device);
     let mut held = Vec::new();
-    for step in 1..=steps {
-        let (batch, training) = (batch(step, 2, device), Training::default());
-        let report;
-        (student, report) = training_step(student, &lesson, &mut optimiser, batch, &training, 1e-3);
+    for step in (50..=steps).step_by(50) {
         // As often as a run reads its losses.
-        if step % 10 == 0 {
-            assert!(values(report.values).iter().all(|value| value.is_finite()));
-        }
-        if step % 50 == 0 {
-            device.sync().expect("a device that works");
-            let on_device = device.memory_pool_usage().map(|usage| [usage.bytes_in_use, usage.bytes_reserved]);
-            held.push((on_device, IN_USE.load(Ordering::Relaxed)));
-        }
+        let taken = drive(&mut [&mut course], 50, 10, device).remove(0);
+        assert!(course.step() == step && taken.iter().all(|taken| taken.loss.is_finite()));
+        device.sync().expect("a device that works");
+        let on_device = device.memory_pool_usage().map(|usage| [usage.bytes_in_use, usage.bytes_reserved]);
+        held.push((on_device, IN_USE.load(Ordering::Relaxed)));
     }
     held
 }

@@ -2,6 +2,8 @@
 #![recursion_limit = "256"]
 
 mod common;
+#[path = "common/course.rs"]
+mod course;
 #[path = "common/digits.rs"]
 mod digits;
 #[path = "common/tiny.rs"]
@@ -13,12 +15,13 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig as BurnAdamConfig, AdamWConfig as BurnAdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use common::devices;
+use course::{course, drive, recipe};
 use digits::{batch, values};
 use potstill_core::kernel::cross_entropy;
 use potstill_core::method::{Lesson, Preset};
 use potstill_core::model::init::WeightInit;
 use potstill_core::model::{Network, NetworkConfig, Pool, Taps, Training, VisionTransformer, VitConfig};
-use potstill_core::train::{AdamW, AdamWConfig, Decay, Learner, StepBatch, heads_alone, training_step};
+use potstill_core::train::{AdamW, AdamWConfig, Decay, Learner, StepBatch, Taken, heads_alone, training_step};
 use potstill_core::weights;
 use tiny::tiny;
 
@@ -54,18 +57,14 @@ fn kd(student: &Learner, teacher: Option<Network>) -> Lesson {
 
 /// The losses of some steps of distillation of a tiny student from a tiny, untrained teacher.
 fn losses(device: &Device, steps: u64) -> Vec<f32> {
-    let (teacher, mut student) = pair(device);
-    let mut optimiser = AdamW::new(AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
-    let lesson = kd(&student, Some(teacher));
-    let mut losses = Vec::new();
-    for step in 0..steps {
-        let (next, report) =
-            training_step(student, &lesson, &mut optimiser, batch(step, 16, device), &Training::default(), 2e-3);
-        student = next;
-        assert_eq!(report.names, ["labels", "logits"]);
-        losses.push(values(report.values)[0]);
-    }
-    losses
+    let teacher = NetworkConfig::Vit(VitConfig { depth: 3, ..tiny() }).init(1, device).expect("a valid model");
+    let kd = Preset::named("KD").expect("a known method");
+    let recipe = recipe(16, 2e-3, AdamWConfig { clip_norm: Some(1.0), ..AdamWConfig::default() });
+    let mut course = course(&tiny().into(), 2, (&kd, Some(&teacher)), recipe, steps, device);
+    let taken = drive(&mut [&mut course], steps, 10, device).remove(0);
+    let names = |taken: &Taken| taken.terms.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert!(taken.iter().all(|taken| names(taken) == ["labels", "logits"]));
+    taken.into_iter().map(|taken| taken.loss).collect()
 }
 
 #[test]

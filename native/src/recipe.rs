@@ -19,7 +19,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use potstill_core::method::{Objective, Preset, Readout, Retrospection};
 use potstill_core::model::{NetworkConfig, zoo};
-use potstill_core::train::{AdamWConfig, Packing, Schedule};
+pub use potstill_core::train::Trainable;
+use potstill_core::train::{AdamWConfig, Packing, Schedule, TrainingRecipe};
 use potstill_core::weights::Resampling;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -130,17 +131,6 @@ impl Goal {
     }
 }
 
-/// Which parameters of a network learn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Trainable {
-    /// All of them.
-    #[default]
-    All,
-    /// The last linear layers alone: a linear probe.
-    Head,
-}
-
 fn one_part() -> usize {
     1
 }
@@ -205,9 +195,6 @@ pub struct NetworkRecipe {
     pub distillvit: Table,
 }
 
-// Whether a number is accepted; else its key, its value and what is accepted.
-type Check<'a> = dyn Fn(bool, &str, &dyn std::fmt::Display, &str) -> Result<()> + 'a;
-
 impl NetworkRecipe {
     /// The table of the model's family: what overrides the numbers of its name.
     pub fn numbers(&mut self) -> &mut Table {
@@ -244,76 +231,25 @@ impl NetworkRecipe {
         Ok(config)
     }
 
+    /// How the network is trained.
+    pub fn training(&self) -> TrainingRecipe {
+        TrainingRecipe {
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            lr: self.lr,
+            lr_batch: self.lr_batch,
+            accumulate: self.accumulate,
+            smoothing: self.smoothing,
+            trainable: self.trainable,
+            schedule: self.schedule,
+            optimiser: self.optimiser.clone(),
+            retrospection: self.retrospection.clone(),
+        }
+    }
+
     fn validate(&self, role: &str) -> Result<()> {
-        let check = |ok: bool, key: &str, value: &dyn std::fmt::Display, allowed: &str| {
-            if ok { Ok(()) } else { Err(Failure::usage(format!("{role}.{key} is {value}; it must be {allowed}"))) }
-        };
-        check((1..=1_000_000).contains(&self.epochs), "epochs", &self.epochs, "between 1 and 1000000")?;
-        check((1..=65_536).contains(&self.batch_size), "batch_size", &self.batch_size, "between 1 and 65536")?;
-        check(self.lr > 0.0 && self.lr <= 100.0, "lr", &self.lr, "above 0 and at most 100")?;
-        if let Some(batch) = self.lr_batch {
-            check((1..=1_000_000).contains(&batch), "lr_batch", &batch, "between 1 and 1000000")?;
-        }
-        let parts = self.accumulate;
-        check((1..=self.batch_size).contains(&parts), "accumulate", &parts, "at least 1 and at most batch_size")?;
-        self.validate_schedule(&check)?;
-        check((0.0..1.0).contains(&self.smoothing), "smoothing", &self.smoothing, "at least 0 and below 1")?;
-        let optimiser = &self.optimiser;
-        let (beta_1, beta_2, epsilon) = (optimiser.beta_1, optimiser.beta_2, optimiser.epsilon);
-        check((0.0..1.0).contains(&beta_1), "optimiser.beta_1", &beta_1, "at least 0 and below 1")?;
-        check((0.0..1.0).contains(&beta_2), "optimiser.beta_2", &beta_2, "at least 0 and below 1")?;
-        check(epsilon > 0.0 && epsilon < 1.0, "optimiser.epsilon", &epsilon, "above 0 and below 1")?;
-        let decay = optimiser.weight_decay;
-        check((0.0..=1.0).contains(&decay), "optimiser.weight_decay", &decay, "between 0 and 1")?;
-        if let Some(norm) = optimiser.clip_norm {
-            check(norm > 0.0 && norm.is_finite(), "optimiser.clip_norm", &norm, "above 0")?;
-        }
-        if let Some(decay) = optimiser.ema {
-            check((0.0..1.0).contains(&decay), "optimiser.ema", &decay, "at least 0 and below 1")?;
-        }
-        if let Some(past) = &self.retrospection {
-            check((1..=1_000_000).contains(&past.k), "retrospection.k", &past.k, "between 1 and 1000000")?;
-            let rate = past.update_rate;
-            check((0.0..=1.0).contains(&rate), "retrospection.update_rate", &rate, "between 0 and 1")?;
-            let epochs = past.max_epochs;
-            check((1..=1_000_000).contains(&epochs), "retrospection.max_epochs", &epochs, "between 1 and 1000000")?;
-            let tau = past.temperature;
-            check(tau > 0.0 && tau <= 1000.0, "retrospection.temperature", &tau, "above 0 and at most 1000")?;
-        }
+        self.training().validate().map_err(|error| Failure::usage(format!("{role}.{error}")))?;
         self.config(role).map(|_| ())
-    }
-
-    fn validate_schedule(&self, check: &Check<'_>) -> Result<()> {
-        let below_peak =
-            |key: &str, rate: f64| check((0.0..=self.peak()).contains(&rate), key, &rate, "between 0 and lr");
-        let epochs = |key: &str, epochs: u64| check(epochs <= 1_000_000, key, &epochs, "at most 1000000");
-        match self.schedule {
-            Schedule::Constant => Ok(()),
-            Schedule::Step { every, factor } => {
-                check((1..=1_000_000).contains(&every), "schedule.every", &every, "between 1 and 1000000")?;
-                check(factor > 0.0 && factor <= 1.0, "schedule.factor", &factor, "above 0 and at most 1")
-            }
-            Schedule::Cosine { warmup, min_lr } => {
-                let share = "a share of the steps, at least 0 and below 1";
-                check((0.0..1.0).contains(&warmup), "schedule.warmup", &warmup, share)?;
-                below_peak("schedule.min_lr", min_lr)
-            }
-            Schedule::Deit { warmup_epochs, warmup_lr, min_lr, epochs: over } => {
-                epochs("schedule.warmup_epochs", warmup_epochs)?;
-                epochs("schedule.epochs", over.unwrap_or(0))?;
-                check((0.0..=100.0).contains(&warmup_lr), "schedule.warmup_lr", &warmup_lr, "between 0 and 100")?;
-                check((0.0..=100.0).contains(&min_lr), "schedule.min_lr", &min_lr, "between 0 and 100")
-            }
-            Schedule::EpochCosine { warmup_epochs, epochs: over } => {
-                epochs("schedule.warmup_epochs", warmup_epochs)?;
-                epochs("schedule.epochs", over.unwrap_or(0))
-            }
-        }
-    }
-
-    /// The peak learning rate of the recipe's own batch.
-    pub fn peak(&self) -> f64 {
-        self.lr_batch.map_or(self.lr, |batch| self.lr * self.batch_size as f64 / batch as f64)
     }
 }
 
@@ -493,4 +429,18 @@ fn fits_readout(network: &NetworkRecipe, objective: &Objective, role: &str) -> R
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_trained_as_the_page_trains_them() {
+        let text = library::find("digits").expect("it ships").text;
+        let recipe = Recipe::from_resolved(text).expect("valid");
+        for network in [recipe.teacher().expect("a teacher"), recipe.student().expect("a student")] {
+            assert_eq!(network.training(), TrainingRecipe::digits());
+        }
+    }
 }

@@ -101,6 +101,11 @@ impl Teachers {
         self.first.network.shape()
     }
 
+    /// The networks, the first one first.
+    pub fn networks(&self) -> impl Iterator<Item = &Network> {
+        std::iter::once(&self.first).chain(&self.others).map(|teacher| &teacher.network)
+    }
+
     /// Whether there are several.
     pub fn are_several(&self) -> bool {
         !self.others.is_empty()

@@ -1,17 +1,47 @@
-//! One training step and what it is made of. Loops, files and clocks belong to the callers.
+//! Training without threads, files or clocks: the step, the course of many steps, evaluation, and where a course stands.
+//!
+//! The command blocks on what is async here and keeps its devices busy with threads; a page awaits it.
 
 pub mod adamw;
+pub mod batches;
+pub mod course;
+pub mod evaluate;
 mod learner;
 pub mod metrics;
 pub mod packing;
 pub mod probe;
+pub mod recipe;
 pub mod schedule;
+pub mod state;
 pub mod step;
 
 pub use adamw::{AdamW, AdamWConfig, Decay};
+pub use batches::{Batches, Order};
+pub use course::{Course, CourseConfig, DeviceBatch, Taken};
 pub use learner::{Learner, Student};
 pub use metrics::Evaluation;
 pub use packing::Packing;
 pub use probe::heads_alone;
+pub use recipe::{OutOfRange, Trainable, TrainingRecipe, teacher_seed};
 pub use schedule::{Schedule, WarmupCosine};
+pub use state::{State, StateError};
 pub use step::{StepBatch, StepReport, training_step};
+
+use burn::tensor::ExecutionError;
+
+use crate::data;
+use crate::method::retrospection::TableError;
+
+/// Why training or an evaluation cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A sample cannot be read.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// A sample has no place in the table of past logits.
+    #[error(transparent)]
+    Past(#[from] TableError),
+    /// The device was lost, or cannot be read.
+    #[error("the device failed: {0}")]
+    Device(#[from] ExecutionError),
+}

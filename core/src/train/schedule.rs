@@ -87,14 +87,14 @@ impl Schedule {
         }
     }
 
-    /// The learning rate of `step` in a training of `epochs` epochs of `steps_per_epoch` steps.
-    pub fn at(&self, peak: f64, step: u64, steps_per_epoch: u64, epochs: u64) -> f64 {
-        let epoch = step / steps_per_epoch.max(1);
+    /// The learning rate of `step` in a training of `total_steps` in epochs of `steps_per_epoch`.
+    pub fn at(&self, peak: f64, step: u64, steps_per_epoch: u64, total_steps: u64) -> f64 {
+        let steps_per_epoch = steps_per_epoch.max(1);
+        let (epoch, epochs) = (step / steps_per_epoch, total_steps.div_ceil(steps_per_epoch));
         match *self {
             Self::Constant => peak,
             Self::Step { every, factor } => peak * libm::pow(factor, (epoch / every.max(1)) as f64),
             Self::Cosine { warmup, min_lr } => {
-                let total_steps = epochs * steps_per_epoch;
                 let warmup_steps = (warmup * total_steps as f64) as u64;
                 WarmupCosine { peak, floor: min_lr, warmup_steps, total_steps }.at(step)
             }
@@ -169,7 +169,7 @@ mod tests {
         // In shares of the steps it is the same.
         let shared = Schedule::Cosine { warmup: 0.25, min_lr: 0.1 };
         let counted = WarmupCosine { peak: 2.0, floor: 0.1, warmup_steps: 5, total_steps: 20 };
-        (0..20).for_each(|step| assert_eq!(shared.at(2.0, step, 4, 5), counted.at(step)));
+        (0..20).for_each(|step| assert_eq!(shared.at(2.0, step, 4, 20), counted.at(step)));
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
         }
         // Epoch e trains at the rate of the epoch before it, so that the first two share one.
         let schedule = Schedule::Deit { warmup_epochs: 5, warmup_lr: 1e-6, min_lr: 1e-5, epochs: None };
-        let rate = |step: u64| schedule.at(5e-4, step, 10, 300);
+        let rate = |step: u64| schedule.at(5e-4, step, 10, 3000);
         assert_eq!([rate(0), rate(9), rate(19)], [1e-6; 3]);
         assert_eq!((rate(20), rate(29)), (deit_rate(1, 5e-4, 5, 1e-6, 1e-5, 300), rate(20)));
         assert_eq!(rate(2999), deit_rate(298, 5e-4, 5, 1e-6, 1e-5, 300));
@@ -197,14 +197,14 @@ mod tests {
     #[test]
     fn a_factor_an_epoch_is_constant_within_it() {
         let step = Schedule::Step { every: 5, factor: 0.1 };
-        let rate = |epoch: u64| step.at(1e-4, 3 * epoch + 2, 3, 50);
+        let rate = |epoch: u64| step.at(1e-4, 3 * epoch + 2, 3, 150);
         assert_eq!(rate(4), 1e-4);
         assert!((rate(5) / 1e-5 - 1.0).abs() < 1e-12 && (rate(10) / 1e-6 - 1.0).abs() < 1e-12);
         let cosine = Schedule::EpochCosine { warmup_epochs: 5, epochs: Some(50) };
-        let rate = |epoch: u64| cosine.at(6.25e-5, 7 * epoch, 7, 20);
+        let rate = |epoch: u64| cosine.at(6.25e-5, 7 * epoch, 7, 140);
         assert_eq!((rate(0), rate(1), rate(5)), (0.0, 6.25e-5 / 5.0, 6.25e-5));
         // Trained for fewer epochs than it is laid out for, it never comes down.
         assert!(rate(19) > 0.7 * 6.25e-5 && rate(50).abs() < 1e-12);
-        assert_eq!(Schedule::Constant.at(0.3, 12345, 7, 9), 0.3);
+        assert_eq!(Schedule::Constant.at(0.3, 12345, 7, 63), 0.3);
     }
 }

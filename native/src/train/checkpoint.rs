@@ -8,11 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::cubecl::future::block_on;
-use burn::module::Module;
-use potstill_core::method::LogitTable;
-use potstill_core::train::adamw::{AdamWRecord, Moments};
-use potstill_core::train::{AdamW, AdamWConfig};
+use potstill_core::train::{State, StateError};
 use potstill_core::weights::{self, NamedTensor};
 use serde::{Deserialize, Serialize};
 
@@ -41,49 +37,22 @@ pub struct Checkpoint {
 }
 
 const FOLDER: &str = "checkpoint";
+const MODEL: &str = "model.safetensors";
+const OPTIMISER: &str = "optimiser.safetensors";
 const PAST: &str = "past-logits.safetensors";
 
 impl Checkpoint {
-    /// Saves a stage after `step` steps.
-    pub fn save<M: Module>(
-        run: &RunFolder,
-        stage: Role,
-        step: u64,
-        seconds: f64,
-        model: &M,
-        optimiser: &AdamW,
-        past: Option<&LogitTable>,
-    ) -> Result<()> {
-        let parent = run.file(FOLDER);
+    /// Saves a stage where it stands after `seconds` of training.
+    pub fn save(run: &RunFolder, stage: Role, seconds: f64, state: &State) -> Result<()> {
+        let (parent, step) = (run.file(FOLDER), state.step);
         fs::create_dir_all(&parent).context(format_args!("cannot make {}", parent.display()))?;
         let filling = tempfile::Builder::new().prefix(".filling-").tempdir_in(&parent);
         let filling = filling.context(format_args!("cannot write in {}", parent.display()))?;
-        let model = block_on(weights::read(model)).context("cannot read the network back")?;
-        write_tensors(&filling.path().join("model.safetensors"), &model)?;
-        if let Some(record) = block_on(optimiser.record()).context("cannot read the optimiser back")? {
-            let vector = |kind: &str, path: &str, values: Vec<f32>| NamedTensor {
-                name: format!("{kind}.{path}"),
-                shape: vec![values.len()],
-                values,
-            };
-            let moments: Vec<NamedTensor> = record
-                .moments
-                .into_iter()
-                .flat_map(|m| {
-                    let moments = [("first", Some(m.first)), ("second", Some(m.second)), ("average", m.average)];
-                    moments
-                        .into_iter()
-                        .filter_map(|(kind, values)| Some(vector(kind, &m.path, values?)))
-                        .collect::<Vec<_>>()
-                })
-                .collect();
-            write_tensors(&filling.path().join("optimiser.safetensors"), &moments)?;
-        }
-        if let Some(table) = past {
-            let [latest, copy] = table.contents().map(<[f32]>::to_vec);
-            let tensor =
-                |name: &str, values: Vec<f32>| NamedTensor { name: name.into(), shape: vec![values.len()], values };
-            write_tensors(&filling.path().join(PAST), &[tensor("latest", latest), tensor("copy", copy)])?;
+        write_tensors(&filling.path().join(MODEL), &state.learner)?;
+        for (name, tensors) in [(OPTIMISER, &state.moments), (PAST, &state.past)] {
+            if !tensors.is_empty() {
+                write_tensors(&filling.path().join(name), tensors)?;
+            }
         }
         let checkpoint = Self { stage, step, seconds, folder: PathBuf::new() };
         let text = serde_json::to_string_pretty(&checkpoint).context("cannot serialise a checkpoint")?;
@@ -101,47 +70,31 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Puts the saved parameters into `model`.
-    pub fn load_model<M: Module>(&self, model: M) -> Result<M> {
-        let path = self.folder.join("model.safetensors");
-        let (tensors, _) = read_weights(&path)?;
-        weights::assign(model, tensors).context(path.display())
+    /// Where the stage stands.
+    ///
+    /// # Errors
+    /// If a file of it cannot be read.
+    pub fn state(&self) -> Result<State> {
+        let read = |name: &str, there: bool| match there {
+            true => Ok(read_weights(&self.folder.join(name))?.0),
+            false => Ok(Vec::new()),
+        };
+        Ok(State {
+            step: self.step,
+            learner: read(MODEL, true)?,
+            moments: read(OPTIMISER, self.step > 0)?,
+            past: read(PAST, self.folder.join(PAST).exists())?,
+        })
     }
 
-    /// The optimiser as it was, for the model as [`Checkpoint::load_model`] gave it.
-    pub fn load_optimiser<M: Module>(&self, config: AdamWConfig, model: &M) -> Result<AdamW> {
-        if self.step == 0 {
-            return Ok(AdamW::new(config));
-        }
-        let path = self.folder.join("optimiser.safetensors");
-        let (tensors, _) = read_weights(&path)?;
-        let mut by_name: BTreeMap<String, Vec<f32>> = tensors.into_iter().map(|t| (t.name, t.values)).collect();
-        let paths: Vec<String> =
-            by_name.keys().filter_map(|name| Some(name.strip_prefix("first.")?.to_owned())).collect();
-        let mut take = |kind: &str, path: &str| by_name.remove(&format!("{kind}.{path}"));
-        let moments = paths
-            .into_iter()
-            .map(|path| Moments {
-                first: take("first", &path).unwrap_or_default(),
-                second: take("second", &path).unwrap_or_default(),
-                average: take("average", &path),
-                path,
-            })
-            .collect();
-        AdamW::resume(config, AdamWRecord { steps: self.step, moments }, model)
-            .ok_or_else(|| Failure::work(format!("{} was made for another network", path.display())))
-    }
-
-    /// The table of past logits as it was, for `samples` samples of `classes` classes.
-    pub fn load_past(&self, samples: usize, classes: usize) -> Result<LogitTable> {
-        let path = self.folder.join(PAST);
-        let (tensors, _) = read_weights(&path)?;
-        let mut by_name: BTreeMap<String, Vec<f32>> = tensors.into_iter().map(|t| (t.name, t.values)).collect();
-        let contents = ["latest", "copy"].map(|name| by_name.remove(name).unwrap_or_default());
-        let fits = contents[0].len() == samples * classes;
-        LogitTable::from_contents(classes, contents)
-            .filter(|_| fits)
-            .ok_or_else(|| Failure::work(format!("{} was made for other samples", path.display())))
+    /// A state that does not fit, by the file that holds it.
+    pub fn misfit(&self, error: StateError) -> Failure {
+        let name = match error {
+            StateError::Parameters(_) => MODEL,
+            StateError::Optimiser => OPTIMISER,
+            StateError::Past => PAST,
+        };
+        Failure::work(format!("{}: {error}", self.folder.join(name).display()))
     }
 }
 

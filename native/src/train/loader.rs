@@ -9,78 +9,13 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use potstill_core::data::{Batch, Dataset, Draw, Error, Mix, Transform, Visit, epoch_visits};
+use potstill_core::data::Batch;
 
+use super::source::Source;
 use crate::error::{Context, Failure, Result};
 
 // Two finished batches wait at most: more would only hold memory.
 const AHEAD: usize = 2;
-// Least pixels that a thread is started for.
-const PART: usize = 8 * 28 * 28;
-
-/// What a loader reads, and how.
-#[derive(Clone)]
-pub struct Source {
-    /// The training samples.
-    pub dataset: Arc<dyn Dataset>,
-    /// How they become the network's inputs.
-    pub transform: Transform,
-    /// How samples of a batch are mixed.
-    pub mix: Mix,
-    /// How often an epoch visits the samples that it visits.
-    pub repeats: u32,
-    /// Threads that read and augment samples; 0 takes as many as there are cores.
-    pub workers: usize,
-    /// Samples a batch; the last, smaller one of an epoch is left out, unless it is the only one.
-    pub batch_size: usize,
-    /// The run's seed.
-    pub seed: u64,
-}
-
-impl Source {
-    /// Batches of one epoch.
-    pub fn batches_per_epoch(&self) -> u64 {
-        let visits = match self.repeats {
-            0 | 1 => self.dataset.len(),
-            repeats => epoch_visits(self.dataset.len(), self.seed, 0, repeats).len(),
-        };
-        (visits / self.batch_size).max(1) as u64
-    }
-
-    /// Whether every epoch shows the same images with the same labels.
-    pub fn is_still(&self) -> bool {
-        self.transform.augment.is_none() && self.mix.is_none()
-    }
-
-    fn threads(&self) -> usize {
-        match self.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        }
-    }
-
-    /// Reads one batch on several threads.
-    fn batch(&self, visits: &[Visit], epoch: u64, position: u64) -> Result<Batch, Error> {
-        let dataset = self.dataset.as_ref();
-        let mut batch = Batch::blank(dataset, visits, &self.transform)?;
-        let draw = Some(Draw { seed: self.seed, epoch });
-        let bytes = self.transform.shape.bytes();
-        let read = |visits: &[Visit], images: &mut [f32]| {
-            let mut parts = visits.iter().zip(images.chunks_exact_mut(bytes));
-            parts.try_for_each(|(&visit, out)| self.transform.sample(dataset, visit, draw, out))
-        };
-        // A thread is not worth its start for less.
-        let share = visits.len().div_ceil(self.threads()).max(PART.div_ceil(bytes));
-        std::thread::scope(|scope| {
-            let parts = visits.chunks(share).zip(batch.images.chunks_mut(share * bytes));
-            let workers: Vec<_> = parts.map(|(visits, images)| scope.spawn(move || read(visits, images))).collect();
-            let mut joined = workers.into_iter().map(|worker| worker.join());
-            joined.try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        })?;
-        self.mix.apply(&mut batch, self.seed, epoch, position);
-        Ok(batch)
-    }
-}
 
 /// Batches in order, from `first_step` on.
 pub struct Loader {
@@ -104,18 +39,13 @@ impl Loader {
         let made = Arc::new(Made::default());
         let counted = made.clone();
         let work = move || {
-            let per_epoch = source.batches_per_epoch();
-            let mut order = (u64::MAX, Vec::new());
+            let batches = source.batches();
+            let mut order = batches.order();
             for step in first_step..total_steps {
                 let since = Instant::now();
-                let (epoch, position) = (step / per_epoch, step % per_epoch);
-                if order.0 != epoch {
-                    order = (epoch, epoch_visits(source.dataset.len(), source.seed, epoch, source.repeats));
-                }
-                let start = position as usize * source.batch_size;
-                let end = (start + source.batch_size).min(order.1.len());
-                let batch = source.batch(&order.1[start..end], epoch, position);
-                counted.samples.fetch_add((end - start) as u64, Ordering::Relaxed);
+                let visits = order.visits(step);
+                let batch = source.batch(visits, batches.place(step));
+                counted.samples.fetch_add(visits.len() as u64, Ordering::Relaxed);
                 counted.nanoseconds.fetch_add(since.elapsed().as_nanos() as u64, Ordering::Relaxed);
                 // The receiver is gone when training stopped early.
                 if sender.send(batch.map_err(Failure::work)).is_err() {
@@ -161,7 +91,7 @@ impl Drop for Loader {
 
 #[cfg(test)]
 mod tests {
-    use potstill_core::data::{Augment, Crop, Digits, ImageShape, Normalisation, Split};
+    use potstill_core::data::{Augment, Crop, Digits, ImageShape, Mix, Normalisation, Split, Transform};
 
     use super::*;
 
@@ -190,7 +120,7 @@ mod tests {
     fn neither_workers_nor_a_resume_change_a_batch() {
         let alone = batches(source(1), 0);
         assert_eq!(alone.len(), 7);
-        assert_eq!(source(1).batches_per_epoch(), 3);
+        assert_eq!(source(1).batches().per_epoch(), 3);
         for workers in [2, 5] {
             assert_eq!(batches(source(workers), 0), alone, "{workers} workers");
         }

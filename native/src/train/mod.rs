@@ -1,19 +1,19 @@
-//! Training on this machine: the loop around core's step, with its files, its progress and its interruptions.
+//! Training on this machine: what core's course is driven with, its threads, files, progress and interruptions.
 //!
-//! A run is a list of stages, each one network. A stage's state after any step is its parameters, its optimiser's moments
-//! and the step's number: order, augmentation and dropped branches follow from (seed, epoch, index) and (seed, step), so a
-//! resumed run takes the steps that an uninterrupted one would have taken.
+//! A run is a list of stages, each one network and its course.
 
 mod checkpoint;
 mod loader;
 mod metrics_log;
+mod recall;
+mod source;
 mod stage;
 mod teacher_cache;
 
 pub use checkpoint::{Checkpoint, RunState, clear as clear_checkpoints, latest as latest_checkpoint};
-pub use loader::Source;
 pub use metrics_log::{Line as LogLine, MetricsLog, read as read_log};
-pub use stage::{Finished, Outcome, Stage, StageData};
+pub use source::{Source, StageData};
+pub use stage::{Finished, Outcome, Stage};
 pub use teacher_cache::Keep;
 
 use std::sync::Arc;

@@ -20,14 +20,14 @@ use std::path::{Path, PathBuf};
 
 use burn::cubecl::future::block_on;
 use potstill_core::data::Dataset;
-use potstill_core::model::Network;
+use potstill_core::method::Teachers;
 use potstill_core::train::Packing;
 use potstill_core::weights;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use super::loader::Source;
+use super::source::Source;
 use crate::error::{Context, Failure, Result};
 use crate::report::hex;
 use crate::run::write_whole;
@@ -70,11 +70,13 @@ pub struct Keep<'a> {
 ///
 /// # Errors
 /// If the teacher or a sample cannot be read.
-pub fn origin(teacher: &Network, source: &Source, rows: u64, classes: usize, keep: &Keep<'_>) -> Result<Origin> {
+pub fn origin(teachers: &Teachers, source: &Source, rows: u64, classes: usize, keep: &Keep<'_>) -> Result<Origin> {
     let mut hash = Sha256::new();
-    for tensor in block_on(weights::read(teacher)).context("cannot read the teacher back")? {
-        hash.update(tensor.name.as_bytes());
-        tensor.values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+    for teacher in teachers.networks() {
+        for tensor in block_on(weights::read(teacher)).context("cannot read the teacher back")? {
+            hash.update(tensor.name.as_bytes());
+            tensor.values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+        }
     }
     let teacher = hex(&hash.finalize());
     Ok(Origin {

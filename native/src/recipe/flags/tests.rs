@@ -69,7 +69,7 @@ fn cls_kds_line_means_what_it_meant() {
     assert_eq!(recipe.teacher().expect("a teacher").model, "deit_base_patch16_224");
     let student = recipe.student().expect("a student");
     assert_eq!((student.model.as_str(), student.batch_size, student.epochs), ("deit_tiny_patch16_224", 128, 300));
-    assert!((student.peak() / (5e-4 * 128.0 / 512.0) - 1.0).abs() < 1e-12);
+    assert!((student.training().peak() / (5e-4 * 128.0 / 512.0) - 1.0).abs() < 1e-12);
     let Preset::Terms { terms } = &recipe.distillation else { panic!("a list of terms") };
     let [
         Term::Labels(Labels { weight: labels, .. }),
@@ -133,7 +133,7 @@ fn the_cifar_projects_modes_and_retrospection_are_taken() {
         let (recipe, _) = resolved_line(&format!("potstill train --distill_mode {mode}"));
         assert_eq!((recipe.objective, recipe.data.dataset.as_str()), (goal, "CIFAR-10"), "{mode}");
         let student = recipe.student().expect("a student");
-        assert!((student.peak() - 6.25e-5).abs() < 1e-12 && student.optimiser.decay_all);
+        assert!((student.training().peak() - 6.25e-5).abs() < 1e-12 && student.optimiser.decay_all);
         if let Preset::Deit(deit) = &recipe.distillation {
             let known = Mode::ALL.into_iter().find(|(name, _)| *name == mode).map(|(_, mode)| mode);
             // Its criterion smooths the teacher's label too, where there is one.

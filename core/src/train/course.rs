@@ -1,0 +1,326 @@
+//! The course of one network's training: what comes next, a step taken, what was done read back.
+//!
+//! Its driver brings the batches, from threads or from a page's own data, and decides how often to read, to look at held-out
+//! samples and to save: the command blocks on what is async here, a page awaits it. Several networks that see the same batches are several
+//! courses, which one transfer reads.
+//!
+//! A course after any step is its parameters, the optimiser's moments, the table of past logits and the step's number:
+//! order, augmentation and dropped branches follow from (seed, epoch, index) and (seed, step). So a course that is restored
+//! from its [`State`] takes the steps that it would have taken.
+
+use std::borrow::Cow;
+
+use burn::module::Module;
+use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
+
+use super::{
+    AdamW, Batches, Error, Learner, State, StateError, StepBatch, Trainable, TrainingRecipe, heads_alone, state,
+    training_step,
+};
+use crate::data::{Batch, ImageShape};
+use crate::method::retrospection::TableError;
+use crate::method::{Lesson, LogitTable, Past};
+use crate::model::Network;
+use crate::weights;
+
+/// What does not change over a course.
+pub struct CourseConfig {
+    /// What the network is taught, and by whom.
+    pub lesson: Lesson,
+    /// In what numbers.
+    pub recipe: TrainingRecipe,
+    /// On which samples.
+    pub batches: Batches,
+    /// For how many steps: [`CourseConfig::whole_epochs`], or fewer or more.
+    pub steps: u64,
+    /// The seed of what is trained beside the student, and of what a step drops.
+    pub seed: u64,
+}
+
+impl CourseConfig {
+    /// Steps of all epochs of `recipe`.
+    pub fn whole_epochs(recipe: &TrainingRecipe, batches: &Batches) -> u64 {
+        recipe.epochs * batches.per_epoch()
+    }
+}
+
+/// Samples on the device. Clones share their tensors, so several networks are taught with one upload.
+#[derive(Clone, Debug)]
+pub struct DeviceBatch {
+    /// Each sample's index in its data set.
+    pub indices: Vec<u64>,
+    /// Normalised images `[B, C, S, S]`.
+    pub images: Tensor<4>,
+    /// A distribution over the classes for each, `[B, classes]`.
+    pub targets: Tensor<2>,
+    /// The teacher's logits `[B, classes]`, where they are known: it is then not asked for them.
+    pub teacher_logits: Option<Tensor<2>>,
+}
+
+impl DeviceBatch {
+    /// Brings a batch to a device.
+    pub fn new(batch: Batch, device: &Device) -> Self {
+        let Batch { images, shape, indices, targets, classes, .. } = batch;
+        let images = images_on(images, shape, indices.len(), device);
+        Self { images, targets: rows_on(targets, classes, device), teacher_logits: None, indices }
+    }
+}
+
+/// Images of one shape on a device, `[samples, C, H, W]`.
+pub(super) fn images_on(pixels: Vec<f32>, shape: ImageShape, samples: usize, device: &Device) -> Tensor<4> {
+    Tensor::from_data(TensorData::new(pixels, [samples, shape.channels, shape.height, shape.width]), device)
+}
+
+/// Rows of `classes` numbers on a device, `[rows, classes]`.
+pub fn rows_on(values: Vec<f32>, classes: usize, device: &Device) -> Tensor<2> {
+    let rows = values.len() / classes;
+    Tensor::from_data(TensorData::new(values, [rows, classes]), device)
+}
+
+/// A step that was taken and read back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// Which, from 1.
+    pub step: u64,
+    /// Its learning rate.
+    pub learning_rate: f64,
+    /// The weighted sum of its terms.
+    pub loss: f32,
+    /// Each term's name and value before its weight.
+    pub terms: Vec<(Cow<'static, str>, f32)>,
+    /// What the teacher was asked for and said, `[B, classes]` row-major; only where [`Course::keep_teacher_logits`].
+    pub teacher_logits: Option<Vec<f32>>,
+}
+
+// A step whose numbers wait on the device.
+struct Unread {
+    step: u64,
+    learning_rate: f64,
+    names: Vec<Cow<'static, str>>,
+    // The total, then each term.
+    values: Tensor<1>,
+    // The student's, for its table of the past, with the samples they are of.
+    logits: Option<(Vec<u64>, Tensor<2>)>,
+    teacher_logits: Option<Tensor<2>>,
+}
+
+/// One network in training.
+pub struct Course {
+    config: CourseConfig,
+    device: Device,
+    // Away for the time of a step.
+    learner: Option<Learner>,
+    optimiser: AdamW,
+    past: Option<LogitTable>,
+    classes: usize,
+    step: u64,
+    unread: Vec<Unread>,
+    keep_teacher_logits: bool,
+}
+
+impl Course {
+    /// The course of `student`, which collects gradients on `device`, before its first step. The lesson is one for students
+    /// of its shape.
+    pub fn new(student: Network, config: CourseConfig, device: &Device) -> Self {
+        let CourseConfig { lesson, recipe, batches, seed, .. } = &config;
+        let shape = student.shape();
+        let learner = Learner::new(student, lesson, *seed, &device.clone().autodiff());
+        let past = recipe.retrospection.as_ref().map(|_| LogitTable::new(batches.samples(), shape.classes));
+        Self {
+            learner: Some(trainable(learner, recipe)),
+            optimiser: AdamW::new(recipe.optimiser.clone()),
+            past,
+            classes: shape.classes,
+            step: 0,
+            unread: Vec::new(),
+            keep_teacher_logits: false,
+            device: device.clone(),
+            config,
+        }
+    }
+
+    /// Reads back what the teacher is asked for too.
+    pub fn keep_teacher_logits(&mut self) {
+        self.keep_teacher_logits = true;
+    }
+
+    /// Goes on with the same lesson by another teacher of the same shape: one that learnt in the meantime.
+    pub fn replace_lesson(&mut self, lesson: Lesson) {
+        self.config.lesson = lesson;
+    }
+
+    /// What does not change.
+    pub fn config(&self) -> &CourseConfig {
+        &self.config
+    }
+
+    /// Steps taken.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Whether every step is taken.
+    pub fn is_finished(&self) -> bool {
+        self.step >= self.config.steps
+    }
+
+    /// Whole epochs that were taken.
+    pub fn epochs(&self) -> u64 {
+        self.config.batches.place(self.step).0
+    }
+
+    /// Whether the last step ended an epoch.
+    pub fn epoch_ended(&self) -> bool {
+        self.step > 0 && self.config.batches.place(self.step).1 == 0
+    }
+
+    /// Steps that were taken and not yet read back.
+    pub fn unread(&self) -> usize {
+        self.unread.len()
+    }
+
+    /// Whether the next step needs what the last ones left on the device: an epoch ended, whose logits the next may be
+    /// taught by.
+    pub fn must_read(&self) -> bool {
+        self.past.is_some() && self.epoch_ended() && !self.unread.is_empty()
+    }
+
+    /// The network as it is now, without gradients.
+    pub fn network(&self) -> Network {
+        self.learner().student.valid()
+    }
+
+    /// The exponential mean of the network's parameters, where one is kept.
+    pub fn average(&self) -> Option<Network> {
+        self.optimiser.averaged(self.learner().valid()).map(|learner| learner.student)
+    }
+
+    fn learner(&self) -> &Learner {
+        self.learner.as_ref().expect("it is back after every step")
+    }
+
+    /// Takes the next step, on `batch`. Nothing is read back.
+    ///
+    /// # Errors
+    /// If a sample of the batch has no past, being beyond the data set.
+    ///
+    /// # Panics
+    /// If the batch has no samples, or the course [must be read](Self::must_read) first.
+    pub fn take(&mut self, batch: DeviceBatch) -> Result<(), TableError> {
+        assert!(!self.must_read(), "an epoch's logits are read before the next epoch");
+        let CourseConfig { lesson, recipe, batches, steps, seed } = &self.config;
+        let DeviceBatch { indices, images, targets, teacher_logits } = batch;
+        // Epochs count from 1.
+        let epoch = batches.place(self.step).0 + 1;
+        let mut past = None;
+        if let (Some(rule), Some(table)) = (&recipe.retrospection, &self.past)
+            && let Some(share) = rule.share(epoch)
+        {
+            let logits = rows_on(table.rows(&indices)?, self.classes, &self.device);
+            past = Some(Past { logits, share, temperature: rule.temperature });
+        }
+        let learning_rate = recipe.schedule.at(recipe.peak(), self.step, batches.per_epoch(), *steps);
+        let learner = self.learner.take().expect("it is back after every step");
+        let training = learner.student.draw_training(*seed, self.step, indices.len(), &self.device);
+        let batch = StepBatch { images, targets, teacher_logits, past, epoch, parts: recipe.accumulate };
+        let (learner, report) = training_step(learner, lesson, &mut self.optimiser, batch, &training, learning_rate);
+        self.learner = Some(learner);
+        self.step += 1;
+        self.unread.push(Unread {
+            step: self.step,
+            learning_rate,
+            names: report.names,
+            values: report.values,
+            logits: self.past.is_some().then_some((indices, report.logits)),
+            teacher_logits: report.teacher_logits.filter(|_| self.keep_teacher_logits),
+        });
+        Ok(())
+    }
+
+    /// Reads what waits of several courses in one transfer: for each course the steps since the last time, in their order.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub async fn read(courses: &mut [&mut Self]) -> Result<Vec<Vec<Taken>>, Error> {
+        let pieces: Vec<Tensor<1>> = courses.iter().flat_map(|course| course.unread.iter().flat_map(pieces)).collect();
+        if pieces.is_empty() {
+            return Ok(courses.iter().map(|_| Vec::new()).collect());
+        }
+        let values: Vec<f32> = Tensor::cat(pieces, 0).into_data_async().await?.iter().collect();
+        let mut rest = values.as_slice();
+        courses.iter_mut().map(|course| Ok(course.accept(&mut rest)?)).collect()
+    }
+
+    // Takes its own numbers from the front of `rest`, in the order of `pieces`.
+    fn accept(&mut self, rest: &mut &[f32]) -> Result<Vec<Taken>, TableError> {
+        let mut next = |length: usize| {
+            let (own, tail) = rest.split_at(length);
+            *rest = tail;
+            own
+        };
+        let mut taken = Vec::with_capacity(self.unread.len());
+        for Unread { step, learning_rate, names, logits, teacher_logits, .. } in self.unread.drain(..) {
+            let values = next(1 + names.len());
+            let (loss, terms) = (values[0], names.into_iter().zip(values[1..].iter().copied()).collect());
+            if let Some(((indices, logits), table)) = logits.zip(self.past.as_mut()) {
+                table.record(&indices, next(logits.dims().iter().product()))?;
+                // What is copied at the end of an epoch is what its own steps left.
+                let (epochs, place) = self.config.batches.place(step);
+                let copies = self.config.recipe.retrospection.as_ref().is_some_and(|rule| rule.copies_after(epochs));
+                if place == 0 && copies {
+                    table.refresh();
+                }
+            }
+            let teacher_logits = teacher_logits.map(|logits| next(logits.dims().iter().product()).to_vec());
+            taken.push(Taken { step, learning_rate, loss, terms, teacher_logits });
+        }
+        Ok(taken)
+    }
+
+    /// Where the course stands, read back from the device. What waits must have been [read](Self::read).
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub async fn state(&self) -> Result<State, ExecutionError> {
+        debug_assert!(self.unread.is_empty(), "a state holds what was read");
+        Ok(State {
+            step: self.step,
+            learner: weights::read(self.learner()).await?,
+            moments: self.optimiser.record().await?.map(state::of_record).unwrap_or_default(),
+            past: self.past.as_ref().map(state::of_table).unwrap_or_default(),
+        })
+    }
+
+    /// Goes on from where a course of the same configuration stood.
+    ///
+    /// # Errors
+    /// If the state is another's; the course is then as it was.
+    pub fn restore(&mut self, state: State) -> Result<(), StateError> {
+        let State { step, learner, moments, past } = state;
+        let recipe = &self.config.recipe;
+        let learner = weights::assign(self.learner().clone(), learner)?;
+        let optimiser = state::to_optimiser(recipe.optimiser.clone(), step, moments, &learner);
+        let optimiser = optimiser.ok_or(StateError::Optimiser)?;
+        if self.past.is_some() {
+            let table = state::to_table(past, self.config.batches.samples(), self.classes);
+            self.past = Some(table.ok_or(StateError::Past)?);
+        }
+        (self.learner, self.optimiser) = (Some(trainable(learner, recipe)), optimiser);
+        (self.step, self.unread) = (step, Vec::new());
+        Ok(())
+    }
+}
+
+fn trainable(learner: Learner, recipe: &TrainingRecipe) -> Learner {
+    match recipe.trainable {
+        Trainable::All => learner,
+        Trainable::Head => heads_alone(learner),
+    }
+}
+
+// What is read of a step, in this order.
+fn pieces(unread: &Unread) -> Vec<Tensor<1>> {
+    let logits = [unread.logits.as_ref().map(|(_, logits)| logits), unread.teacher_logits.as_ref()];
+    let flat = logits.into_iter().flatten().map(|logits| logits.clone().flatten(0, 1));
+    std::iter::once(unread.values.clone()).chain(flat).collect()
+}

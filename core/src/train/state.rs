@@ -1,0 +1,115 @@
+//! Where a course stands, as named tensors on the host: what a checkpoint of the command and a saved run of the page keep.
+
+use std::collections::BTreeMap;
+
+use burn::module::Module;
+
+use super::adamw::{AdamWRecord, Moments};
+use super::{AdamW, AdamWConfig};
+use crate::method::LogitTable;
+use crate::weights::{AssignError, NamedTensor};
+
+/// Where a course stands after a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Steps taken.
+    pub step: u64,
+    /// The student's parameters as `student.NAME`, and those of what is trained beside it.
+    pub learner: Vec<NamedTensor>,
+    /// The optimiser's vectors by parameter: `first.PATH`, `second.PATH` and, where a mean is kept, `average.PATH`. None
+    /// before the first step.
+    pub moments: Vec<NamedTensor>,
+    /// The table of past logits as `latest` and `copy`, row-major; none without retrospection.
+    pub past: Vec<NamedTensor>,
+}
+
+/// Why a state is not one of a course.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum StateError {
+    /// Its parameters are not those of the network.
+    #[error(transparent)]
+    Parameters(#[from] AssignError),
+    /// Its optimiser updated other parameters.
+    #[error("the optimiser's state was made for another network")]
+    Optimiser,
+    /// Its table of past logits is missing, or is one of other samples.
+    #[error("the past logits were made for other samples")]
+    Past,
+}
+
+const STUDENT: &str = "student.";
+
+impl State {
+    /// The student's parameters under a network's plain names, without what is trained beside it.
+    pub fn student(&self) -> Vec<NamedTensor> {
+        let plain = |tensor: &NamedTensor| {
+            let name = tensor.name.strip_prefix(STUDENT)?.to_owned();
+            Some(NamedTensor { name, ..tensor.clone() })
+        };
+        self.learner.iter().filter_map(plain).collect()
+    }
+
+    /// Parameters under a network's plain names, as those of a learner with nothing beside the student.
+    pub fn learner_of(network: Vec<NamedTensor>) -> Vec<NamedTensor> {
+        prefixed(STUDENT, network).collect()
+    }
+}
+
+/// `tensors` with `prefix` before their names.
+pub fn prefixed(prefix: &str, tensors: Vec<NamedTensor>) -> impl Iterator<Item = NamedTensor> {
+    tensors.into_iter().map(move |tensor| NamedTensor { name: format!("{prefix}{}", tensor.name), ..tensor })
+}
+
+/// Takes the tensors out whose names begin with `prefix`, and leaves it away.
+pub fn take_prefixed(tensors: &mut Vec<NamedTensor>, prefix: &str) -> Vec<NamedTensor> {
+    let plain = |tensor: NamedTensor| NamedTensor { name: tensor.name[prefix.len()..].to_owned(), ..tensor };
+    tensors.extract_if(.., |tensor| tensor.name.starts_with(prefix)).map(plain).collect()
+}
+
+fn vector(name: String, values: Vec<f32>) -> NamedTensor {
+    NamedTensor { name, shape: vec![values.len()], values }
+}
+
+const KINDS: [&str; 3] = ["first", "second", "average"];
+
+/// The optimiser's vectors by name.
+pub(super) fn of_record(record: AdamWRecord) -> Vec<NamedTensor> {
+    let vectors = |Moments { path, first, second, average }: Moments| {
+        let vectors = KINDS.into_iter().zip([Some(first), Some(second), average]);
+        vectors.filter_map(|(kind, values)| Some(vector(format!("{kind}.{path}"), values?))).collect::<Vec<_>>()
+    };
+    record.moments.into_iter().flat_map(vectors).collect()
+}
+
+/// The optimiser after `steps` updates of `module`, by its vectors' names.
+pub(super) fn to_optimiser<M: Module>(
+    config: AdamWConfig,
+    steps: u64,
+    vectors: Vec<NamedTensor>,
+    module: &M,
+) -> Option<AdamW> {
+    let mut moments: BTreeMap<String, [Option<Vec<f32>>; 3]> = BTreeMap::new();
+    for tensor in vectors {
+        let (kind, path) = tensor.name.split_once('.')?;
+        let place = KINDS.iter().position(|known| *known == kind)?;
+        moments.entry(path.to_owned()).or_default()[place] = Some(tensor.values);
+    }
+    let moments = moments
+        .into_iter()
+        .map(|(path, [first, second, average])| Some(Moments { path, first: first?, second: second?, average }));
+    AdamW::resume(config, AdamWRecord { steps, moments: moments.collect::<Option<_>>()? }, module)
+}
+
+/// The table of past logits by the names of its two halves.
+pub(super) fn of_table(table: &LogitTable) -> Vec<NamedTensor> {
+    let [latest, copy] = table.contents().map(<[f32]>::to_vec);
+    vec![vector("latest".into(), latest), vector("copy".into(), copy)]
+}
+
+/// The table of `samples` rows of `classes`, by the names of its two halves.
+pub(super) fn to_table(tensors: Vec<NamedTensor>, samples: usize, classes: usize) -> Option<LogitTable> {
+    let mut by_name: BTreeMap<String, Vec<f32>> = tensors.into_iter().map(|t| (t.name, t.values)).collect();
+    let [latest, copy] = ["latest", "copy"].map(|name| by_name.remove(name));
+    let latest = latest.filter(|latest| latest.len() == samples * classes)?;
+    LogitTable::from_contents(classes, [latest, copy?])
+}

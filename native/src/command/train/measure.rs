@@ -1,0 +1,93 @@
+//! What is measured of the networks of a finished run, and told.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::stages::{Run, Trained};
+use crate::error::{Context, Result};
+use crate::progress::say;
+use crate::recipe::Goal;
+use crate::report::{self, DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
+use crate::run::{Role, write_whole};
+use crate::train::{clear_checkpoints, read_log};
+
+impl Run<'_> {
+    /// Measures what was trained, writes the run's results and prints them, as JSON if asked for.
+    ///
+    /// # Errors
+    /// If a network cannot be measured, or a file cannot be written.
+    pub fn finish(&self, trained: &[Trained], json: bool) -> Result<()> {
+        let report = self.measure(trained)?;
+        let lines = read_log(&self.folder.file("metrics.jsonl"))?;
+        write_whole(&self.folder.file("curves.svg"), report::curves(&lines, &report)?.as_bytes())?;
+        self.folder.write_json("result.json", &report)?;
+        // Finished: what is only needed for a resume goes.
+        std::fs::remove_file(self.folder.file("state.json")).ok();
+        clear_checkpoints(self.folder);
+        if json {
+            let text = serde_json::to_string(&report).context("cannot serialise the result")?;
+            say(text);
+        } else {
+            say(format_args!("\n{}", report.table()));
+            say(self.folder.path().display());
+        }
+        Ok(())
+    }
+
+    fn measure(&self, trained: &[Trained]) -> Result<RunReport> {
+        let mut teacher_says: Option<Vec<u32>> = None;
+        let mut models = Vec::new();
+        for network in trained {
+            if self.interrupt.is_set() {
+                return Err(self.stopped());
+            }
+            let limit = self.recipe.data.test_samples;
+            let (evaluation, predicted) = self.evaluate(network, &network.model, limit)?;
+            let agreement = teacher_says.as_ref().map(|teacher| {
+                let equal = teacher.iter().zip(&predicted).filter(|(a, b)| a == b).count();
+                equal as f64 / predicted.len().max(1) as f64
+            });
+            let average = network.average.as_ref().map(|average| self.evaluate(network, average, limit));
+            let average_accuracy = average.transpose()?.map(|(found, _)| found.accuracy());
+            let bytes = std::fs::metadata(&network.weights).map(|m| m.len()).ok();
+            if network.role == Role::Teacher {
+                teacher_says = Some(predicted);
+            }
+            let report = ModelReport {
+                model: network.name.clone(),
+                parameters: network.config.parameters(),
+                bytes: bytes.unwrap_or(4 * network.config.parameters()),
+                accuracy: evaluation.accuracy(),
+                average_accuracy,
+                agreement: agreement.or((network.role == Role::Teacher).then_some(1.0)),
+                seconds: network.outcome.as_ref().map(|o| o.seconds),
+                images_per_second: network.outcome.as_ref().map(|o| o.images_per_second),
+                loader_images_per_second: network.outcome.as_ref().and_then(|o| o.loader_images_per_second),
+                step_images_per_second: network.outcome.as_ref().and_then(|o| o.step_images_per_second),
+                teacher_images: network.outcome.as_ref().map(|o| o.teacher_images),
+                recall_seconds: network.outcome.as_ref().map(|o| o.recall_seconds),
+            };
+            models.push((network.role, report));
+        }
+        let given = trained.iter().find(|network| network.outcome.is_none());
+        Ok(RunReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("POTSTILL_COMMIT"),
+            command: std::env::args().skip(1).collect(),
+            finished: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            objective: ObjectiveReport {
+                goal: self.recipe.objective.name(),
+                distillation: (self.recipe.objective == Goal::Distillation).then(|| self.recipe.distillation.clone()),
+                row: self.recipe.about.as_ref().map(|about| about.row.clone()),
+            },
+            given_teacher: given.map(|teacher| FileReport::of(&teacher.weights)).transpose()?,
+            device: self.chosen.info.clone(),
+            dataset: DatasetReport {
+                name: self.recipe.data.dataset.clone(),
+                train: self.data.source.dataset.len(),
+                test: self.recipe.data.test_samples.unwrap_or(usize::MAX).min(self.data.held_out.len()),
+            },
+            seed: self.recipe.seed,
+            models: models.into_iter().collect(),
+        })
+    }
+}

@@ -1,0 +1,205 @@
+//! The stages of a run, one network after the other.
+
+use std::path::{Path, PathBuf};
+
+use burn::cubecl::future::block_on;
+use potstill_core::data::{Normalisation, Transform};
+use potstill_core::method::{Preset, Readout, Renormalise, Teacher};
+use potstill_core::model::{Network, NetworkConfig};
+use potstill_core::train::{Evaluation, teacher_seed};
+use potstill_core::weights::{self, Description};
+
+use super::teacher::refuse_untrained;
+use crate::device::Chosen;
+use crate::error::{Context, Failure, Result};
+use crate::evaluate::evaluate;
+use crate::recipe::{Goal, NetworkRecipe, Precision, Recipe};
+use crate::run::{LoadedNetwork, Role, RunFolder, load_file, write_whole};
+use crate::train::{
+    Checkpoint, Finished, Interrupt, Keep, LogLine, MetricsLog, Outcome, RunState, Stage, StageData, latest_checkpoint,
+};
+
+/// A run under way.
+pub struct Run<'a> {
+    /// What is to be done.
+    pub recipe: &'a Recipe,
+    /// On which device.
+    pub chosen: &'a Chosen,
+    /// On which samples.
+    pub data: &'a StageData,
+    /// Where its files go.
+    pub folder: &'a RunFolder,
+    /// Whether the person asked to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+/// A network that is trained or given.
+pub struct Trained {
+    /// Which of the run's networks.
+    pub role: Role,
+    /// The name of its model.
+    pub name: String,
+    /// Its file.
+    pub weights: PathBuf,
+    /// What it is.
+    pub config: NetworkConfig,
+    /// The network, without gradients.
+    pub model: Network,
+    /// The exponential mean of its parameters, where one was kept.
+    pub average: Option<Network>,
+    /// How its heads make one prediction.
+    pub readout: Readout,
+    /// What its inputs are normalised by.
+    pub normalisation: Normalisation,
+    /// What its training cost; none of a given network.
+    pub outcome: Option<Outcome>,
+}
+
+impl Run<'_> {
+    /// Trains the networks in their order, or reads back what is trained already.
+    ///
+    /// # Errors
+    /// Exit code 130 if the person stopped it and it is saved; 1 or 2 if a network cannot be trained.
+    pub fn train_all(
+        &self,
+        networks: Vec<(Role, &NetworkRecipe, NetworkConfig)>,
+        given: Option<LoadedNetwork>,
+    ) -> Result<Vec<Trained>> {
+        let mut state: RunState = self.folder.read_json("state.json")?;
+        let checkpoint = latest_checkpoint(self.folder)?.filter(|c| !state.done.contains_key(&c.stage));
+        let keep = |line: &LogLine| match line.place() {
+            (stage, _) if state.done.contains_key(&stage) => true,
+            (stage, step) => checkpoint.as_ref().is_some_and(|c| c.stage == stage && step <= c.step),
+        };
+        let mut log = MetricsLog::open(&self.folder.file("metrics.jsonl"), keep)?;
+        let mut trained: Vec<Trained> = Vec::new();
+        if let Some(teacher) = given {
+            let LoadedNetwork { model, config, name, path: weights, readout, normalisation, .. } = teacher;
+            let (role, average, outcome) = (Role::Teacher, None, None);
+            trained.push(Trained { role, name, weights, config, model, average, readout, normalisation, outcome });
+        }
+        for (role, recipe, config) in networks {
+            let teacher = trained.iter().find(|t| t.role == Role::Teacher);
+            if let Some(teacher) = teacher.filter(|_| role == Role::Student && !state.done.contains_key(&role)) {
+                refuse_untrained(self, teacher)?;
+            }
+            let Finished { model, average, outcome } = match state.done.get(&role) {
+                Some(outcome) => {
+                    let load = |path: &Path| Ok(load_file(path, None, &self.chosen.device)?.model);
+                    let average = Some(self.folder.average(role)).filter(|path| path.exists());
+                    Finished {
+                        model: load(&self.folder.weights(role))?,
+                        average: average.map(|path| load(&path)).transpose()?,
+                        outcome: outcome.clone(),
+                    }
+                }
+                None => {
+                    let checkpoint = checkpoint.as_ref().filter(|c| c.stage == role);
+                    let Some(finished) = self.train(role, recipe, &config, teacher, checkpoint, &mut log)? else {
+                        log.flush()?;
+                        return Err(self.stopped());
+                    };
+                    let readout = self.readout(role, recipe);
+                    let keep = |path: &Path, model: &Network| self.keep(path, &recipe.model, &config, model, readout);
+                    keep(&self.folder.weights(role), &finished.model)?;
+                    if let Some(average) = &finished.average {
+                        keep(&self.folder.average(role), average)?;
+                    }
+                    state.done.insert(role, finished.outcome.clone());
+                    self.folder.write_json("state.json", &state)?;
+                    finished
+                }
+            };
+            let (name, weights) = (recipe.model.clone(), self.folder.weights(role));
+            let (readout, outcome) = (self.readout(role, recipe), Some(outcome));
+            let normalisation = self.data.source.transform.normalisation.clone();
+            trained.push(Trained { role, name, weights, config, model, average, readout, normalisation, outcome });
+        }
+        log.flush()?;
+        Ok(trained)
+    }
+
+    /// Runs `model`, `network` or the mean of its parameters, on at most `limit` held-out samples: the counts and the
+    /// predicted classes.
+    ///
+    /// # Errors
+    /// If a sample cannot be read, or the device fails.
+    pub fn evaluate(&self, network: &Trained, model: &Network, limit: Option<usize>) -> Result<(Evaluation, Vec<u32>)> {
+        let transform =
+            Transform { normalisation: network.normalisation.clone(), ..self.data.transform_for(&network.config) };
+        let read = |images| network.readout.of(&model.forward(images, None));
+        let held_out = self.data.held_out.as_ref();
+        evaluate(&read, &network.config, held_out, &transform, limit, &self.chosen.device)
+    }
+
+    /// How the command ends when the person stopped it.
+    pub fn stopped(&self) -> Failure {
+        let logdir = self.folder.path().parent().unwrap_or(Path::new("."));
+        let (name, logdir) = (self.folder.name(), logdir.display());
+        Failure::interrupted(format!(
+            "stopped and saved; go on with: potstill train --resume --name {name} --logdir {logdir}"
+        ))
+    }
+
+    fn train(
+        &self,
+        role: Role,
+        recipe: &NetworkRecipe,
+        config: &NetworkConfig,
+        teacher: Option<&Trained>,
+        checkpoint: Option<&Checkpoint>,
+        log: &mut MetricsLog,
+    ) -> Result<Option<Finished>> {
+        let objective = &self.objective(role, recipe);
+        let readout = self.readout(role, recipe);
+        // The student and its baseline start from the same values: what differs is the objective alone.
+        let seed = if role == Role::Teacher { teacher_seed(self.recipe.seed) } else { self.recipe.seed };
+        let (data, device, run) = (self.data, &self.chosen.device, self.folder);
+        // Both see the same pixels, each normalised as it was trained.
+        let own = &self.data.source.transform.normalisation;
+        let other = teacher.map(|teacher| &teacher.normalisation).filter(|other| *other != own);
+        let view = other.map(|other| own.to(other)).transpose().map_err(Failure::usage)?;
+        let view = view.map(|channels| Renormalise::new(&channels, device));
+        let half = self.recipe.teacher_precision == Precision::Half;
+        let cache = self.recipe.teacher_cache.as_deref().zip(teacher).map(|(root, teacher)| Keep {
+            root,
+            packing: self.recipe.packing(),
+            forward: format!("{:?}, {:?}, {:?}", teacher.config, teacher.normalisation, self.recipe.teacher_precision),
+        });
+        let network = teacher.map(|teacher| teacher.model.clone()).map(|own| if half { own.halved() } else { own });
+        let teachers = network.map(|network| Teacher { network, view, weight: 1.0 }.into());
+        Stage { role, recipe, config, objective, teachers, readout, cache, data, seed, device, run }.train(
+            checkpoint,
+            log,
+            self.interrupt,
+        )
+    }
+
+    // What a network is taught.
+    fn objective(&self, role: Role, recipe: &NetworkRecipe) -> Preset {
+        match (role, self.recipe.objective) {
+            (Role::Student, Goal::Distillation) => self.recipe.distillation.clone(),
+            _ => Preset::Labels { smoothing: recipe.smoothing },
+        }
+    }
+
+    // The baseline's heads are those that labels teach, whatever the student's read-out is.
+    fn readout(&self, role: Role, recipe: &NetworkRecipe) -> Readout {
+        let own = recipe.readout.filter(|_| role != Role::Baseline);
+        own.unwrap_or_else(|| self.objective(role, recipe).objective().readout())
+    }
+
+    fn keep(&self, path: &Path, name: &str, config: &NetworkConfig, model: &Network, readout: Readout) -> Result<()> {
+        let tensors = block_on(weights::read(model)).context("cannot read the network back")?;
+        let description = Description {
+            name: name.to_owned(),
+            config: config.clone(),
+            class_names: self.data.held_out.class_names().to_vec(),
+            normalisation: self.data.source.transform.normalisation.clone(),
+            preprocess: self.data.source.transform.preprocess,
+            readout,
+        };
+        let bytes = weights::to_safetensors(&tensors, description.metadata()).context("cannot serialise weights")?;
+        write_whole(path, &bytes)
+    }
+}

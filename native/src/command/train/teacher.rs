@@ -1,0 +1,68 @@
+//! Who teaches: a network from a file or a run, and what is refused.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use potstill_core::method::Readout;
+use potstill_core::weights::Fit;
+
+use super::stages::{Run, Trained};
+use crate::error::{Failure, Result};
+use crate::evaluate::fits;
+use crate::recipe::{NetworkRecipe, Recipe};
+use crate::run::{LoadedNetwork, Model, Role, load_file, load_from_run};
+use crate::train::StageData;
+
+/// The teacher in a weights file or a run's folder.
+///
+/// # Errors
+/// Exit code 2 if it cannot teach what the recipe asks for; 1 if it cannot be read.
+pub fn load(path: &Path, recipe: &Recipe, device: &Device, data: &StageData) -> Result<LoadedNetwork> {
+    let teacher = if path.is_dir() {
+        load_from_run(path, Role::Teacher, device)?
+    } else {
+        let named = |teacher: &NetworkRecipe| {
+            let fit = Fit { resampling: teacher.resampling, new_head: Some(recipe.seed) };
+            Ok(Model { name: teacher.model.clone(), config: teacher.config("teacher")?, fit, yields: true })
+        };
+        let model = recipe.teacher.as_ref().map(named).transpose()?;
+        load_file(path, model, device)?
+    };
+    // What the file says of itself is known only now.
+    recipe.check_pair(&teacher.config, &recipe.student()?.config("student")?)?;
+    let untaught = match teacher.readout {
+        Readout::Class => Some("distillation"),
+        Readout::Distill => Some("class"),
+        Readout::MeanLogits | Readout::MeanProbabilities => None,
+    };
+    if let Some(head) = untaught.filter(|_| teacher.config.shape().distillation_token) {
+        return Err(Failure::usage(format!(
+            "nothing has taught the {head} head of {}, and a teacher with two heads speaks with both; distil from \
+             another, or train it with both",
+            path.display()
+        )));
+    }
+    fits(&teacher.config, data.held_out.as_ref())?;
+    Ok(teacher)
+}
+
+/// Refuses a teacher that guesses: distillation from an untrained head has been mistaken for a result.
+///
+/// # Errors
+/// If it is no better than a guess, by three standard errors, and the recipe does not allow it.
+pub fn refuse_untrained(run: &Run<'_>, teacher: &Trained) -> Result<()> {
+    let (found, _) = run.evaluate(teacher, &teacher.model, Some(run.data.checked))?;
+    let chance = found.chance();
+    let error = (chance * (1.0 - chance) / found.samples().max(1) as f64).sqrt();
+    if run.recipe.allow_untrained_teacher || found.accuracy() > chance + 3.0 * error {
+        return Ok(());
+    }
+    Err(Failure::work(format!(
+        "the teacher is right on {:.2} % of {} held-out samples, and a guess on {:.2} %: within three standard errors \
+         it has learnt nothing that it could teach; train it first (--objective teacher, or more teacher.epochs), or \
+         pass --allow-untrained-teacher",
+        100.0 * found.accuracy(),
+        found.samples(),
+        100.0 * chance
+    )))
+}
