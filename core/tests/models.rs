@@ -478,7 +478,7 @@ fn every_objective_has_pytorchs_value_and_gradients() {
             temperature: 5.0,
         });
         let targets = tensor(&tensors["targets"], &device);
-        let given = Given { teacher: Some(&teacher), targets, aids: &aids, past, step: 0, epoch: 1 };
+        let given = Given { teacher: Some(&teacher), targets, known: None, aids: &aids, past, step: 0, epoch: 1 };
         let loss = lesson.loss(&student, given).total;
         close(&name, &values(loss.clone()), &tensors[&format!("value.{name}")].values, 1e-5);
         let gradients = loss.backward();

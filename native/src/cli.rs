@@ -195,6 +195,10 @@ pub enum Which {
     Teacher,
     /// The student trained without a teacher.
     Baseline,
+    /// The student trained on the teacher's hard answers.
+    HardLabels,
+    /// The student trained on the true labels of all samples.
+    AllLabels,
 }
 
 /// A network: of a run, or from a weights file.

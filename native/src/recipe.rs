@@ -17,7 +17,7 @@ pub use layers::{Resolved, resolve};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use potstill_core::method::{Objective, Preset, Readout, Retrospection};
+use potstill_core::method::{Objective, Preset, Readout, Retrospection, Term};
 use potstill_core::model::{NetworkConfig, zoo};
 pub use potstill_core::train::Trainable;
 use potstill_core::train::{AdamWConfig, Packing, Schedule, TrainingRecipe};
@@ -40,6 +40,9 @@ pub struct Recipe {
     /// Whether the student is also trained without a teacher, for comparison.
     #[serde(default)]
     pub baseline: bool,
+    /// What else the student is trained on, for comparison.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<Control>,
     /// Distil from these weights instead of training a teacher: a run's folder or a weights file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_weights: Option<PathBuf>,
@@ -69,6 +72,16 @@ pub struct Recipe {
     /// How the student is distilled.
     #[serde(default = "labels_alone")]
     pub distillation: Preset,
+}
+
+/// What a student is trained on beside the distillation, for comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Control {
+    /// The teacher's hard answer in place of what the distillation reads of it.
+    HardLabels,
+    /// The true labels of all training samples: the most that labels can give.
+    AllLabels,
 }
 
 /// How a number is kept.
@@ -349,6 +362,16 @@ impl Recipe {
                     "teacher_cache_top is {top}; it must be at least 1 and below the {classes} classes"
                 )));
             }
+        }
+        let reads_labels = objective.terms().iter().any(|term| matches!(term, Term::Labels(own) if own.weight > 0.0));
+        if self.data.labels == Some(0) && (reads_labels || self.baseline) {
+            return Err(Failure::usage(
+                "data.labels is 0, and without labels there is no baseline and nothing for labels to weigh: set baseline = \
+                 false and distillation.alpha = 1, or keep some labels",
+            ));
+        }
+        if self.controls.iter().enumerate().any(|(place, control)| self.controls[..place].contains(control)) {
+            return Err(Failure::usage("controls names one control twice"));
         }
         fits_readout(student, &objective, "student")?;
         // A given teacher's sizes are known once its file is read, and are checked then.

@@ -97,6 +97,12 @@ pub struct DatasetReport {
 pub struct ModelReport {
     /// Its name.
     pub model: String,
+    /// Training images that it saw; absent if it was not trained here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<usize>,
+    /// How many of them with a label; likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<usize>,
     /// Trainable values.
     pub parameters: u64,
     /// Size of its weights file.
@@ -126,19 +132,21 @@ impl RunReport {
     /// The figures as a table for people.
     pub fn table(&self) -> String {
         let mut text = format!(
-            "{:<9} {:<16} {:>9} {:>10} {:>10} {:>10} {:>8} {:>9}\n",
-            "", "model", "accuracy", "agreement", "parameters", "bytes", "seconds", "images/s"
+            "{:<11} {:<16} {:>9} {:>10} {:>8} {:>8} {:>10} {:>10} {:>8} {:>9}\n",
+            "", "model", "accuracy", "agreement", "images", "labels", "parameters", "bytes", "seconds", "images/s"
         );
         let percent = |value: f64| format!("{:.2} %", 100.0 * value);
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
         for (role, model) in &self.models {
             let line = writeln!(
                 text,
-                "{:<9} {:<16} {:>9} {:>10} {:>10} {:>10} {:>8} {:>9}",
+                "{:<11} {:<16} {:>9} {:>10} {:>8} {:>8} {:>10} {:>10} {:>8} {:>9}",
                 role.name(),
                 model.model,
                 percent(model.accuracy),
                 or_dash(model.agreement.map(percent)),
+                or_dash(model.images.map(|count| count.to_string())),
+                or_dash(model.labels.map(|count| count.to_string())),
                 model.parameters,
                 model.bytes,
                 or_dash(model.seconds.map(|s| format!("{s:.1}"))),
@@ -156,6 +164,8 @@ const fn colour(role: Role) -> RGBColor {
         Role::Teacher => RGBColor(0, 114, 178),
         Role::Student => RGBColor(213, 94, 0),
         Role::Baseline => RGBColor(90, 90, 90),
+        Role::HardLabels => RGBColor(204, 121, 167),
+        Role::AllLabels => RGBColor(0, 158, 115),
     }
 }
 
@@ -257,7 +267,7 @@ fn chart(
         let style = ShapeStyle { color: colour(role).to_rgba(), filled: false, stroke_width: 2 };
         let points = lines.get(&role).cloned().unwrap_or_default();
         match role {
-            Role::Baseline => {
+            Role::Baseline | Role::HardLabels | Role::AllLabels => {
                 chart.draw_series(DashedLineSeries::new(points.iter().copied(), 6, 4, style))?;
             }
             _ => {

@@ -46,6 +46,10 @@ pub enum Role {
     Student,
     /// The student trained without a teacher.
     Baseline,
+    /// The student trained on the teacher's hard answers.
+    HardLabels,
+    /// The student trained on the true labels of all samples.
+    AllLabels,
 }
 
 impl Role {
@@ -55,6 +59,8 @@ impl Role {
             Self::Teacher => "teacher",
             Self::Student => "student",
             Self::Baseline => "baseline",
+            Self::HardLabels => "hard-labels",
+            Self::AllLabels => "all-labels",
         }
     }
 }
@@ -65,6 +71,8 @@ impl From<Which> for Role {
             Which::Teacher => Self::Teacher,
             Which::Student => Self::Student,
             Which::Baseline => Self::Baseline,
+            Which::HardLabels => Self::HardLabels,
+            Which::AllLabels => Self::AllLabels,
         }
     }
 }
@@ -328,7 +336,7 @@ pub fn load_from_run(folder: &Path, role: Role, device: &Device) -> Result<Loade
     }
     let path = run.weights(role);
     if !path.exists() {
-        let has: Vec<&str> = [Role::Teacher, Role::Student, Role::Baseline]
+        let has: Vec<&str> = [Role::Teacher, Role::Student, Role::Baseline, Role::HardLabels, Role::AllLabels]
             .into_iter()
             .filter(|r| run.weights(*r).exists())
             .map(Role::name)

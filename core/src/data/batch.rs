@@ -179,8 +179,11 @@ pub struct Batch {
     /// `(B)`: each sample's index in the data set.
     pub indices: Vec<u64>,
     /// `(B, classes)`: a distribution over the classes for each sample, 1 at its label until samples are mixed. Never
-    /// smoothed: smoothing is the objective's.
+    /// smoothed: smoothing is the objective's. All 0 of a sample whose label is not known.
     pub targets: Vec<f32>,
+    /// `(B)`: how much of each sample's label is known, 1 or 0, or between where samples are mixed. `None` where all labels are
+    /// known.
+    pub known: Option<Vec<f32>>,
     /// How many classes there are.
     pub classes: usize,
 }
@@ -199,16 +202,21 @@ impl Batch {
         }
         let classes = dataset.classes();
         let labels: Vec<u32> = visits.iter().map(|visit| dataset.label(visit.index as usize)).collect();
+        let told: Vec<Option<u32>> = visits.iter().map(|visit| dataset.known_label(visit.index as usize)).collect();
         let mut targets = vec![0.0; labels.len() * classes];
-        for (target, &label) in targets.chunks_exact_mut(classes).zip(&labels) {
-            target[label as usize] = 1.0;
+        for (target, label) in targets.chunks_exact_mut(classes).zip(&told) {
+            if let Some(label) = label {
+                target[*label as usize] = 1.0;
+            }
         }
+        let known = told.contains(&None).then(|| told.iter().map(|label| f32::from(label.is_some())).collect());
         Ok(Self {
             images: vec![0.0; visits.len() * transform.shape.bytes()],
             shape: transform.shape,
             labels,
             indices: visits.iter().map(|visit| visit.index).collect(),
             targets,
+            known,
             classes,
         })
     }

@@ -72,6 +72,14 @@ pub trait Dataset: Send + Sync {
     /// If `index` is not below [`len`](Self::len).
     fn label(&self, index: usize) -> u32;
 
+    /// What a network that trains on the sample is told of its class; `None` of a sample without a label.
+    ///
+    /// # Panics
+    /// If `index` is not below [`len`](Self::len).
+    fn known_label(&self, index: usize) -> Option<u32> {
+        Some(self.label(index))
+    }
+
     /// Reads the pixels of a sample.
     ///
     /// # Errors
@@ -100,6 +108,9 @@ macro_rules! forward {
             }
             fn label(&self, index: usize) -> u32 {
                 (**self).label(index)
+            }
+            fn known_label(&self, index: usize) -> Option<u32> {
+                (**self).known_label(index)
             }
             fn image(&self, index: usize) -> Result<Picture<'_>, Error> {
                 (**self).image(index)

@@ -4,6 +4,9 @@
 //! λ ~ Beta(α, α). Sample i's partner is sample B - 1 - i: Mixup shows λ x + (1 - λ) x', CutMix puts a rectangle of x' of
 //! side sqrt(1 - λ) into x and takes λ from the area that the rectangle really has. Labels become λ y + (1 - λ) y'.
 //!
+//! A sample without a label counts for nothing in a mixed target: of λ y and (1 - λ) y' with y' unknown, y alone is left, at a
+//! share of λ.
+//!
 //! Labels are left unsmoothed: smoothing is linear, so that an objective which smooths λ y + (1 - λ) y' by ε has the
 //! target that timm builds from smoothed labels, and nothing is smoothed twice. A test asserts it.
 
@@ -77,6 +80,15 @@ impl Mix {
             }
         };
         mirrored(&mut batch.targets, batch.classes, |a, b| blend(a, b, lambda as f32));
+        if let Some(known) = &mut batch.known {
+            mirrored(known, 1, |a, b| blend(a, b, lambda as f32));
+            // A target stays a distribution over the classes, of the share that is known.
+            for (target, known) in batch.targets.chunks_exact_mut(batch.classes).zip(known) {
+                if *known > 0.0 {
+                    target.iter_mut().for_each(|value| *value /= *known);
+                }
+            }
+        }
     }
 }
 
@@ -142,6 +154,7 @@ mod tests {
             labels: (0..samples).map(|sample| (sample % 5) as u32).collect(),
             indices: (0..samples as u64).collect(),
             targets,
+            known: None,
             classes: 5,
         }
     }
@@ -177,6 +190,22 @@ mod tests {
                 assert_eq!(mixed.targets[12], 1.0, "the middle one stays");
             }
         }
+    }
+
+    #[test]
+    fn an_unknown_label_takes_no_part_in_a_mixed_target() {
+        let mix = Mix { mixup: 0.8, ..Mix::default() };
+        let (mut all, mut some) = (batch(4), batch(4));
+        some.known = Some(vec![1.0, 1.0, 1.0, 0.0]);
+        some.targets[15..].fill(0.0);
+        mix.apply(&mut all, 3, 1, 0);
+        mix.apply(&mut some, 3, 1, 0);
+        assert_eq!(some.images, all.images);
+        let known = some.known.expect("one is not known");
+        // Of sample 0 and its partner 3, sample 0's label is left alone, at the share that it has of the mixture.
+        assert_eq!((&some.targets[..5], known[0]), (&[1.0, 0.0, 0.0, 0.0, 0.0][..], all.targets[0]));
+        assert_eq!((&some.targets[15..], known[3]), (&[1.0, 0.0, 0.0, 0.0, 0.0][..], all.targets[15]));
+        assert_eq!((&some.targets[5..15], &known[1..3]), (&all.targets[5..15], &[1.0; 2][..]));
     }
 
     #[test]

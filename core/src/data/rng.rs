@@ -33,6 +33,8 @@ pub enum Purpose {
     DropPath = 9,
     /// Elements dropped in a step.
     Dropout = 10,
+    /// Labels that are replaced.
+    Labels = 11,
 }
 
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -105,6 +105,10 @@ impl<D: Dataset> Dataset for Subset<D> {
         self.inner.label(self.indices[index] as usize)
     }
 
+    fn known_label(&self, index: usize) -> Option<u32> {
+        self.inner.known_label(self.indices[index] as usize)
+    }
+
     fn image(&self, index: usize) -> Result<Picture<'_>, Error> {
         self.inner.image(self.indices[index] as usize)
     }

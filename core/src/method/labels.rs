@@ -1,6 +1,7 @@
 //! Cross-entropy with the labels of the data, smoothed (Szegedy et al., 2016).
 //!
-//! `L = −Σ_c y'_c log σ(z)_c` with `y' = (1 − ε) y + ε / C`, a mean over the batch; z are the logits of the class head.
+//! `L = −Σ_c y'_c log σ(z)_c` with `y' = (1 − ε) y + ε / C`, a mean over the samples of the batch whose label is known; z are
+//! the logits of the class head.
 //! Targets may be mixed from several labels.
 
 use super::numbers::{SMOOTHING, WEIGHT, numbers};
@@ -30,7 +31,7 @@ impl Method for Labels {
         let Self { weight, smoothing } = *self;
         Box::new(move |scene| {
             let rows = kernel::cross_entropy(scene.student.logits.clone(), scene.targets.clone(), smoothing as f32);
-            vec![NamedLoss::new("labels", weight, rows.mean())]
+            vec![NamedLoss::new("labels", weight, scene.mean_of_labelled(rows))]
         })
     }
 }

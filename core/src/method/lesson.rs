@@ -12,7 +12,7 @@ use super::maths::sum;
 use super::objective::{Mismatch, Objective};
 use super::retrospection::Past;
 use super::teacher::Teachers;
-use super::term::{Ask, Evaluate, Method, NamedLoss, Scene};
+use super::term::{Ask, Evaluate, Known, Method, NamedLoss, Scene};
 use super::{Labels, Logits, Normalisation, Term};
 use crate::model::{NetworkShape, Taps, Trace};
 
@@ -39,6 +39,8 @@ pub struct Given<'a> {
     pub teacher: Option<&'a Trace>,
     /// The targets `[B, C]`, a distribution over the classes for each sample.
     pub targets: Tensor<2>,
+    /// Which labels are known; `None` where all are.
+    pub known: Option<Known>,
     /// What is trained beside the student.
     pub aids: &'a Aids,
     /// What the student said of the same samples before, where that counts.
@@ -125,8 +127,16 @@ impl Lesson {
 
     /// The loss of a batch, from the trace of a student that was asked for [`Lesson::taps`].
     pub fn loss(&self, student: &Trace, given: Given<'_>) -> Loss {
-        let Given { teacher, targets, aids, past, step, epoch } = given;
-        let scene = Scene { student, teacher: teacher.unwrap_or(student), targets: &targets, aids, step, epoch };
+        let Given { teacher, targets, known, aids, past, step, epoch } = given;
+        let scene = Scene {
+            student,
+            teacher: teacher.unwrap_or(student),
+            targets: &targets,
+            known: known.as_ref(),
+            aids,
+            step,
+            epoch,
+        };
         let mut list = List::default();
         let fused = self.fused(&scene, past.as_ref());
         let mut past_weight = None;
@@ -148,8 +158,7 @@ impl Lesson {
         }
         if let (Some(past), Some(weight)) = (past, past_weight) {
             let known = fused.filter(|fused| fused.place.is_none()).map(|fused| fused.divergence);
-            let alone =
-                || labels_and_divergence(student.logits.clone(), of_past(&past), targets.clone(), 0.0)[1].clone();
+            let alone = || labels_and_divergence(student.logits.clone(), of_past(&past), &scene, 0.0)[1].clone();
             list.add(NamedLoss::new("retrospection", weight, known.unwrap_or_else(alone)));
         }
         list.loss()
@@ -172,8 +181,7 @@ impl Lesson {
             (Some(place), divergence)
         });
         let (place, divergence) = first.chain(past.map(|past| (None, of_past(past)))).next()?;
-        let [labels, divergence] =
-            labels_and_divergence(scene.student.logits.clone(), divergence, scene.targets.clone(), smoothing);
+        let [labels, divergence] = labels_and_divergence(scene.student.logits.clone(), divergence, scene, smoothing);
         Some(Fused { labels, divergence, place })
     }
 }

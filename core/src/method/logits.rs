@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::numbers::{TEMPERATURE, WEIGHT, numbers};
 use super::readout::Head;
-use super::term::{Ask, Evaluate, Heads, Method, NamedLoss};
+use super::term::{Ask, Evaluate, Heads, Method, NamedLoss, Scene};
 use super::{Section, Term};
 use crate::kernel;
 use crate::model::NetworkShape;
@@ -55,7 +55,7 @@ impl Method for Logits {
             let student = head.of(scene.student).clone();
             let teacher = scene.teacher.logits.clone();
             let divergence = Divergence { other: teacher, temperature, normalisation };
-            let [_, value] = labels_and_divergence(student, divergence, scene.targets.clone(), 0.0);
+            let [_, value] = labels_and_divergence(student, divergence, scene, 0.0);
             vec![NamedLoss::new("logits", weight, value)]
         })
     }
@@ -69,24 +69,28 @@ pub(super) struct Divergence {
     pub normalisation: Normalisation,
 }
 
-/// The mean cross-entropy with the targets and the divergence τ² KL, each `[1]`, of logits `[B, C]`, from one kernel.
+/// The mean cross-entropy with the scene's labels and the divergence τ² KL, each `[1]`, of logits `[B, C]`, from one kernel.
 pub(super) fn labels_and_divergence(
     student: Tensor<2>,
     divergence: Divergence,
-    targets: Tensor<2>,
+    scene: &Scene<'_>,
     smoothing: f64,
 ) -> [Tensor<1>; 2] {
     let Divergence { other, temperature, normalisation } = divergence;
     let classes = student.dims()[1];
     // [B, 2]: cross-entropy and divergence of each row
-    let rows = kernel::distillation_loss(student, other, targets, temperature as f32, smoothing as f32);
-    let means = rows.mean_dim(0);
+    let rows = kernel::distillation_loss(student, other, scene.targets.clone(), temperature as f32, smoothing as f32);
+    let means = rows.clone().mean_dim(0);
     let column = |index: usize| means.clone().narrow(1, index, 1).reshape([1]);
     let scale = match normalisation {
         Normalisation::Batchmean => temperature * temperature,
         Normalisation::Numel => temperature * temperature / classes as f64,
     };
-    [column(0), column(1).mul_scalar(scale)]
+    let labels = match scene.known {
+        Some(_) => scene.mean_of_labelled(rows.narrow(1, 0, 1).squeeze_dim(1)),
+        None => column(0),
+    };
+    [labels, column(1).mul_scalar(scale)]
 }
 
 numbers! {

@@ -45,7 +45,7 @@ pub use saf::Saf;
 pub use softened_teacher::SoftenedTeacher;
 pub use teacher::{Renormalise, Teacher, Teachers};
 pub use teacher_labels::TeacherLabels;
-pub use term::{Ask, Heads, Method, NamedLoss, Scene};
+pub use term::{Ask, Heads, Known, Method, NamedLoss, Scene};
 
 /// A method as people add it to others: `--distillation SAF+KD`, or a section of a recipe's `distillation`.
 pub trait Section: Method + Numbers + Default {

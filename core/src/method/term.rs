@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::aid::{AidTap, Aids};
 use super::pairs::Pairs;
@@ -85,12 +85,53 @@ pub struct Scene<'a> {
     pub teacher: &'a Trace,
     /// The targets `[B, C]`, a distribution over the classes for each sample.
     pub targets: &'a Tensor<2>,
+    /// Which labels are known; `None` where all are.
+    pub known: Option<&'a Known>,
     /// What is trained beside the student.
     pub aids: &'a Aids,
     /// The number of the step, from 0; keys what is drawn at random.
     pub step: u64,
     /// The number of the epoch, from 1.
     pub epoch: u64,
+}
+
+impl Scene<'_> {
+    /// The mean, `[1]`, over the samples whose label is known, of what a term that reads labels says of each, `[B]`.
+    pub fn mean_of_labelled(&self, rows: Tensor<1>) -> Tensor<1> {
+        match self.known {
+            Some(known) => known.mean(rows),
+            None => rows.mean(),
+        }
+    }
+}
+
+/// Which labels of a batch are known.
+#[derive(Clone, Debug)]
+pub struct Known {
+    // How much of each sample's label is known, [B].
+    shares: Tensor<1>,
+    // What a sum over them is divided by.
+    total: f64,
+}
+
+impl Known {
+    /// By how much each label of a batch counts.
+    pub fn new(shares: Vec<f32>, device: &Device) -> Self {
+        let total = shares.iter().map(|share| f64::from(*share)).sum();
+        let count = shares.len();
+        Self { shares: Tensor::from_data(TensorData::new(shares, [count]), device), total }
+    }
+
+    /// Of a part of the batch that is a `share` of it. The part's mean times its share is then its part of the batch's mean,
+    /// however many of its own labels are known.
+    pub(crate) fn narrow(&self, start: usize, length: usize, share: f64) -> Self {
+        Self { shares: self.shares.clone().narrow(0, start, length), total: self.total * share }
+    }
+
+    // 0 where no label is known.
+    fn mean(&self, rows: Tensor<1>) -> Tensor<1> {
+        (rows * self.shares.clone()).sum().div_scalar(if self.total > 0.0 { self.total } else { 1.0 })
+    }
 }
 
 /// One named part of a loss.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::data::{Batch, ImageShape};
 use crate::method::retrospection::TableError;
-use crate::method::{Lesson, LogitTable, Past};
+use crate::method::{Known, Lesson, LogitTable, Past};
 use crate::model::Network;
 use crate::weights;
 
@@ -53,6 +53,8 @@ pub struct DeviceBatch {
     pub images: Tensor<4>,
     /// A distribution over the classes for each, `[B, classes]`.
     pub targets: Tensor<2>,
+    /// Which labels are known; `None` where all are.
+    pub known: Option<Known>,
     /// The teacher's logits `[B, classes]`, where they are known: it is then not asked for them.
     pub teacher_logits: Option<Tensor<2>>,
 }
@@ -60,9 +62,10 @@ pub struct DeviceBatch {
 impl DeviceBatch {
     /// Brings a batch to a device.
     pub fn new(batch: Batch, device: &Device) -> Self {
-        let Batch { images, shape, indices, targets, classes, .. } = batch;
+        let Batch { images, shape, indices, targets, known, classes, .. } = batch;
         let images = images_on(images, shape, indices.len(), device);
-        Self { images, targets: rows_on(targets, classes, device), teacher_logits: None, indices }
+        let known = known.map(|shares| Known::new(shares, device));
+        Self { images, targets: rows_on(targets, classes, device), known, teacher_logits: None, indices }
     }
 }
 
@@ -209,7 +212,7 @@ impl Course {
     pub fn take(&mut self, batch: DeviceBatch) -> Result<(), TableError> {
         assert!(!self.must_read(), "an epoch's logits are read before the next epoch");
         let CourseConfig { lesson, recipe, batches, steps, seed } = &self.config;
-        let DeviceBatch { indices, images, targets, teacher_logits } = batch;
+        let DeviceBatch { indices, images, targets, known, teacher_logits } = batch;
         // Epochs count from 1.
         let epoch = batches.place(self.step).0 + 1;
         let mut past = None;
@@ -222,7 +225,7 @@ impl Course {
         let learning_rate = recipe.schedule.at(recipe.peak(), self.step, batches.per_epoch(), *steps);
         let learner = self.learner.take().expect("it is back after every step");
         let training = learner.student.draw_training(*seed, self.step, indices.len(), &self.device);
-        let batch = StepBatch { images, targets, teacher_logits, past, epoch, parts: recipe.accumulate };
+        let batch = StepBatch { images, targets, known, teacher_logits, past, epoch, parts: recipe.accumulate };
         let (learner, report) = training_step(learner, lesson, &mut self.optimiser, batch, &training, learning_rate);
         self.learner = Some(learner);
         self.step += 1;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use burn::tensor::Tensor;
 
 use super::{AdamW, Learner, Student};
-use crate::method::{Given, Lesson, Past};
+use crate::method::{Given, Known, Lesson, Past};
 use crate::model::Training;
 
 /// What one step consumes, on the device.
@@ -15,6 +15,8 @@ pub struct StepBatch {
     pub images: Tensor<4>,
     /// A distribution over the classes for each image, `[B, classes]`.
     pub targets: Tensor<2>,
+    /// Which labels are known; `None` where all are.
+    pub known: Option<Known>,
     /// The teacher's logits `[B, classes]`, where they were computed before: the teacher is then not run.
     pub teacher_logits: Option<Tensor<2>>,
     /// What the student said of the same samples some epochs ago, where that counts.
@@ -29,14 +31,16 @@ pub struct StepBatch {
 impl StepBatch {
     /// A batch without logits from before, run as a whole.
     pub fn new(images: Tensor<4>, targets: Tensor<2>) -> Self {
-        Self { images, targets, teacher_logits: None, past: None, epoch: 1, parts: 1 }
+        Self { images, targets, known: None, teacher_logits: None, past: None, epoch: 1, parts: 1 }
     }
 
-    fn narrow(&self, start: usize, length: usize) -> Self {
+    // The part from `start` on, a `share` of the batch.
+    fn narrow(&self, start: usize, length: usize, share: f64) -> Self {
         let rows = |tensor: &Tensor<2>| tensor.clone().narrow(0, start, length);
         Self {
             images: self.images.clone().narrow(0, start, length),
             targets: rows(&self.targets),
+            known: self.known.as_ref().map(|known| known.narrow(start, length, share)),
             teacher_logits: self.teacher_logits.as_ref().map(rows),
             past: self.past.as_ref().map(|past| Past { logits: rows(&past.logits), ..past.clone() }),
             epoch: self.epoch,
@@ -84,7 +88,7 @@ pub fn training_step<S: Student>(
             let length = length.min(samples - start);
             let share = length as f64 / samples as f64;
             let drawn = training.narrow(start, length);
-            let part = batch.narrow(start, length);
+            let part = batch.narrow(start, length, share);
             let report;
             (learner, report) = teach(learner, lesson, optimiser, part, &drawn, share);
             reports.push(StepReport { values: report.values.mul_scalar(share), ..report });
@@ -122,6 +126,7 @@ fn teach<S: Student>(
     let given = Given {
         teacher: teacher.as_ref(),
         targets: batch.targets,
+        known: batch.known,
         aids: &learner.aids,
         past: batch.past,
         step: optimiser.steps(),

@@ -157,7 +157,7 @@ pub fn loss_of_logits(preset: &Preset, student: &Trace, teacher: &Trace, targets
 pub fn given(teacher: &Trace, targets: Tensor<2>) -> Given<'_> {
     static NO_AIDS: std::sync::OnceLock<Aids> = std::sync::OnceLock::new();
     let aids = NO_AIDS.get_or_init(Aids::default);
-    Given { teacher: Some(teacher), targets, aids, past: None, step: 0, epoch: 1 }
+    Given { teacher: Some(teacher), targets, known: None, aids, past: None, step: 0, epoch: 1 }
 }
 
 /// A tiny network with both tokens.

@@ -130,7 +130,7 @@ fn ours(
             let teacher = lesson.teachers_trace(&images, None);
             let [taps, _] = lesson.taps();
             let trace = student.forward_with(images, None, taps);
-            let given = Given { teacher: teacher.as_ref(), targets, aids, past: None, step: 0, epoch: 1 };
+            let given = Given { teacher: teacher.as_ref(), targets, known: None, aids, past: None, step: 0, epoch: 1 };
             Box::new(lesson.loss(&trace, given).total)
         }
     };

@@ -15,7 +15,7 @@ use crate::device::{self, DeviceChoice};
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::fits;
 use crate::progress::say;
-use crate::recipe::{Goal, NetworkRecipe, Precision, Recipe, Resolved, resolve};
+use crate::recipe::{Control, Goal, NetworkRecipe, Precision, Recipe, Resolved, resolve};
 use crate::run::{Role, RunFolder, load_start, write_whole};
 use crate::train::{Interrupt, RunState};
 
@@ -54,20 +54,20 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     let data = data::open(&recipe)?;
     let given_teacher = match &recipe.teacher_weights {
         Some(path) if recipe.objective == Goal::Distillation => {
-            Some(teacher::load(path, &recipe, &chosen.device, &data)?)
+            Some(teacher::load(path, &recipe, &chosen.device, &data.full)?)
         }
         Some(_) => return Err(Failure::usage("a given teacher (--teacher) needs --objective distillation")),
         None => None,
     };
     let networks = networks(&recipe)?;
     for (role, _, config) in &networks {
-        fits(config, data.held_out.as_ref())?;
-        let checked = data.transform_for(config).check();
+        fits(config, data.full.held_out.as_ref())?;
+        let checked = data.full.transform_for(config).check();
         checked.map_err(|error| Failure::usage(format!("data for the {}: {error}", role.name())))?;
     }
     for (role, network, config) in networks.iter().filter(|_| resumed.is_none()) {
         // Weights that do not fit are a fault of now, and not of the hour in which this network's turn comes.
-        if let (Some(path), true) = (&network.weights, *role != Role::Baseline) {
+        if let (Some(path), true) = (&network.weights, matches!(role, Role::Teacher | Role::Student)) {
             load_start(path, config, network.resampling, 0, &chosen.device)?;
         }
     }
@@ -87,7 +87,7 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     write_whole(&folder.file("recipe.toml"), text.as_bytes())?;
     let how = if is_resumed { ", resumed" } else { "" };
     say(format_args!("run      {}{how} (recipe: {base}, seed {})", folder.path().display(), recipe.seed));
-    let (train_samples, test_samples) = (data.source.dataset.len(), data.held_out.len());
+    let (train_samples, test_samples) = (data.full.source.dataset.len(), data.full.held_out.len());
     say(format_args!("data     {}: {train_samples} training and {test_samples} held-out samples", recipe.data.dataset));
     let run = Run { recipe: &recipe, chosen: &chosen, data: &data, folder: &folder, interrupt: &interrupt };
     run.finish(&run.train_all(networks, given_teacher)?, options.json)
@@ -115,6 +115,13 @@ fn networks(recipe: &Recipe) -> Result<Vec<(Role, &NetworkRecipe, NetworkConfig)
     }
     if recipe.objective == Goal::Distillation && recipe.baseline {
         list.push((Role::Baseline, recipe.student()?));
+    }
+    for control in recipe.controls.iter().filter(|_| recipe.objective == Goal::Distillation) {
+        let role = match control {
+            Control::HardLabels => Role::HardLabels,
+            Control::AllLabels => Role::AllLabels,
+        };
+        list.push((role, recipe.student()?));
     }
     list.into_iter()
         .map(|(role, network)| {

@@ -20,6 +20,16 @@ pub struct DataRecipe {
     /// How many training samples are used; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_samples: Option<usize>,
+    /// How many of them keep their label for the student, drawn evenly over the classes; all if absent. The others are shown
+    /// to the teacher alone, which itself learns from all labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<usize>,
+    /// Classes, by name or by number from 0, whose samples are left out of the student's training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omit: Vec<Class>,
+    /// The share of the student's labels that is replaced, each by another class.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub label_noise: f64,
     /// How many held-out samples are measured on, spread over the set and its classes; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_samples: Option<usize>,
@@ -58,8 +68,47 @@ fn is_once(repeats: &u32) -> bool {
     *repeats == 1
 }
 
+fn is_none(share: &f64) -> bool {
+    *share == 0.0
+}
+
 fn is_zero(workers: &usize) -> bool {
     *workers == 0
+}
+
+/// A class of a data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Class {
+    /// By its number, from 0.
+    Number(u32),
+    /// By its name.
+    Name(String),
+}
+
+impl Class {
+    /// Its number among the classes of these names.
+    ///
+    /// # Errors
+    /// Exit code 2 if there is no such class.
+    pub fn among(&self, names: &[String]) -> Result<u32> {
+        let found = match self {
+            Self::Name(name) => names.iter().position(|known| known == name),
+            Self::Number(number) => Some(*number as usize).filter(|number| *number < names.len()),
+        };
+        found.and_then(|number| u32::try_from(number).ok()).ok_or_else(|| {
+            let (shown, more) = (names.len().min(10), if names.len() > 10 { ", ..." } else { "" });
+            let class = match self {
+                Self::Name(name) => name.clone(),
+                Self::Number(number) => number.to_string(),
+            };
+            Failure::usage(format!(
+                "data.omit names the class {class}, which is not among the {} there are: {}{more}",
+                names.len(),
+                names[..shown].join(", ")
+            ))
+        })
+    }
 }
 
 /// Mean and deviation of pixels: published ones by name, or one of each a channel.
@@ -145,11 +194,20 @@ impl DataRecipe {
         Transform { shape: ImageShape { channels, height: 1, width: 1 }, preprocess, augment, normalisation }
     }
 
+    /// Whether the student is told the true label of every training sample.
+    pub fn tells_all(&self) -> bool {
+        self.labels.is_none() && self.omit.is_empty() && self.label_noise == 0.0
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
     /// Exit code 2 with the key that is out of range.
     pub fn validate(&self) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.label_noise) {
+            let noise = self.label_noise;
+            return Err(Failure::usage(format!("data.label_noise is {noise}; it must be between 0 and 1")));
+        }
         let fail = |error| Failure::usage(format!("data: {error}"));
         self.transform.check().map_err(fail)?;
         self.mix.check().map_err(fail)?;

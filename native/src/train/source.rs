@@ -81,12 +81,24 @@ pub struct StageData {
     pub held_out: Arc<dyn Dataset>,
     /// How many of them are looked at before the end.
     pub checked: usize,
+    /// How many different training images there are.
+    pub images: usize,
+    /// How many of them have a label.
+    pub labels: usize,
 }
 
 impl StageData {
     /// What is read, of which at most `test_samples` held-out samples are measured on.
     pub fn new(source: Source, held_out: Arc<dyn Dataset>, test_samples: Option<usize>) -> Self {
-        Self { source, held_out, checked: test_samples.unwrap_or(CHECK_SAMPLES).min(CHECK_SAMPLES) }
+        let checked = test_samples.unwrap_or(CHECK_SAMPLES).min(CHECK_SAMPLES);
+        let images = source.dataset.len();
+        Self { source, held_out, checked, images, labels: images }
+    }
+
+    /// The same with other training samples, of which so many images are different and have a label.
+    pub fn with(&self, dataset: Arc<dyn Dataset>, images: usize, labels: usize) -> Self {
+        let source = Source { dataset, ..self.source.clone() };
+        Self { source, images, labels, ..self.clone() }
     }
 
     /// How samples become a network's inputs.

@@ -176,10 +176,10 @@ impl Stage<'_> {
         Ok(course)
     }
 
-    // The baseline is the student without any method, its own past included.
+    // A control is the student without its method, its own past included.
     fn numbers(&self) -> TrainingRecipe {
         let recipe = self.recipe.training();
-        let retrospection = recipe.retrospection.filter(|_| self.role != Role::Baseline);
+        let retrospection = recipe.retrospection.filter(|_| matches!(self.role, Role::Teacher | Role::Student));
         TrainingRecipe { retrospection, ..recipe }
     }
 

@@ -1,19 +1,42 @@
-//! The data of a run.
+//! The data of a run: what each of its networks learns from.
 
 use std::sync::Arc;
 
-use potstill_core::data::{Dataset, Subset};
+use potstill_core::data::{Dataset, Relabelled, Subset, without_classes};
 
 use crate::dataset::{self, Split};
 use crate::error::{Failure, Result};
 use crate::recipe::Recipe;
+use crate::run::Role;
 use crate::train::{Source, StageData};
+
+/// What the networks of a run learn from.
+pub struct RunData {
+    /// All samples with their labels: the teacher's, and those of the control that is told everything.
+    pub full: StageData,
+    // The student's: some samples without a label, or with a wrong one.
+    student: StageData,
+    // The baseline's: the samples of which the student knows the label, as often in an epoch as there are samples for the
+    // student. So both take the same steps, and no step of the baseline's is spent on samples that tell it nothing.
+    baseline: StageData,
+}
+
+impl RunData {
+    /// What a network learns from.
+    pub fn of(&self, role: Role) -> &StageData {
+        match role {
+            Role::Teacher | Role::AllLabels => &self.full,
+            Role::Student | Role::HardLabels => &self.student,
+            Role::Baseline => &self.baseline,
+        }
+    }
+}
 
 /// Opens what a recipe trains and measures on.
 ///
 /// # Errors
 /// Exit code 2 for more samples than there are; 1 for files that cannot be read.
-pub fn open(recipe: &Recipe) -> Result<StageData> {
+pub fn open(recipe: &Recipe) -> Result<RunData> {
     let data = &recipe.data;
     let train = dataset::open_sized(&data.dataset, data.data_dir.as_deref(), Split::Train, data.train_samples)?;
     let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), data.held_out())?;
@@ -43,5 +66,46 @@ pub fn open(recipe: &Recipe) -> Result<StageData> {
         batch_size: 1,
         seed: recipe.seed,
     };
-    Ok(StageData::new(source, held_out, data.test_samples))
+    let full = StageData::new(source, held_out, data.test_samples);
+    if data.tells_all() {
+        return Ok(RunData { student: full.clone(), baseline: full.clone(), full });
+    }
+    let told = Arc::new(told(full.source.dataset.clone(), recipe)?);
+    let labelled: Vec<u64> =
+        (0..told.len()).filter(|index| told.known_label(*index).is_some()).map(|index| index as u64).collect();
+    let (images, labels) = (told.len(), labelled.len());
+    let student = full.with(told.clone(), images, labels);
+    let baseline = match labels {
+        0 => student.clone(),
+        _ => {
+            let repeated = labelled.into_iter().cycle().take(images).collect();
+            full.with(Arc::new(Subset::of(told, repeated).map_err(Failure::work)?), labels, labels)
+        }
+    };
+    Ok(RunData { student, baseline, full })
+}
+
+// What the student is told of the training samples.
+fn told(train: Arc<dyn Dataset>, recipe: &Recipe) -> Result<Relabelled<Arc<dyn Dataset>>> {
+    let data = &recipe.data;
+    let omit: Vec<u32> = data.omit.iter().map(|class| class.among(train.class_names())).collect::<Result<_>>()?;
+    let train: Arc<dyn Dataset> = if omit.is_empty() {
+        train
+    } else {
+        let kept = without_classes(train.as_ref(), &omit);
+        if kept.is_empty() {
+            return Err(Failure::usage(
+                "data.omit leaves out every class, and with it every training sample; keep some",
+            ));
+        }
+        Arc::new(Subset::of(train, kept).map_err(Failure::work)?)
+    };
+    let told = Relabelled::new(train);
+    let told = match data.labels {
+        Some(labels) => {
+            told.keep(labels, recipe.seed).map_err(|error| Failure::usage(format!("data.labels: {error}")))?
+        }
+        None => told,
+    };
+    Ok(told.noise(data.label_noise, recipe.seed))
 }

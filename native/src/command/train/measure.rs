@@ -52,8 +52,11 @@ impl Run<'_> {
             if network.role == Role::Teacher {
                 teacher_says = Some(predicted);
             }
+            let trained_on = network.outcome.as_ref().map(|_| self.data.of(network.role));
             let report = ModelReport {
                 model: network.name.clone(),
+                images: trained_on.map(|data| data.images),
+                labels: trained_on.map(|data| data.labels),
                 parameters: network.config.parameters(),
                 bytes: bytes.unwrap_or(4 * network.config.parameters()),
                 accuracy: evaluation.accuracy(),
@@ -83,8 +86,8 @@ impl Run<'_> {
             device: self.chosen.info.clone(),
             dataset: DatasetReport {
                 name: self.recipe.data.dataset.clone(),
-                train: self.data.source.dataset.len(),
-                test: self.recipe.data.test_samples.unwrap_or(usize::MAX).min(self.data.held_out.len()),
+                train: self.data.full.source.dataset.len(),
+                test: self.recipe.data.test_samples.unwrap_or(usize::MAX).min(self.data.full.held_out.len()),
             },
             seed: self.recipe.seed,
             models: models.into_iter().collect(),

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use burn::cubecl::future::block_on;
 use potstill_core::data::{Normalisation, Transform};
-use potstill_core::method::{Preset, Readout, Renormalise, Teacher};
+use potstill_core::method::{Head, Labels, Preset, Readout, Renormalise, Teacher, TeacherLabels, Term};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::train::{Evaluation, teacher_seed};
 use potstill_core::weights::{self, Description};
 
+use super::data::RunData;
 use super::teacher::refuse_untrained;
 use crate::device::Chosen;
 use crate::error::{Context, Failure, Result};
@@ -16,7 +17,7 @@ use crate::evaluate::evaluate;
 use crate::recipe::{Goal, NetworkRecipe, Precision, Recipe};
 use crate::run::{LoadedNetwork, Role, RunFolder, load_file, write_whole};
 use crate::train::{
-    Checkpoint, Finished, Interrupt, Keep, LogLine, MetricsLog, Outcome, RunState, Stage, StageData, latest_checkpoint,
+    Checkpoint, Finished, Interrupt, Keep, LogLine, MetricsLog, Outcome, RunState, Stage, latest_checkpoint,
 };
 
 /// A run under way.
@@ -26,7 +27,7 @@ pub struct Run<'a> {
     /// On which device.
     pub chosen: &'a Chosen,
     /// On which samples.
-    pub data: &'a StageData,
+    pub data: &'a RunData,
     /// Where its files go.
     pub folder: &'a RunFolder,
     /// Whether the person asked to stop.
@@ -112,7 +113,7 @@ impl Run<'_> {
             };
             let (name, weights) = (recipe.model.clone(), self.folder.weights(role));
             let (readout, outcome) = (self.readout(role, recipe), Some(outcome));
-            let normalisation = self.data.source.transform.normalisation.clone();
+            let normalisation = self.data.full.source.transform.normalisation.clone();
             trained.push(Trained { role, name, weights, config, model, average, readout, normalisation, outcome });
         }
         log.flush()?;
@@ -126,9 +127,9 @@ impl Run<'_> {
     /// If a sample cannot be read, or the device fails.
     pub fn evaluate(&self, network: &Trained, model: &Network, limit: Option<usize>) -> Result<(Evaluation, Vec<u32>)> {
         let transform =
-            Transform { normalisation: network.normalisation.clone(), ..self.data.transform_for(&network.config) };
+            Transform { normalisation: network.normalisation.clone(), ..self.data.full.transform_for(&network.config) };
         let read = |images| network.readout.of(&model.forward(images, None));
-        let held_out = self.data.held_out.as_ref();
+        let held_out = self.data.full.held_out.as_ref();
         evaluate(&read, &network.config, held_out, &transform, limit, &self.chosen.device)
     }
 
@@ -154,9 +155,9 @@ impl Run<'_> {
         let readout = self.readout(role, recipe);
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = if role == Role::Teacher { teacher_seed(self.recipe.seed) } else { self.recipe.seed };
-        let (data, device, run) = (self.data, &self.chosen.device, self.folder);
+        let (data, device, run) = (self.data.of(role), &self.chosen.device, self.folder);
         // Both see the same pixels, each normalised as it was trained.
-        let own = &self.data.source.transform.normalisation;
+        let own = &self.data.full.source.transform.normalisation;
         let other = teacher.map(|teacher| &teacher.normalisation).filter(|other| *other != own);
         let view = other.map(|other| own.to(other)).transpose().map_err(Failure::usage)?;
         let view = view.map(|channels| Renormalise::new(&channels, device));
@@ -179,13 +180,14 @@ impl Run<'_> {
     fn objective(&self, role: Role, recipe: &NetworkRecipe) -> Preset {
         match (role, self.recipe.objective) {
             (Role::Student, Goal::Distillation) => self.recipe.distillation.clone(),
+            (Role::HardLabels, _) => hard_labels(&self.recipe.distillation),
             _ => Preset::Labels { smoothing: recipe.smoothing },
         }
     }
 
-    // The baseline's heads are those that labels teach, whatever the student's read-out is.
+    // A control's heads are those that its own objective teaches, whatever the student's read-out is.
     fn readout(&self, role: Role, recipe: &NetworkRecipe) -> Readout {
-        let own = recipe.readout.filter(|_| role != Role::Baseline);
+        let own = recipe.readout.filter(|_| matches!(role, Role::Teacher | Role::Student));
         own.unwrap_or_else(|| self.objective(role, recipe).objective().readout())
     }
 
@@ -194,12 +196,25 @@ impl Run<'_> {
         let description = Description {
             name: name.to_owned(),
             config: config.clone(),
-            class_names: self.data.held_out.class_names().to_vec(),
-            normalisation: self.data.source.transform.normalisation.clone(),
-            preprocess: self.data.source.transform.preprocess,
+            class_names: self.data.full.held_out.class_names().to_vec(),
+            normalisation: self.data.full.source.transform.normalisation.clone(),
+            preprocess: self.data.full.source.transform.preprocess,
             readout,
         };
         let bytes = weights::to_safetensors(&tensors, description.metadata()).context("cannot serialise weights")?;
         write_whole(path, &bytes)
     }
+}
+
+// The labels as the distillation weighs them, and the teacher's answer in place of all else that is read of it.
+fn hard_labels(distillation: &Preset) -> Preset {
+    let labels = distillation.objective().terms().iter().find_map(|term| match term {
+        Term::Labels(labels) => Some(labels.clone()),
+        _ => None,
+    });
+    let labels = labels.unwrap_or(Labels { weight: 0.0, smoothing: 0.0 });
+    let weight = (1.0 - labels.weight).max(0.0);
+    // Where labels have the whole weight, the answer counts as much beside them.
+    let weight = if weight > 0.0 { weight } else { 1.0 };
+    Preset::Terms { terms: vec![labels.into(), TeacherLabels { weight, smoothing: 0.0, head: Head::Class }.into()] }
 }

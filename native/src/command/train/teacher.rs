@@ -51,7 +51,7 @@ pub fn load(path: &Path, recipe: &Recipe, device: &Device, data: &StageData) -> 
 /// # Errors
 /// If it is no better than a guess, by three standard errors, and the recipe does not allow it.
 pub fn refuse_untrained(run: &Run<'_>, teacher: &Trained) -> Result<()> {
-    let (found, _) = run.evaluate(teacher, &teacher.model, Some(run.data.checked))?;
+    let (found, _) = run.evaluate(teacher, &teacher.model, Some(run.data.full.checked))?;
     let chance = found.chance();
     let error = (chance * (1.0 - chance) / found.samples().max(1) as f64).sqrt();
     if run.recipe.allow_untrained_teacher || found.accuracy() > chance + 3.0 * error {
