@@ -1,62 +1,39 @@
-//! A distillation under way: a teacher, a student, and the student's twin that nobody teaches.
+//! A distillation under way: a teacher, a student, and the same student without a teacher, the baseline.
 //!
-//! Student and twin start from the same values and see the same batches, so that what tells them apart is the teaching
-//! alone. The step is core's, the one that the native program takes; batches follow from (seed, step), so a run that was
-//! saved goes on as if it had never stopped.
+//! Student and baseline are courses on the same batches that start from the same values, so that what tells them apart is
+//! the teaching alone. The courses are core's, which the command drives too; this drives them as a browser can.
 //!
 //! Invariants: nothing is read from the device without being awaited; a few steps are queued at most before a read, since
 //! a browser holds nothing back by itself; a loss that is no number ends the run.
 
 use std::sync::Arc;
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Batch, Dataset, Digits, Split, assemble, epoch_order};
-use potstill_core::method::{Lesson, LogitTable, Past};
+use potstill_core::data::{Dataset, Digits, Split, assemble};
+use potstill_core::method::Lesson;
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::train::metrics::argmax;
-use potstill_core::train::{AdamW, Evaluation, Learner, StepBatch, StepReport, WarmupCosine, training_step};
+use potstill_core::train::{
+    Batches, Course, CourseConfig, DeviceBatch, Error, Evaluation, Order, Taken, TrainingRecipe, evaluate,
+};
 
 use crate::data::transform;
-use crate::plan::{Plan, live_teacher, optimiser};
+use crate::plan::{Plan, live_teacher};
 use crate::protocol::{DistilRecipe, History, Model};
 
 /// Held-out samples of the checks during training.
 const CHECKED: usize = 1_000;
-/// Samples that run through a network together outside training; the native program's number, for the same sums.
-const TOGETHER: usize = 100;
 /// Steps between two reads, at most.
 const MOST_UNREAD: usize = 16;
 /// What a chunk of steps should take, in milliseconds: so long a pause button waits.
 const CHUNK: f64 = 150.0;
 
-/// A network in training, and its optimiser.
-pub struct Pupil {
-    /// The network, with gradients.
-    pub learner: Learner,
-    /// Its optimiser.
-    pub optimiser: AdamW,
-}
-
-impl Pupil {
-    fn new(config: &NetworkConfig, seed: u64, device: &Device) -> Result<Self, String> {
-        let student = config.init(seed, &device.clone().autodiff()).map_err(|error| error.to_string())?;
-        Ok(Self { learner: student.into(), optimiser: AdamW::new(optimiser()) })
-    }
-
-    /// The network as it is now, without gradients.
-    pub fn network(&self) -> Network {
-        self.learner.student.valid()
-    }
-}
-
 /// Who teaches.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Teacher {
     /// A trained network.
     Ready(Network),
     /// One that is trained first, for the plan's number of steps.
-    Learning(Box<Pupil>),
+    Learning(Box<Course>),
 }
 
 /// All three networks, and how far they are.
@@ -66,29 +43,17 @@ pub struct Distillation {
     /// Who teaches.
     pub teacher: Teacher,
     /// Who is taught.
-    pub student: Pupil,
+    pub student: Course,
     /// Who is not.
-    pub twin: Pupil,
-    /// What the student said of each training sample, for a retrospection.
-    pub past: Option<LogitTable>,
-    /// Steps of the phase: of the teacher while it learns, else of student and twin.
-    pub step: u32,
+    pub baseline: Course,
     /// What was recorded.
     pub history: History,
     train: Arc<dyn Dataset>,
     device: Device,
-    order: Option<(u64, Vec<u64>)>,
-    unread: Vec<Unread>,
+    order: Order,
     chunk: usize,
     // The teacher's decisions on the samples of a check.
     teacher_says: Option<Vec<u32>>,
-}
-
-struct Unread {
-    step: u32,
-    indices: Vec<u64>,
-    // Student and twin, or the teacher alone.
-    reports: Vec<StepReport>,
 }
 
 /// What one chunk did.
@@ -105,51 +70,71 @@ pub struct Chunk {
 /// Tells milliseconds from any start.
 pub type Clock = fn() -> f64;
 
+impl Teacher {
+    /// The network as it is now, without gradients.
+    pub fn network(&self) -> Network {
+        match self {
+            Self::Ready(network) => network.clone(),
+            Self::Learning(course) => course.network(),
+        }
+    }
+}
+
 impl Distillation {
     /// Everything at step 0. Without `teacher` one is trained first.
     ///
     /// # Errors
     /// If teacher, student and method do not go together.
     pub fn new(plan: Plan, teacher: Option<Network>, train: Arc<dyn Dataset>, device: &Device) -> Result<Self, String> {
-        let shape = teacher.as_ref().map_or_else(|| live_teacher().shape(), Network::shape);
-        if plan.objective.objective().needs_teacher() {
-            plan.objective.check(&plan.student.shape(), &shape).map_err(|error| error.to_string())?;
-        }
-        let pupil = || Pupil::new(&plan.student, plan.seed(), device);
-        let (student, twin) = (pupil()?, pupil()?);
+        let batches = Batches::new(train.len(), plan.training.batch_size, 1, plan.seed());
+        let alone = TrainingRecipe { retrospection: None, ..plan.training.clone() };
+        let course = |network: &NetworkConfig, lesson: Option<Lesson>, recipe: &TrainingRecipe, steps, seed| {
+            let student = network.init(seed, &device.clone().autodiff()).map_err(|error| error.to_string())?;
+            let lesson = lesson.unwrap_or_else(|| Lesson::labels(0.0, &network.shape()));
+            let config = CourseConfig { lesson, recipe: recipe.clone(), batches, steps: u64::from(steps), seed };
+            Ok::<_, String>(Course::new(student, config, device))
+        };
         let teacher = match teacher {
             Some(network) => Teacher::Ready(network),
             None => {
-                let pupil = Pupil::new(&live_teacher(), plan.teacher_seed(), device)?;
-                Teacher::Learning(Box::new(pupil))
+                let (steps, seed) = (plan.recipe.teacher_steps, plan.teacher_seed());
+                Teacher::Learning(Box::new(course(&live_teacher(), None, &alone, steps, seed)?))
             }
         };
-        let past = plan.retrospection.as_ref().map(|_| LogitTable::new(train.len(), train.classes()));
-        let device = device.clone();
+        // A teacher that is still to learn has its sizes already.
+        let (steps, seed, lesson) = (plan.recipe.steps, plan.seed(), plan.lesson(teacher.network())?);
+        let student = course(&plan.student, Some(lesson), &plan.training, steps, seed)?;
+        let baseline = course(&plan.student, None, &alone, steps, seed)?;
         Ok(Self {
             plan,
             teacher,
             student,
-            twin,
-            past,
-            step: 0,
+            baseline,
             history: History::default(),
             train,
-            device,
-            order: None,
-            unread: Vec::new(),
+            device: device.clone(),
+            order: batches.order(),
             chunk: 1,
             teacher_says: None,
         })
     }
 
+    /// Lets a teacher that has learnt teach.
+    ///
+    /// # Errors
+    /// If it is not of the sizes that the plan was checked with.
+    pub fn taught_by(&mut self, teacher: Network) -> Result<(), String> {
+        self.student.replace_lesson(self.plan.lesson(teacher.clone())?);
+        self.teacher = Teacher::Ready(teacher);
+        Ok(())
+    }
+
     /// A network as it is now, without gradients.
     pub fn network(&self, model: Model) -> Network {
-        match (model, &self.teacher) {
-            (Model::Teacher, Teacher::Ready(network)) => network.clone(),
-            (Model::Teacher, Teacher::Learning(pupil)) => pupil.network(),
-            (Model::Student, _) => self.student.network(),
-            (Model::Twin, _) => self.twin.network(),
+        match model {
+            Model::Teacher => self.teacher.network(),
+            Model::Student => self.student.network(),
+            Model::Twin => self.baseline.network(),
         }
     }
 
@@ -161,56 +146,27 @@ impl Distillation {
         }
     }
 
+    /// Steps of the phase: of the teacher while it learns, else of student and baseline.
+    pub fn step(&self) -> u32 {
+        self.course().step() as u32
+    }
+
+    // The course that says what comes next.
+    fn course(&self) -> &Course {
+        match &self.teacher {
+            Teacher::Ready(_) => &self.student,
+            Teacher::Learning(course) => course,
+        }
+    }
+
     /// Whether every step is taken.
     pub fn is_finished(&self) -> bool {
-        self.phase() == Model::Student && self.step >= self.plan.recipe.steps
+        self.phase() == Model::Student && self.student.is_finished()
     }
 
     /// Steps that the student has taken.
     pub fn student_steps(&self) -> u32 {
-        if self.phase() == Model::Teacher { 0 } else { self.step }
-    }
-
-    fn steps_of_phase(&self) -> u32 {
-        match self.teacher {
-            Teacher::Ready(_) => self.plan.recipe.steps,
-            Teacher::Learning(_) => self.plan.recipe.teacher_steps,
-        }
-    }
-
-    fn batch_size(&self) -> usize {
-        (self.plan.recipe.batch as usize).min(self.train.len())
-    }
-
-    /// Batches of an epoch; the last, smaller one is left out.
-    fn batches(&self) -> u64 {
-        (self.train.len() / self.batch_size()).max(1) as u64
-    }
-
-    fn batch(&mut self, step: u64) -> Result<Batch, String> {
-        let (epoch, position) = (step / self.batches(), (step % self.batches()) as usize);
-        let (len, seed, size) = (self.train.len(), self.plan.seed(), self.batch_size());
-        if self.order.as_ref().is_none_or(|(known, _)| *known != epoch) {
-            self.order = Some((epoch, epoch_order(len, seed, epoch)));
-        }
-        let order = self.order.as_ref().map_or(&[][..], |(_, order)| order);
-        let indices = &order[position * size..][..size];
-        assemble(self.train.as_ref(), indices, &transform()).map_err(|e| e.to_string())
-    }
-
-    fn upload(&self, batch: &Batch) -> StepBatch {
-        let (samples, classes) = (batch.labels.len(), self.train.classes());
-        let mut targets = vec![0.0_f32; samples * classes];
-        for (row, label) in batch.labels.iter().enumerate() {
-            targets[row * classes + *label as usize] = 1.0;
-        }
-        StepBatch::new(images(batch.images.clone(), samples, &self.device), self.rows(targets))
-    }
-
-    fn rows(&self, values: Vec<f32>) -> Tensor<2> {
-        let classes = self.train.classes();
-        let samples = values.len() / classes;
-        Tensor::from_data(TensorData::new(values, [samples, classes]), &self.device)
+        self.student.step() as u32
     }
 
     /// Takes a few steps, at most `most`, reads what they said, and checks the networks where a check is due.
@@ -218,158 +174,97 @@ impl Distillation {
     /// # Errors
     /// A line for the person: a loss that is no number, or a device that failed.
     pub async fn advance(&mut self, most: u32, held_out: &dyn Dataset, clock: Clock) -> Result<Chunk, String> {
-        let (phase, total) = (self.phase(), self.steps_of_phase());
-        let (start, first) = (clock(), self.step);
-        let mut images = 0;
-        while self.step < total && self.step - first < most && self.unread.len() < self.chunk {
-            images += match phase {
-                Model::Teacher => self.teacher_step()?,
-                _ => self.student_step()?,
-            };
-            if self.check_is_due(total) || (self.past.is_some() && self.epoch_ends()) {
+        let (phase, start) = (self.phase(), clock());
+        let most = self.chunk.min(most as usize);
+        let (mut steps, mut images) = (0, 0);
+        while steps < most && !self.course().is_finished() {
+            images += self.take()?;
+            steps += 1;
+            if self.check_is_due() || self.course().must_read() {
                 break;
             }
         }
-        let steps = self.step - first;
         self.read().await?;
         if steps > 0 {
             // As many steps as fill a chunk's time next time, rising no faster than twofold.
-            let fitting = (CHUNK * f64::from(steps) / (clock() - start).max(1.0)) as usize;
+            let fitting = (CHUNK * steps as f64 / (clock() - start).max(1.0)) as usize;
             self.chunk = fitting.clamp(1, (2 * self.chunk).min(MOST_UNREAD));
         }
         match &self.teacher {
-            Teacher::Learning(pupil) if self.step == total => {
-                self.teacher = Teacher::Ready(pupil.network());
-                self.step = 0;
-            }
-            Teacher::Ready(_) if steps > 0 => {
-                let (epoch, ends) = (u64::from(self.step) / self.batches(), self.epoch_ends());
-                if let (Some(rule), Some(table)) = (&self.plan.retrospection, &mut self.past)
-                    && ends
-                    && rule.copies_after(epoch)
-                {
-                    table.refresh();
-                }
-                if self.check_is_due(total) {
-                    self.check(held_out).await?;
-                }
-            }
+            Teacher::Learning(course) if course.is_finished() => self.taught_by(course.network())?,
+            Teacher::Ready(_) if steps > 0 && self.check_is_due() => self.check(held_out).await?,
             _ => {}
         }
-        Ok(Chunk { phase, steps, images })
+        Ok(Chunk { phase, steps: steps as u32, images })
     }
 
-    /// Whether held-out samples are looked at after the step just taken: eight times a run, and after the last.
-    fn check_is_due(&self, total: u32) -> bool {
-        self.step == total || self.step.is_multiple_of((total / 8).clamp(10, 200))
+    // Whether held-out samples are looked at after the step just taken: eight times a run, and after the last.
+    fn check_is_due(&self) -> bool {
+        let (step, total) = (self.course().step(), self.course().config().steps);
+        step == total || step.is_multiple_of((total / 8).clamp(10, 200))
     }
 
-    fn epoch_ends(&self) -> bool {
-        u64::from(self.step).is_multiple_of(self.batches())
+    // Takes the next step of the phase's courses, and returns the images that they saw.
+    fn take(&mut self) -> Result<u32, String> {
+        let step = self.course().step();
+        let indices: Vec<u64> = self.order.visits(step).iter().map(|visit| visit.index).collect();
+        let batch = assemble(self.train.as_ref(), &indices, &transform()).map_err(|error| error.to_string())?;
+        let batch = DeviceBatch::new(batch, &self.device);
+        let samples = indices.len() as u32;
+        let mut courses = self.courses();
+        let images = samples * courses.len() as u32;
+        courses.iter_mut().try_for_each(|course| course.take(batch.clone())).map_err(|error| error.to_string())?;
+        Ok(images)
     }
 
-    fn teacher_step(&mut self) -> Result<u32, String> {
-        let batch = self.batch(u64::from(self.step))?;
-        let inputs = self.upload(&batch);
-        let labels = Lesson::labels(0.0, &live_teacher().shape());
-        let (seed, rate) = (self.plan.teacher_seed(), self.plan.schedule(self.plan.recipe.teacher_steps));
-        let Teacher::Learning(pupil) = &mut self.teacher else { return Err("the teacher has learnt already".into()) };
-        let report = step(pupil, &labels, inputs, seed, self.step, rate, &self.device);
-        let samples = batch.indices.len() as u32;
-        self.step += 1;
-        self.unread.push(Unread { step: self.step, indices: batch.indices, reports: vec![report] });
-        Ok(samples)
-    }
-
-    fn student_step(&mut self) -> Result<u32, String> {
-        let batch = self.batch(u64::from(self.step))?;
-        let inputs = self.upload(&batch);
-        let shape = self.plan.student.shape();
-        let Teacher::Ready(teacher) = &self.teacher else { return Err("the teacher has not learnt yet".into()) };
-        let lesson = Lesson::new(&self.plan.objective.objective(), &shape, Some(teacher.clone().into()));
-        let lesson = lesson.map_err(|mismatch| mismatch.to_string())?;
-        let (seed, rate) = (self.plan.seed(), self.plan.schedule(self.plan.recipe.steps));
-        // Epochs count from 1 in the rule.
-        let epoch = u64::from(self.step) / self.batches() + 1;
-        let mut taught = StepBatch { epoch, ..inputs.clone() };
-        if let (Some(rule), Some(table)) = (&self.plan.retrospection, &self.past)
-            && let Some(share) = rule.share(epoch)
-        {
-            let logits = self.rows(table.rows(&batch.indices).map_err(|error| error.to_string())?);
-            taught.past = Some(Past { logits, share, temperature: rule.temperature });
+    // The courses of the phase.
+    fn courses(&mut self) -> Vec<&mut Course> {
+        match &mut self.teacher {
+            Teacher::Ready(_) => vec![&mut self.student, &mut self.baseline],
+            Teacher::Learning(course) => vec![course],
         }
-        let student = step(&mut self.student, &lesson, taught, seed, self.step, rate, &self.device);
-        let labels = Lesson::labels(0.0, &shape);
-        let twin = step(&mut self.twin, &labels, inputs, seed, self.step, rate, &self.device);
-        let samples = batch.indices.len() as u32;
-        self.step += 1;
-        self.unread.push(Unread { step: self.step, indices: batch.indices, reports: vec![student, twin] });
-        Ok(2 * samples)
     }
 
-    // Reads all waiting reports in one transfer.
+    // Reads and records what waits.
     async fn read(&mut self) -> Result<(), String> {
-        if self.unread.is_empty() {
-            return Ok(());
-        }
-        let unread = std::mem::take(&mut self.unread);
-        if let Some(table) = self.past.as_mut().filter(|_| unread[0].reports.len() == 2) {
-            let logits = unread.iter().map(|step| step.reports[0].logits.clone()).collect();
-            let logits = values(Tensor::cat(logits, 0)).await?;
-            let mut rest = logits.as_slice();
-            for Unread { indices, .. } in &unread {
-                let (own, tail) = rest.split_at(indices.len() * self.train.classes());
-                rest = tail;
-                table.record(indices, own).map_err(|error| error.to_string())?;
-            }
-        }
-        let reports = unread.iter().flat_map(|step| step.reports.iter().map(|report| report.values.clone())).collect();
-        let numbers = values(Tensor::cat(reports, 0)).await?;
-        let mut rest = numbers.as_slice();
-        for Unread { step, reports, .. } in &unread {
-            let mut own = reports.iter().map(|report| {
-                let (own, tail) = rest.split_at(1 + report.names.len());
-                rest = tail;
-                own
+        let mut taken = Course::read(&mut self.courses()).await.map_err(said)?.into_iter();
+        let (first, second) = (taken.next().unwrap_or_default(), taken.next());
+        let Some(baseline) = second else {
+            return first.into_iter().try_for_each(|taken| {
+                self.history.teacher_steps.push(taken.step as u32);
+                self.history.teacher_loss.push(taken.loss);
+                self.finite("teacher", &taken)
             });
-            let first = own.next().unwrap_or(&[]);
-            let second = own.next();
-            self.record(*step, &reports[0], first, second)?;
-        }
-        Ok(())
+        };
+        first.into_iter().zip(baseline).try_for_each(|(student, baseline)| {
+            self.record(&student, &baseline);
+            self.finite("student", &student)?;
+            self.finite("twin", &baseline)
+        })
     }
 
-    fn record(&mut self, step: u32, report: &StepReport, first: &[f32], twin: Option<&[f32]>) -> Result<(), String> {
-        let loss = first[0];
+    fn record(&mut self, student: &Taken, baseline: &Taken) {
         let history = &mut self.history;
-        let Some(twin) = twin else {
-            history.teacher_steps.push(step);
-            history.teacher_loss.push(loss);
-            return self.finite(step, "teacher", loss);
-        };
         // A retrospection has a term more from its second epoch on: what was not there before counts as zero.
-        for name in &report.names {
+        for (name, _) in &student.terms {
             if !history.term_names.iter().any(|known| known == name) {
                 history.term_names.push(name.to_string());
                 history.terms.push(vec![0.0; history.steps.len()]);
             }
         }
-        history.steps.push(step);
-        history.student_loss.push(loss);
-        history.twin_loss.push(twin[0]);
+        history.steps.push(student.step as u32);
+        history.student_loss.push(student.loss);
+        history.twin_loss.push(baseline.loss);
         for (name, list) in history.term_names.iter().zip(&mut history.terms) {
-            let place = report.names.iter().position(|own| own == name);
-            list.push(place.map_or(0.0, |place| first[1 + place]));
+            list.push(student.terms.iter().find(|(own, _)| own == name).map_or(0.0, |(_, value)| *value));
         }
-        self.finite(step, "student", loss)?;
-        self.finite(step, "twin", twin[0])
     }
 
-    fn finite(&self, step: u32, whose: &str, loss: f32) -> Result<(), String> {
-        if loss.is_finite() {
+    fn finite(&self, whose: &str, taken: &Taken) -> Result<(), String> {
+        if taken.loss.is_finite() {
             return Ok(());
         }
-        let rate = self.plan.recipe.learning_rate;
+        let (step, rate) = (taken.step, self.plan.recipe.learning_rate);
         Err(format!(
             "the {whose}'s loss is no longer a number at step {step}; lower the learning rate, which is {rate}"
         ))
@@ -380,7 +275,7 @@ impl Distillation {
         let mut says = Vec::new();
         let mut right = Vec::new();
         for model in [Model::Teacher, Model::Student, Model::Twin] {
-            let known = self.teacher_says.clone().filter(|_| model == Model::Teacher);
+            let known = self.teacher_says.take().filter(|_| model == Model::Teacher);
             let decisions = match known {
                 Some(decisions) => decisions,
                 None => decisions(&logits(&self.network(model), held_out, 0..samples, &self.device).await?, held_out),
@@ -389,8 +284,9 @@ impl Distillation {
             right.push(count as f32 / samples.max(1) as f32);
             says.push(decisions);
         }
+        let step = self.step();
         let history = &mut self.history;
-        history.checks.push(self.step);
+        history.checks.push(step);
         history.teacher_accuracy.push(right[0]);
         history.student_accuracy.push(right[1]);
         history.twin_accuracy.push(right[2]);
@@ -398,25 +294,6 @@ impl Distillation {
         self.teacher_says = says.into_iter().next();
         Ok(())
     }
-}
-
-#[expect(clippy::too_many_arguments, reason = "the parts of one step, each named where it is made")]
-fn step(
-    pupil: &mut Pupil,
-    lesson: &Lesson,
-    inputs: StepBatch,
-    seed: u64,
-    step: u32,
-    schedule: WarmupCosine,
-    device: &Device,
-) -> StepReport {
-    let samples = inputs.images.dims()[0];
-    let training = pupil.learner.student.draw_training(seed, u64::from(step), samples, device);
-    let learner = pupil.learner.clone();
-    let rate = schedule.at(u64::from(step));
-    let (learner, report) = training_step(learner, lesson, &mut pupil.optimiser, inputs, &training, rate);
-    pupil.learner = learner;
-    report
 }
 
 /// Grey images of 28 x 28 on the device.
@@ -440,6 +317,14 @@ pub async fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Strin
     Ok(data.iter().collect())
 }
 
+/// One line for training or an evaluation that failed.
+pub fn said(error: Error) -> String {
+    match error {
+        Error::Device(error) => failure(error),
+        error => error.to_string(),
+    }
+}
+
 /// What `network` says of samples as they are, `[samples, classes]`.
 ///
 /// # Errors
@@ -450,13 +335,9 @@ pub async fn logits(
     samples: std::ops::Range<usize>,
     device: &Device,
 ) -> Result<Vec<f32>, String> {
-    let mut all = Vec::with_capacity(samples.len() * dataset.classes());
-    for start in samples.clone().step_by(TOGETHER) {
-        let indices: Vec<u64> = (start..(start + TOGETHER).min(samples.end)).map(|index| index as u64).collect();
-        let batch = assemble(dataset, &indices, &transform()).map_err(|e| e.to_string())?;
-        all.extend(values(network.forward(images(batch.images, indices.len(), device), None).logits).await?);
-    }
-    Ok(all)
+    let samples: Vec<u64> = samples.map(|index| index as u64).collect();
+    let classify = |images| network.forward(images, None).logits;
+    evaluate::logits(&classify, dataset, &transform(), &samples, device).await.map_err(said)
 }
 
 /// The class that each row of logits decides for.

@@ -1,23 +1,19 @@
 //! A recipe of the page, checked and turned into networks, objectives and schedules.
 //!
-//! A recipe comes from a form, an address or a saved run, so every number is checked here, before anything is built. The
-//! optimiser's numbers are those of the native program's recipe for digits.
+//! A recipe comes from a form, an address or a saved run, so every number is checked here, before anything is built. How
+//! networks are trained is what the command's recipe for digits says, but for the numbers of the form.
 //!
 //! Every network here has a class token that its head reads: that is what CLS-KD compares, and whose attention is shown.
 
 use potstill_core::method::{
-    ClassToken, Deit, LogitDistillation, Manifold, Mode, Normalisation, Preset, Retrospection, Saf, SoftTargets, Sum,
+    ClassToken, Deit, Lesson, LogitDistillation, Manifold, Mode, Normalisation, Preset, Retrospection, Saf,
+    SoftTargets, Sum,
 };
 use potstill_core::model::init::WeightInit;
-use potstill_core::model::{NetworkConfig, Pool, VitConfig};
-use potstill_core::train::{AdamWConfig, WarmupCosine};
+use potstill_core::model::{Network, NetworkConfig, Pool, VitConfig};
+use potstill_core::train::{TrainingRecipe, teacher_seed};
 
 use crate::protocol::{DistilRecipe, Method};
-
-/// Share of the steps over which the learning rate rises.
-const WARMUP: f64 = 0.1;
-/// Told apart from the student's seed as the native program does it.
-const TEACHER_SEED: u64 = 0x7eac_4e12;
 
 /// What a recipe comes to.
 #[derive(Clone, Debug)]
@@ -28,8 +24,8 @@ pub struct Plan {
     pub student: NetworkConfig,
     /// What the student is taught.
     pub objective: Preset,
-    /// Whether it is also taught by its own past.
-    pub retrospection: Option<Retrospection>,
+    /// How it is trained.
+    pub training: TrainingRecipe,
 }
 
 /// The architecture of this view: 28 x 28 grey pixels in 16 patches, and a class token.
@@ -55,11 +51,6 @@ pub fn network(depth: usize, width: usize) -> NetworkConfig {
 /// A teacher that is trained on the spot.
 pub fn live_teacher() -> NetworkConfig {
     network(6, 64)
-}
-
-/// The optimiser's numbers, for every network.
-pub fn optimiser() -> AdamWConfig {
-    AdamWConfig { weight_decay: 0.05, beta_2: 0.98, clip_norm: Some(1.0), ..AdamWConfig::default() }
 }
 
 impl Plan {
@@ -91,17 +82,27 @@ impl Plan {
         let smoothing = recipe.smoothing;
         real("the smoothing", smoothing, (0.0..1.0).contains(&smoothing), "a number from 0 to below 1")?;
         let (objective, retrospection) = objective(&recipe);
+        let training = TrainingRecipe {
+            batch_size: recipe.batch as usize,
+            lr: f64::from(recipe.learning_rate),
+            epochs: u64::from(epochs(&recipe)),
+            retrospection,
+            ..TrainingRecipe::digits()
+        };
+        training.validate().map_err(|error| error.to_string())?;
         objective.validate().map_err(|error| error.to_string())?;
         let student = network(recipe.depth as usize, recipe.width as usize);
         student.validate().map_err(|error| error.to_string())?;
-        Ok(Self { recipe, student, objective, retrospection })
+        Ok(Self { recipe, student, objective, training })
     }
 
-    /// The learning rate over `steps`.
-    pub fn schedule(&self, steps: u32) -> WarmupCosine {
-        let total_steps = u64::from(steps);
-        let warmup_steps = (WARMUP * total_steps as f64) as u64;
-        WarmupCosine { peak: f64::from(self.recipe.learning_rate), floor: 0.0, warmup_steps, total_steps }
+    /// What the student is taught by a teacher.
+    ///
+    /// # Errors
+    /// If the two do not go together by this method.
+    pub fn lesson(&self, teacher: Network) -> Result<Lesson, String> {
+        let lesson = Lesson::new(&self.objective.objective(), &self.student.shape(), Some(teacher.into()));
+        lesson.map_err(|mismatch| mismatch.to_string())
     }
 
     /// The seed of the student's and the twin's initial values.
@@ -111,7 +112,7 @@ impl Plan {
 
     /// The seed of a live teacher's initial values.
     pub fn teacher_seed(&self) -> u64 {
-        self.seed() ^ TEACHER_SEED
+        teacher_seed(self.seed())
     }
 }
 
@@ -142,14 +143,19 @@ fn objective(recipe: &DistilRecipe) -> (Preset, Option<Retrospection>) {
         }
     };
     // A run here lasts a few epochs and not 240: every one counts, and the past gains α by the last.
-    let batches = (recipe.train_samples / recipe.batch.max(1)).max(1);
     let retrospection = (recipe.method == Method::Lwr).then(|| Retrospection {
         k: 1,
         update_rate: alpha,
         temperature,
-        max_epochs: u64::from(recipe.steps.div_ceil(batches)),
+        max_epochs: u64::from(epochs(recipe)),
     });
     (objective, retrospection)
+}
+
+// The epochs of the student's steps, the last perhaps cut short.
+fn epochs(recipe: &DistilRecipe) -> u32 {
+    let batches = (recipe.train_samples / recipe.batch.max(1)).max(1);
+    recipe.steps.div_ceil(batches)
 }
 
 #[cfg(test)]
@@ -166,7 +172,7 @@ mod tests {
             plan.objective.check(&plan.student.shape(), &live_teacher().shape()).expect("fits");
             let taught = !matches!(method, Method::None | Method::Lwr | Method::LabelSmoothing);
             assert_eq!(plan.objective.objective().needs_teacher(), taught, "{method:?}");
-            assert_eq!(plan.retrospection.is_some(), method == Method::Lwr);
+            assert_eq!(plan.training.retrospection.is_some(), method == Method::Lwr);
         }
     }
 
@@ -174,7 +180,7 @@ mod tests {
     fn the_form_shows_the_options_that_act() {
         let shape = |recipe| {
             let plan = Plan::new(recipe).expect("valid");
-            format!("{:?} {:?}", plan.objective, plan.retrospection)
+            format!("{:?} {:?}", plan.objective, plan.training.retrospection)
         };
         for method in METHODS {
             let usual = || DistilRecipe { method, ..DistilRecipe::default() };

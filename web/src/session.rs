@@ -292,7 +292,7 @@ impl Session {
         let rate = |count: u32| (f64::from(count) / seconds.max(1e-3)) as f32;
         let event = Event::Progress {
             phase: chunk.map_or_else(|| run.phase(), |chunk| chunk.phase),
-            step: run.step,
+            step: run.step(),
             steps_per_second: rate(going.steps),
             images_per_second: rate(going.images),
             history: Box::new(history),
@@ -348,7 +348,7 @@ impl Session {
     // What everyone says of all held-out samples; known until the next step.
     async fn opinions(&mut self, news: &mut News<'_>) -> Result<(&Opinions, &dyn Dataset), String> {
         let (Some(run), Some(data)) = (&self.run, &self.data) else { return Err(prepare_first()) };
-        let at = (run.phase(), run.step);
+        let at = (run.phase(), run.step());
         if self.opinions.as_ref().is_none_or(|known| known.at != at) {
             let held_out = &data.held_out;
             // A few hundred at a time, so that a bar can move.

@@ -4,14 +4,13 @@
 use burn::cubecl::future::block_on;
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{
-    Dataset, Digits, ImageShape, Normalisation, Split, Subset, Transform, assemble, epoch_order,
+    Dataset, Digits, Draw, ImageShape, Normalisation, Split, Subset, Transform, assemble, assemble_visits,
 };
 use potstill_core::method::{Lesson, LogitDistillation, Preset};
-use potstill_core::model::Training;
-use potstill_core::train::{AdamW, Evaluation, Learner, StepBatch, training_step};
+use potstill_core::train::{Batches, Course, CourseConfig, DeviceBatch, Evaluation, TrainingRecipe};
 use potstill_core::weights::{self, Description};
 use potstill_web::data::transform;
-use potstill_web::plan::{Plan, live_teacher, optimiser};
+use potstill_web::plan::{Plan, live_teacher};
 use potstill_web::protocol::{
     Answer, Command, DataChoice, DistilRecipe, Event, History, Method, Model, StopReason, TeacherChoice,
 };
@@ -97,40 +96,38 @@ fn history(session: &mut Session) -> History {
     }
 }
 
-/// The loop of the native trainer, written out: one network, core's step, batches by (seed, step).
-fn native_losses(recipe: &DistilRecipe, preset: &Preset) -> Vec<f32> {
-    let (device, plan) = (Device::flex(), Plan::new(recipe.clone()).expect("valid"));
+/// The losses of a course as the command drives it: one network by itself, its samples read for training, ten steps a
+/// transfer, numbers from the recipe for digits.
+fn command_losses(recipe: &DistilRecipe, preset: &Preset) -> Vec<f32> {
+    let (device, seed) = (Device::flex(), u64::from(recipe.seed));
     let (tensors, metadata) = weights::from_safetensors(&teacher_file()).expect("readable");
     let description = Description::read(&metadata).expect("readable").expect("described");
     let teacher = description.network(tensors, &device).expect("fits");
-    let student = plan.student.init(plan.seed(), &device.clone().autodiff()).expect("valid");
-    let (mut learner, mut adamw) = (Learner::from(student), AdamW::new(optimiser()));
-    let lesson = Lesson::new(&preset.objective(), &plan.student.shape(), Some(teacher.into())).expect("fits");
+    let student = Plan::new(recipe.clone()).expect("valid").student;
+    let lesson = Lesson::new(&preset.objective(), &student.shape(), Some(teacher.into())).expect("fits");
+    let student = student.init(seed, &device.clone().autodiff()).expect("valid");
     let samples = recipe.train_samples as usize;
-    let data = Subset::balanced(Digits::new(Split::Train, 20_000), samples, plan.seed()).expect("enough");
-    let (batch, schedule) = (recipe.batch as usize, plan.schedule(recipe.steps));
-    let per_epoch = samples / batch;
-    (0..recipe.steps as usize)
-        .map(|step| {
-            let order = epoch_order(samples, plan.seed(), (step / per_epoch) as u64);
-            let indices = &order[step % per_epoch * batch..][..batch];
-            let read = assemble(&data, indices, &transform()).expect("readable");
-            let mut targets = vec![0.0_f32; batch * 10];
-            read.labels.iter().enumerate().for_each(|(row, label)| targets[row * 10 + *label as usize] = 1.0);
-            let images = Tensor::<4>::from_data(TensorData::new(read.images, [batch, 1, 28, 28]), &device);
-            let targets = Tensor::<2>::from_data(TensorData::new(targets, [batch, 10]), &device);
-            let inputs = StepBatch::new(images, targets);
-            let rate = schedule.at(step as u64);
-            let drawn = Training::default();
-            let (next, report) = training_step(learner.clone(), &lesson, &mut adamw, inputs, &drawn, rate);
-            learner = next;
-            report.values.into_data().iter::<f32>().next().expect("a total")
-        })
-        .collect()
+    let data = Subset::balanced(Digits::new(Split::Train, 20_000), samples, seed).expect("enough");
+    let batches = Batches::new(samples, recipe.batch as usize, 1, seed);
+    let numbers = TrainingRecipe { lr: f64::from(recipe.learning_rate), ..TrainingRecipe::digits() };
+    let config = CourseConfig { lesson, recipe: numbers, batches, steps: u64::from(recipe.steps), seed };
+    let mut course = Course::new(student, config, &device);
+    let (mut order, mut losses) = (batches.order(), Vec::new());
+    while !course.is_finished() {
+        let (epoch, _) = batches.place(course.step());
+        let visits = order.visits(course.step());
+        let batch = assemble_visits(&data, visits, &transform(), Some(Draw { seed, epoch })).expect("readable");
+        course.take(DeviceBatch::new(batch, &device)).expect("samples of the data set");
+        if course.unread() == 10 || course.is_finished() {
+            let taken = block_on(Course::read(&mut [&mut course])).expect("readable").remove(0);
+            losses.extend(taken.into_iter().map(|taken| taken.loss));
+        }
+    }
+    losses
 }
 
 #[test]
-fn twenty_steps_are_those_of_the_native_trainer() {
+fn twenty_steps_are_those_of_the_command() {
     let recipe = recipe(Method::Soft);
     let mut session = session();
     prepare(&mut session, recipe.clone());
@@ -138,8 +135,8 @@ fn twenty_steps_are_those_of_the_native_trainer() {
     assert_eq!((reason, told.steps.len()), (StopReason::Finished, 20));
     let kd = LogitDistillation::default();
     assert_eq!((kd.alpha, kd.temperature), (f64::from(recipe.alpha), f64::from(recipe.temperature)));
-    assert_eq!(told.student_loss, native_losses(&recipe, &Preset::Kd(kd)));
-    assert_eq!(told.twin_loss, native_losses(&recipe, &Preset::Labels { smoothing: 0.0 }));
+    assert_eq!(told.student_loss, command_losses(&recipe, &Preset::Kd(kd)));
+    assert_eq!(told.twin_loss, command_losses(&recipe, &Preset::Labels { smoothing: 0.0 }));
     assert_eq!(told, history(&mut session), "the events tell all that the run recorded");
     assert_eq!(told.checks, [10, 20]);
     assert_eq!(told.term_names, ["labels", "logits"]);
