@@ -5,8 +5,10 @@
 #![warn(missing_docs)]
 
 pub mod data;
-pub mod kernel;
 pub mod model;
 pub mod objective;
+pub mod op;
 pub mod train;
 pub mod weights;
+
+pub use op as kernel;
