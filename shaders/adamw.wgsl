@@ -32,17 +32,7 @@ alias Number = f32;
 const LANES: u32 = THREADS;
 //@ end
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-//@ if subgroups
-    @builtin(subgroup_size) size: u32,
-    @builtin(subgroup_invocation_id) place: u32,
-//@ end
-) {
-    let unit = group.x + group.y * groups.x;
+fn work(unit: u32, thread: u32, span: u32) {
     if (unit >= info[0].z) {
         return;
     }
@@ -54,11 +44,6 @@ fn main(
     let decay = bitcast<f32>(info[3].z);
     let pull = bitcast<f32>(info[4].z);
     var factor = 1.0;
-//@ if subgroups
-    let span = neighbours(thread, size, place);
-//@ else
-    let span = 0u;
-//@ end
 //@ if clip
     var sum = 0.0;
     for (var i = thread; i < info[0].z; i += THREADS) {

@@ -28,8 +28,6 @@ alias Element = f32;
 @group(0) @binding(2) var<storage, read_write> lse: array<f32>;          // (B, H, N)
 @group(0) @binding(3) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
-const D: u32 = {{ head_size }}u;
-const SLICES: u32 = (D + SLICE - 1u) / SLICE;
 // Stands for minus infinity, which WGSL cannot write: no peak is lower, and exp(LOWEST - m) is 0 for any m of use.
 const LOWEST: f32 = -3.4028234e38;
 
@@ -40,37 +38,14 @@ fn element(source: u32, place: u32) -> f32 {
     return f32(qkv[place]);
 }
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-//@ if subgroups
-    @builtin(subgroup_size) size: u32,
-    @builtin(subgroup_invocation_id) position: u32,
-//@ end
-) {
-//@ if subgroups
-    let span = neighbours(thread, size, position);
-//@ else
-    let span = 0u;
-//@ end
-    let tokens = info[0];
-    let heads = info[2];
-    let scale = bitcast<f32>(info[6]);
-    let tiles = (tokens + SIDE - 1u) / SIDE;
-    // A gang past the last tile does the last one's work and keeps nothing.
-    let wanted = (group.x + group.y * groups.x) * UNITS + thread / GANG;
-    let unit = min(wanted, info[4] - 1u);
-    let pair = unit / tiles;                       // (image, head), head fastest
-    let start = (unit % tiles) * SIDE;
-    let step = 3u * heads * D;                     // from a token to the next
-    let base = (pair / heads) * tokens * step + (pair % heads) * D;
-    let queries = Rows(0u, base, step);
-    let keys = Rows(0u, base + heads * D, step);
-    let values = Rows(0u, base + 2u * heads * D, step);
-    let r = (thread % GANG) / QUADS;
-    let c = thread % QUADS;
+fn work(unit: u32, thread: u32, span: u32) {
+    let sizes = read_sizes();
+    let at = place_of(unit, thread);
+    let image = at.pair / sizes.heads;
+    let head = at.pair % sizes.heads;
+    let queries = part_of_qkv(0u, image, head);
+    let keys = part_of_qkv(1u, image, head);
+    let values = part_of_qkv(2u, image, head);
 
     var peak = vec4(LOWEST);
     var sum = vec4(0.0);
@@ -79,12 +54,12 @@ fn main(
         mix[i] = mat4x4<f32>();
     }
 
-    for (var first = 0u; first < tokens; first += SIDE) {
-        var s = products(queries, keys, D, start, first, tokens, thread);
-        let mask = present(first, tokens, thread);
+    for (var first = 0u; first < sizes.tokens; first += SIDE) {
+        var s = products(queries, keys, D, at.start, first, sizes.tokens, thread);
+        let mask = present(first, sizes.tokens, thread);
         var top = vec4(LOWEST);
         for (var i = 0u; i < 4u; i++) {
-            s[i] *= scale;
+            s[i] *= sizes.scale;
             let seen = select(vec4(LOWEST), s[i], mask);
             top[i] = max(max(seen.x, seen.y), max(seen.z, seen.w));
         }
@@ -98,7 +73,7 @@ fn main(
         put(s, thread);
         for (var slice = 0u; slice < SLICES; slice++) {
             workgroupBarrier();
-            load(RIGHT, values, D, slice * SLICE, first, tokens, thread);
+            load(RIGHT, values, D, slice * SLICE, first, sizes.tokens, thread);
             workgroupBarrier();
             let more = combine(RIGHT, thread);
             for (var i = 0u; i < 4u; i++) {
@@ -110,19 +85,19 @@ fn main(
     workgroupBarrier();
     sum = over_row(sum, thread, span);
     for (var i = 0u; i < 4u; i++) {
-        let token = start + 4u * r + i;
-        if (token < tokens && wanted == unit) {
-            let place = (((pair / heads) * tokens + token) * heads + pair % heads) * D;
+        let token = at.start + 4u * at.r + i;
+        if (token < sizes.tokens && at.kept) {
+            let place = ((image * sizes.tokens + token) * sizes.heads + head) * D;
             for (var slice = 0u; slice < SLICES; slice++) {
                 for (var k = 0u; k < 4u; k++) {
-                    let d = slice * SLICE + c + k * QUADS;
+                    let d = slice * SLICE + at.c + k * QUADS;
                     if (d < D) {
                         output[place + d] = Element(mix[slice][i][k] / sum[i]);
                     }
                 }
             }
-            if (c == 0u) {
-                lse[pair * tokens + token] = peak[i] + log(sum[i]);
+            if (at.c == 0u) {
+                lse[at.pair * sizes.tokens + token] = peak[i] + log(sum[i]);
             }
         }
     }

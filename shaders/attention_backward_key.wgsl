@@ -18,30 +18,17 @@
 @group(0) @binding(4) var<storage, read_write> d_qkv: array<f32>;        // (B, N, 3, H, D); the last two thirds
 @group(0) @binding(5) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let tokens = info[0];
-    let heads = info[2];
-    let scale = bitcast<f32>(info[6]);
-    let tiles = (tokens + SIDE - 1u) / SIDE;
-    // A gang past the last tile does the last one's work and keeps nothing.
-    let wanted = (group.x + group.y * groups.x) * UNITS + thread / GANG;
-    let unit = min(wanted, info[4] - 1u);
-    let pair = unit / tiles;                       // (image, head), head fastest
-    let start = (unit % tiles) * SIDE;
-    let step = 3u * heads * D;                     // from a token of qkv to the next
-    let third = heads * D;                         // from q to k and from k to v, and from a token of do to the next
-    let base = (pair / heads) * tokens * step + (pair % heads) * D;
-    let queries = Rows(0u, base, step);
-    let keys = Rows(0u, base + third, step);
-    let values = Rows(0u, base + 2u * third, step);
-    let grads = Rows(1u, (pair / heads) * tokens * third + (pair % heads) * D, third);
-    let r = (thread % GANG) / QUADS;               // of queries, while a tile is compared
-    let c = thread % QUADS;                        // of keys
+fn work(unit: u32, thread: u32, span: u32) {
+    let sizes = read_sizes();
+    let at = place_of(unit, thread);
+    let image = at.pair / sizes.heads;
+    let head = at.pair % sizes.heads;
+    let queries = part_of_qkv(0u, image, head);
+    let keys = part_of_qkv(1u, image, head);
+    let values = part_of_qkv(2u, image, head);
+    let row = sizes.heads * D;                        // from a token of o and do to the next
+    let place = image * sizes.tokens * row + head * D;
+    let grads = Rows(1u, place, row);
 
     var d_key: array<mat4x4<f32>, SLICES>;
     var d_value: array<mat4x4<f32>, SLICES>;
@@ -49,12 +36,12 @@ fn main(
         d_key[i] = mat4x4<f32>();
         d_value[i] = mat4x4<f32>();
     }
-    for (var first = 0u; first < tokens; first += SIDE) {
-        var p = products(queries, keys, D, first, start, tokens, thread);
+    for (var first = 0u; first < sizes.tokens; first += SIDE) {
+        var p = products(queries, keys, D, first, at.start, sizes.tokens, thread);
         for (var i = 0u; i < 4u; i++) {
-            let query = first + 4u * r + i;
-            if (query < tokens) {
-                p[i] = exp(scale * p[i] - lse[pair * tokens + query]);
+            let query = first + 4u * at.r + i;
+            if (query < sizes.tokens) {
+                p[i] = exp(sizes.scale * p[i] - lse[at.pair * sizes.tokens + query]);
             } else {
                 p[i] = vec4(0.0);
             }
@@ -62,15 +49,15 @@ fn main(
         put_turned(p, thread);
         for (var slice = 0u; slice < SLICES; slice++) {
             workgroupBarrier();
-            load(LEFT, grads, D, slice * SLICE, first, tokens, thread);
+            load(LEFT, grads, D, slice * SLICE, first, sizes.tokens, thread);
             workgroupBarrier();
             d_value[slice] += combine(LEFT, thread);
         }
-        var slope = products(grads, values, D, first, start, tokens, thread);
+        var slope = products(grads, values, D, first, at.start, sizes.tokens, thread);
         for (var i = 0u; i < 4u; i++) {
-            let query = first + 4u * r + i;
-            if (query < tokens) {
-                slope[i] = p[i] * (slope[i] - delta[pair * tokens + query]);
+            let query = first + 4u * at.r + i;
+            if (query < sizes.tokens) {
+                slope[i] = p[i] * (slope[i] - delta[at.pair * sizes.tokens + query]);
             } else {
                 slope[i] = vec4(0.0);
             }
@@ -78,17 +65,17 @@ fn main(
         put_turned(slope, thread);
         for (var slice = 0u; slice < SLICES; slice++) {
             workgroupBarrier();
-            load(LEFT, queries, D, slice * SLICE, first, tokens, thread);
+            load(LEFT, queries, D, slice * SLICE, first, sizes.tokens, thread);
             workgroupBarrier();
             d_key[slice] += combine(LEFT, thread);
         }
     }
 
     for (var i = 0u; i < 4u; i++) {
-        let token = start + 4u * r + i;
-        if (token < tokens && wanted == unit) {
-            write_row(base + third + token * step, &d_key, i, scale, c);
-            write_row(base + 2u * third + token * step, &d_value, i, 1.0, c);
+        let token = at.start + 4u * at.r + i;
+        if (token < sizes.tokens && at.kept) {
+            write_row(keys.base + token * keys.step, &d_key, i, sizes.scale, at.c);
+            write_row(values.base + token * values.step, &d_value, i, 1.0, at.c);
         }
     }
 }

@@ -23,49 +23,26 @@
 alias Number = vec4<f32>;                     // of the four rows of an invocation
 const LANES: u32 = QUADS;
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-//@ if subgroups
-    @builtin(subgroup_size) size: u32,
-    @builtin(subgroup_invocation_id) position: u32,
-//@ end
-) {
-//@ if subgroups
-    let span = neighbours(thread, size, position);
-//@ else
-    let span = 0u;
-//@ end
-    let tokens = info[0];
-    let heads = info[2];
-    let scale = bitcast<f32>(info[6]);
-    let tiles = (tokens + SIDE - 1u) / SIDE;
-    // A gang past the last tile does the last one's work and keeps nothing.
-    let wanted = (group.x + group.y * groups.x) * UNITS + thread / GANG;
-    let unit = min(wanted, info[4] - 1u);
-    let pair = unit / tiles;                       // (image, head), head fastest
-    let start = (unit % tiles) * SIDE;
-    let step = 3u * heads * D;                     // from a token of qkv to the next
-    let third = heads * D;                         // from q to k and from k to v, and from a token of o to the next
-    let base = (pair / heads) * tokens * step + (pair % heads) * D;
-    let place = (pair / heads) * tokens * third + (pair % heads) * D;
-    let queries = Rows(0u, base, step);
-    let keys = Rows(0u, base + third, step);
-    let values = Rows(0u, base + 2u * third, step);
-    let grads = Rows(1u, place, third);
-    let r = (thread % GANG) / QUADS;
-    let c = thread % QUADS;
+fn work(unit: u32, thread: u32, span: u32) {
+    let sizes = read_sizes();
+    let at = place_of(unit, thread);
+    let image = at.pair / sizes.heads;
+    let head = at.pair % sizes.heads;
+    let queries = part_of_qkv(0u, image, head);
+    let keys = part_of_qkv(1u, image, head);
+    let values = part_of_qkv(2u, image, head);
+    let row = sizes.heads * D;                        // from a token of o and do to the next
+    let place = image * sizes.tokens * row + head * D;
+    let grads = Rows(1u, place, row);
 
-    var level = vec4(0.0);
+    var own_lse = vec4(0.0);
     var dot = vec4(0.0);
     for (var i = 0u; i < 4u; i++) {
-        let token = start + 4u * r + i;
-        if (token < tokens) {
-            level[i] = lse[pair * tokens + token];
-            for (var d = c; d < D; d += QUADS) {
-                dot[i] += d_output[place + token * third + d] * output[place + token * third + d];
+        let token = at.start + 4u * at.r + i;
+        if (token < sizes.tokens) {
+            own_lse[i] = lse[at.pair * sizes.tokens + token];
+            for (var d = at.c; d < D; d += QUADS) {
+                dot[i] += d_output[place + token * row + d] * output[place + token * row + d];
             }
         }
     }
@@ -75,28 +52,28 @@ fn main(
     for (var i = 0u; i < SLICES; i++) {
         gradient[i] = mat4x4<f32>();
     }
-    for (var first = 0u; first < tokens; first += SIDE) {
-        var slope = products(grads, values, D, start, first, tokens, thread);
-        var s = products(queries, keys, D, start, first, tokens, thread);
-        let mask = present(first, tokens, thread);
+    for (var first = 0u; first < sizes.tokens; first += SIDE) {
+        var slope = products(grads, values, D, at.start, first, sizes.tokens, thread);
+        var s = products(queries, keys, D, at.start, first, sizes.tokens, thread);
+        let mask = present(first, sizes.tokens, thread);
         for (var i = 0u; i < 4u; i++) {
-            s[i] = select(vec4(0.0), exp(scale * s[i] - level[i]) * (slope[i] - dot[i]), mask);
+            s[i] = select(vec4(0.0), exp(sizes.scale * s[i] - own_lse[i]) * (slope[i] - dot[i]), mask);
         }
         put(s, thread);
         for (var slice = 0u; slice < SLICES; slice++) {
             workgroupBarrier();
-            load(RIGHT, keys, D, slice * SLICE, first, tokens, thread);
+            load(RIGHT, keys, D, slice * SLICE, first, sizes.tokens, thread);
             workgroupBarrier();
             gradient[slice] += combine(RIGHT, thread);
         }
     }
 
     for (var i = 0u; i < 4u; i++) {
-        let token = start + 4u * r + i;
-        if (token < tokens && wanted == unit) {
-            write_row(base + token * step, &gradient, i, scale, c);
-            if (c == 0u) {
-                delta[pair * tokens + token] = dot[i];
+        let token = at.start + 4u * at.r + i;
+        if (token < sizes.tokens && at.kept) {
+            write_row(queries.base + token * queries.step, &gradient, i, sizes.scale, at.c);
+            if (at.c == 0u) {
+                delta[at.pair * sizes.tokens + token] = dot[i];
             }
         }
     }

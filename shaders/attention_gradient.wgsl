@@ -1,8 +1,6 @@
 // What the backward passes of attention share, and of attention maps (`map`), two each, joined to their texts: the rows they
 // read, and the writing of a gradient.
 
-const D: u32 = {{ head_size }}u;
-const SLICES: u32 = (D + SLICE - 1u) / SLICE;
 
 //@ if map
 fn element(source: u32, place: u32) -> f32 {

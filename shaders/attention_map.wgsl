@@ -25,64 +25,44 @@
 
 alias Number = vec4<f32>;                     // of the four rows of an invocation
 const LANES: u32 = QUADS;
-const D: u32 = {{ head_size }}u;
 
 fn element(source: u32, place: u32) -> f32 {
     return qkv[place];
 }
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-//@ if subgroups
-    @builtin(subgroup_size) size: u32,
-    @builtin(subgroup_invocation_id) position: u32,
-//@ end
-) {
-//@ if subgroups
-    let span = neighbours(thread, size, position);
-//@ else
-    let span = 0u;
-//@ end
-    let tokens = info[0];
-    let heads = info[2];
-    let scale = bitcast<f32>(info[6]);
-    let tiles = (tokens + SIDE - 1u) / SIDE;
-    // A gang past the last tile does the last one's work and keeps nothing.
-    let wanted = (group.x + group.y * groups.x) * UNITS + thread / GANG;
-    let unit = min(wanted, info[4] - 1u);
-    let image = unit / (tiles * tiles);
-    let query = (unit / tiles) % tiles * SIDE;
-    let key = unit % tiles * SIDE;
-    let row = query + 4u * ((thread % GANG) / QUADS);
-    let column = key + 4u * (thread % QUADS);
-    let step = 3u * heads * D;                     // from a token to the next
-    let mask = present(key, tokens, thread);
+fn work(unit: u32, thread: u32, span: u32) {
+    let sizes = read_sizes();
+    let at = place_of(unit, thread);
+    let image = at.pair / at.tiles;
+    let query = at.pair % at.tiles * SIDE;
+    let key = at.start;
+    let row = query + 4u * at.r;
+    let column = key + 4u * at.c;
+    let mask = present(key, sizes.tokens, thread);
 
     var e = mat4x4<f32>();
-    for (var h = 0u; h < heads; h++) {
-        let base = image * tokens * step + h * D;
-        var s = products(Rows(0u, base, step), Rows(0u, base + heads * D, step), D, query, key, tokens, thread);
+    for (var h = 0u; h < sizes.heads; h++) {
+        let queries = part_of_qkv(0u, image, h);
+        let keys = part_of_qkv(1u, image, h);
+        var s = products(queries, keys, D, query, key, sizes.tokens, thread);
         for (var i = 0u; i < 4u; i++) {
             // Of a query past the last, which nothing keeps, the last one's.
-            let level = lse[(image * heads + h) * tokens + min(row + i, tokens - 1u)];
-            e[i] += select(vec4(0.0), exp(scale * s[i] - level), mask);
+            let row_lse = lse[(image * sizes.heads + h) * sizes.tokens + min(row + i, sizes.tokens - 1u)];
+            e[i] += select(vec4(0.0), exp(sizes.scale * s[i] - row_lse), mask);
         }
     }
 
     var square = vec4<f32>();
     for (var i = 0u; i < 4u; i++) {
         for (var k = 0u; k < 4u; k++) {
-            if (row + i < tokens && column + k < tokens) {
-                let place = (image * tokens + row + i) * tokens + column + k;
-                var x = e[i][k] / f32(heads);
+            if (row + i < sizes.tokens && column + k < sizes.tokens) {
+                let place = (image * sizes.tokens + row + i) * sizes.tokens + column + k;
+                var x = e[i][k] / f32(sizes.heads);
 //@ if against
                 x -= another[place];
                 square[i] += x * x;
 //@ end
-                if (wanted == unit) {
+                if (at.kept) {
                     map[place] = x;
                 }
             }
@@ -91,8 +71,8 @@ fn main(
 //@ if against
     square = over_row(square, thread, span);
     for (var i = 0u; i < 4u; i++) {
-        if (row + i < tokens && thread % QUADS == 0u && wanted == unit) {
-            rows[(image * tiles + key / SIDE) * tokens + row + i] = square[i];
+        if (row + i < sizes.tokens && at.c == 0u && at.kept) {
+            rows[(image * at.tiles + key / SIDE) * sizes.tokens + row + i] = square[i];
         }
     }
 //@ end

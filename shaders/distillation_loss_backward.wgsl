@@ -27,30 +27,16 @@
 //@ end
 // info: rows, classes, eps, 1 / tau, a NaN; two words each
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-//@ if subgroups
-    @builtin(subgroup_size) size: u32,
-    @builtin(subgroup_invocation_id) place: u32,
-//@ end
-) {
+fn work(unit: u32, thread: u32, span: u32) {
     let count = info[0];
     let classes = info[2];
     let smoothing = bitcast<f32>(info[4]);
     let inverse = bitcast<f32>(info[6]);
     let nan = bitcast<f32>(info[8]);
-    let first = (group.x + group.y * groups.x) * ROWS;
+    let first = unit * ROWS;
     if (first >= count) {
         return;
     }
-//@ if subgroups
-    let span = neighbours(thread, size, place);
-//@ else
-    let span = 0u;
-//@ end
     let row = first + thread / LANES;
     let lane = thread % LANES;
     let base = row * classes;

@@ -20,13 +20,8 @@
 const THREADS: u32 = {{ threads }}u;
 const EACH: u32 = {{ each }}u;
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let first = (group.x + group.y * groups.x) * THREADS * EACH + thread;
+fn work(unit: u32, thread: u32, span: u32) {
+    let first = unit * THREADS * EACH + thread;
     for (var i = 0u; i < EACH; i++) {
         let place = first + i * THREADS;
         if (place >= info[0]) {

@@ -31,13 +31,8 @@ fn element(vector: u32, place: u32) -> f32 {
     }
 }
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
-    let first = (group.x + group.y * groups.x) * THREADS * EACH + thread;
+fn work(unit: u32, thread: u32, span: u32) {
+    let first = unit * THREADS * EACH + thread;
     for (var i = 0u; i < EACH; i++) {
         // Within the numbers of the vectors that are left; past the last, nothing is copied.
         var place = first + i * THREADS;

@@ -42,22 +42,8 @@ fn channel(start: u32, c: u32) -> f32 {
 //@ end
 }
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-//@ if subgroups
-    @builtin(subgroup_size) size: u32,
-    @builtin(subgroup_invocation_id) place: u32,
-//@ end
-) {
-//@ if subgroups
-    let span = neighbours(thread, size, place);
-//@ else
-    let span = 0u;
-//@ end
-    let row = (group.x + group.y * groups.x) * (THREADS / LANES) + thread / LANES;
+fn work(unit: u32, thread: u32, span: u32) {
+    let row = unit * (THREADS / LANES) + thread / LANES;
     let lane = thread % LANES;
     let real = row < info[0];
     let start = row * C;

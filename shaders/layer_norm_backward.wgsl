@@ -39,25 +39,10 @@ fn channel(start: u32, c: u32) -> f32 {
     return x[start + c];
 }
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-//@ if subgroups
-    @builtin(subgroup_size) size: u32,
-    @builtin(subgroup_invocation_id) place: u32,
-//@ end
-) {
-    let unit = group.x + group.y * groups.x;
+fn work(unit: u32, thread: u32, span: u32) {
     if (unit >= info[4]) {
         return;
     }
-//@ if subgroups
-    let span = neighbours(thread, size, place);
-//@ else
-    let span = 0u;
-//@ end
     let lane = thread % LANES;
     var d_gamma: array<f32, PART>;
     var d_beta: array<f32, PART>;

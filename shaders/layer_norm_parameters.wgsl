@@ -27,15 +27,10 @@ const LANES: u32 = 8u;                        // invocations of a column
 
 var<workgroup> parts: array<f32, {{ threads }}>;
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
+fn work(unit: u32, thread: u32, span: u32) {
     let columns = info[2];
     let all = SUMS * columns;
-    let column = (group.x + group.y * groups.x) * COLUMNS + thread % COLUMNS;
+    let column = unit * COLUMNS + thread % COLUMNS;
     let lane = thread / COLUMNS;
     var sum = 0.0;
     if (column < all) {

@@ -32,25 +32,19 @@ const PITCH: u32 = QUADS + 1u;                // odd, so that neighbouring k sta
 var<workgroup> left: array<vec4<f32>, DEPTH * PITCH>;        // at k * PITCH + i / 4
 var<workgroup> right: array<vec4<f32>, DEPTH * PITCH>;       // at k * PITCH + j / 4
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-) {
+fn work(unit: u32, thread: u32, span: u32) {
     let rows = info[2];
     let terms = info[4];
     let columns = info[6];
     let across = (columns + SIDE - 1u) / SIDE;
     let tiles = across * ((rows + SIDE - 1u) / SIDE);
-    let tile = group.x + group.y * groups.x;
-    let matrix = tile / tiles;
+    let matrix = unit / tiles;
     // The whole group leaves or none of it: barriers follow.
     if (matrix >= info[0]) {
         return;
     }
-    let first_row = (tile % tiles) / across * SIDE;
-    let first_column = tile % across * SIDE;
+    let first_row = (unit % tiles) / across * SIDE;
+    let first_column = unit % across * SIDE;
     let a_base = matrix * info[8];
     let b_base = matrix * info[14];
     let r = thread / QUADS;

@@ -16,25 +16,10 @@ const THREADS: u32 = {{ threads }}u;
 const LANES: u32 = THREADS;                   // a group is one row
 const EACH: u32 = {{ each }}u;                // numbers of an invocation
 
-@compute @workgroup_size({{ threads }})
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
-//@ if subgroups
-    @builtin(subgroup_size) size: u32,
-    @builtin(subgroup_invocation_id) place: u32,
-//@ end
-) {
-    let unit = group.x + group.y * groups.x;
+fn work(unit: u32, thread: u32, span: u32) {
     if (unit >= info[2]) {
         return;
     }
-//@ if subgroups
-    let span = neighbours(thread, size, place);
-//@ else
-    let span = 0u;
-//@ end
     var sum = 0.0;
     for (var i = 0u; i < EACH; i++) {
         let place = (unit * EACH + i) * THREADS + thread;

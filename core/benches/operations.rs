@@ -5,7 +5,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 use burn::tensor::{Device, Distribution, Tensor};
-use potstill_core::kernel::{
+use potstill_core::op::{
     attention, attention_map, attention_map_loss, distillation_loss, gelu, gram_loss, layer_norm, linear,
 };
 

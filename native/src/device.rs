@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use burn::cubecl::config::autotune::AutotuneLevel;
 use burn::cubecl::config::cache::CacheConfig;
@@ -21,7 +22,7 @@ use burn::cubecl::wgpu::{
     AutoGraphicsApi, RuntimeOptions, WgpuBackend, WgpuDevice, WgpuDeviceKind, WgpuInitError, try_init_setup, wgpu,
 };
 use burn::tensor::Device;
-use potstill_core::kernel::{Reduction, Tiles, choose_tiles, reduction};
+use potstill_core::op::{self, Choice, Reduction, Tiles};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Result};
@@ -362,13 +363,25 @@ fn flaw(limits: &wgpu::Limits) -> Option<String> {
     .map(|(what, found, needed)| format!("it allows {found} {what}, and the kernels need {needed}"))
 }
 
+/// What the command line says of kernels: how they sum over a row, and how their tiles are chosen if it says that.
+static PREFERENCE: OnceLock<(Reduction, Option<Tiles>)> = OnceLock::new();
+
+/// Has kernels go by what the command line says, on every device that is opened from now on. The first word stands.
+pub fn prefer(reduction: Reduction, tiles: Option<Tiles>) {
+    PREFERENCE.get_or_init(|| (reduction, tiles));
+}
+
+fn preference() -> (Reduction, Option<Tiles>) {
+    PREFERENCE.get().copied().unwrap_or_default()
+}
+
 /// Opens the device that is asked for. Meant to be called once a process: what an adapter was opened with stays.
 ///
 /// # Errors
 /// Exit code 1, with what was found and what to do, if there is no such device or it cannot be opened.
 pub fn choose(choice: &DeviceChoice) -> Result<Chosen> {
     let chosen = find(choice)?;
-    if reduction() == Reduction::Subgroups && chosen.info.kind == Kind::Cpu {
+    if preference().0 == Reduction::Subgroups && chosen.info.kind == Kind::Cpu {
         let reason = &chosen.reason;
         return Err(Failure::usage(format!("--shaders subgroups: the CPU runs no shaders ({reason}); leave it out")));
     }
@@ -442,12 +455,11 @@ fn open(adapter: &Adapter, reason: String) -> Result<Chosen> {
     if let Some(flaw) = &adapter.flaw {
         return Err(Failure::work(format!("{name} cannot be used: {flaw}")));
     }
-    if reduction() == Reduction::Subgroups && !adapter.subgroups {
+    let (reduction, tiles) = preference();
+    if reduction == Reduction::Subgroups && !adapter.subgroups {
         return Err(Failure::work(format!("--shaders subgroups: {name} has none; leave it out")));
     }
     configure(adapter.info.kind);
-    // Measuring on a software adapter takes longer than it can save. A choice on the command line stands.
-    choose_tiles(if adapter.info.kind.is_gpu() { Tiles::Measured } else { Tiles::Counted });
     let opened = RuntimeOptions::try_default()
         .and_then(|options| try_init_setup::<AutoGraphicsApi>(&adapter.selector, options).map(|_| ()));
     match opened {
@@ -455,7 +467,11 @@ fn open(adapter: &Adapter, reason: String) -> Result<Chosen> {
         Ok(()) | Err(WgpuInitError::Registration { .. }) => {}
         Err(error) => return Err(Failure::work(format!("{name} could not be opened: {error}"))),
     }
-    Ok(Chosen { device: Device::from(adapter.selector.clone()), info: adapter.info.clone(), reason })
+    let device = Device::from(adapter.selector.clone());
+    // Measuring on a software adapter takes longer than it can save.
+    let usual = if adapter.info.kind.is_gpu() { Tiles::Measured } else { Tiles::Counted };
+    op::choose(&device, Choice { reduction, tiles: tiles.unwrap_or(usual) });
+    Ok(Chosen { device, info: adapter.info.clone(), reason })
 }
 
 /// Keeps what is measured in the user's cache folder, and tuning short on a software adapter, where measuring a kernel takes

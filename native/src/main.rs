@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command, Shaders, TileChoice};
-use potstill_core::kernel::{Reduction, Tiles, choose_reduction, choose_tiles};
+use potstill_core::op::{Reduction, Tiles};
 
 fn run(cli: &Cli) -> error::Result<()> {
     match &cli.command {
@@ -44,16 +44,15 @@ fn run(cli: &Cli) -> error::Result<()> {
 fn main() -> ExitCode {
     memory::keep();
     let cli = Cli::parse_from(cli::arguments());
-    choose_reduction(match cli.shaders {
+    let reduction = match cli.shaders {
         Shaders::Plain => Reduction::Plain,
         Shaders::Subgroups => Reduction::Subgroups,
+    };
+    let tiles = cli.tiles.map(|tiles| match tiles {
+        TileChoice::Counted => Tiles::Counted,
+        TileChoice::Measured => Tiles::Measured,
     });
-    if let Some(tiles) = cli.tiles {
-        choose_tiles(match tiles {
-            TileChoice::Counted => Tiles::Counted,
-            TileChoice::Measured => Tiles::Measured,
-        });
-    }
+    device::prefer(reduction, tiles);
     match pool::within(|| run(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use burn::tensor::{bf16, f16};
 use burn_store::pytorch_reader::{DType, PytorchReader, Tensor};
 use potstill_core::weights::NamedTensor;
 
@@ -60,25 +61,11 @@ fn values(tensor: &Tensor) -> std::io::Result<Vec<f32>> {
     Ok(match tensor.dtype() {
         DType::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_ne_bytes(*b)).collect(),
         DType::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_ne_bytes(*b) as f32).collect(),
-        DType::F16 => bytes.as_chunks().0.iter().map(|b| half_to_f32(u16::from_ne_bytes(*b))).collect(),
-        DType::BF16 => {
-            bytes.as_chunks().0.iter().map(|b| f32::from_bits(u32::from(u16::from_ne_bytes(*b)) << 16)).collect()
-        }
+        DType::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_ne_bytes(*b).to_f32()).collect(),
+        DType::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_ne_bytes(*b).to_f32()).collect(),
         // `read` asks for no other.
         _ => Vec::new(),
     })
-}
-
-/// IEEE 754 binary16.
-fn half_to_f32(bits: u16) -> f32 {
-    let (sign, exponent, fraction) =
-        (u32::from(bits >> 15) << 31, u32::from(bits >> 10 & 0x1f), u32::from(bits & 0x3ff));
-    match exponent {
-        // Zero and subnormal: a multiple of 2^-24.
-        0 => f32::from_bits(sign | 0x3f80_0000) * fraction as f32 * 2.0_f32.powi(-24),
-        0x1f => f32::from_bits(sign | 0x7f80_0000 | fraction << 13),
-        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
-    }
 }
 
 #[cfg(test)]
@@ -111,22 +98,6 @@ mod tests {
             }
         }
         assert!(!is_pytorch(&fixture("vit_timm.safetensors")).expect("readable"));
-    }
-
-    #[test]
-    fn halves_are_read_exactly() {
-        for (bits, value) in [
-            (0x0000, 0.0),
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x0001, 5.960_464_5e-8),
-            (0x7bff, 65504.0),
-            (0x3555, 0.333_251_95),
-        ] {
-            assert_eq!(half_to_f32(bits), value, "{bits:#x}");
-        }
-        assert_eq!(half_to_f32(0xfc00), f32::NEG_INFINITY);
-        assert!(half_to_f32(0x7e00).is_nan());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::process::Command;
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
-use potstill_core::kernel::{ShaderInstance, shader_instances};
+use potstill_core::op::{ShaderInstance, shader_instances};
 
 /// Validated as a browser would: no capability beyond WebGPU's base and those that the instance names.
 fn parse(instance: &ShaderInstance) -> (Module, ModuleInfo) {

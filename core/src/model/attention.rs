@@ -21,8 +21,8 @@ pub(super) enum Over {
 /// [`kernel::attention()`], which leaves at `tap`, if there is one, what it was computed from. `scale` is then `D^-½`.
 pub(super) fn attend(qkv: Tensor<5>, scale: f64, tap: Option<Tap<'_, '_>>) -> Tensor<4> {
     let Some(tap) = tap else { return kernel::attention(qkv, scale as f32) };
-    let (mixed, levels) = kernel::attention_with_levels(qkv.clone(), scale as f32);
-    tap.leave(QueriesAndKeys { packed: qkv, levels: Some(levels) });
+    let (mixed, lse) = kernel::attention_with_lse(qkv.clone(), scale as f32);
+    tap.leave(QueriesAndKeys { packed: qkv, lse: Some(lse) });
     mixed
 }
 

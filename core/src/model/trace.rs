@@ -155,10 +155,7 @@ impl Trace {
             queries_and_keys: self
                 .queries_and_keys
                 .into_iter()
-                .map(|QueriesAndKeys { packed, levels }| QueriesAndKeys {
-                    packed: packed.cast(FloatDType::F32),
-                    levels,
-                })
+                .map(|QueriesAndKeys { packed, lse }| QueriesAndKeys { packed: packed.cast(FloatDType::F32), lse })
                 .collect(),
             features: self.features.map(|features| features.cast(FloatDType::F32)),
             ..self

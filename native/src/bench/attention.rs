@@ -1,7 +1,7 @@
 //! Attention forward and backward, from packed queries, keys and values to their gradient.
 
 use burn::tensor::Tensor;
-use potstill_core::kernel;
+use potstill_core::op;
 use serde_json::json;
 
 use super::stock::packed_attention;
@@ -11,7 +11,7 @@ use crate::error::Result;
 /// With the scale that every known model has.
 fn ours(qkv: Tensor<5>) -> Tensor<4> {
     let scale = (qkv.dims()[4] as f32).powf(-0.5);
-    kernel::attention(qkv, scale)
+    op::attention(qkv, scale)
 }
 
 /// Measures attention of `[B, H, N, D]`; the backward pass begins with a gradient of ones.

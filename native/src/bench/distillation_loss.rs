@@ -1,7 +1,7 @@
 //! Cross-entropy and softened divergence of every row of logits, forward and backward.
 
 use burn::tensor::Tensor;
-use potstill_core::kernel;
+use potstill_core::op;
 use serde_json::json;
 
 use super::stock::rows_of_losses;
@@ -40,6 +40,6 @@ pub fn distillation_loss(setting: &Setting, [batch, classes]: [usize; 2]) -> Res
     // Three rows read in each direction, one written backward.
     let bytes = 7.0 * logits * size_of::<f32>() as f64;
     let work = Work { bytes: Some(bytes), samples: Some(batch), ..Work::default() };
-    let paths = vec![workload(Path::Potstill, kernel::distillation_loss), workload(Path::Stock, rows_of_losses)];
+    let paths = vec![workload(Path::Potstill, op::distillation_loss), workload(Path::Stock, rows_of_losses)];
     measure("distillation-loss", &case, work, setting, paths)
 }

@@ -1,7 +1,7 @@
 //! The difference of head-averaged attention maps of a pair of blocks, forward and backward.
 
 use burn::tensor::Tensor;
-use potstill_core::kernel::{QueriesAndKeys, attention_map, attention_map_loss, attention_with_levels};
+use potstill_core::op::{QueriesAndKeys, attention_map, attention_map_loss, attention_with_lse};
 use serde_json::json;
 
 use super::stock::map_loss;
@@ -26,8 +26,8 @@ pub fn saf(setting: &Setting, sizes: [usize; 6]) -> Result<Vec<Row>> {
     let device = &plain.clone().autodiff();
     type Loss = fn(QueriesAndKeys, QueriesAndKeys) -> Tensor<1>;
     let attended = |packed: Tensor<5>, size: usize| {
-        let (_, levels) = attention_with_levels(packed.clone().detach(), (size as f32).powf(-0.5));
-        QueriesAndKeys { packed, levels: Some(levels) }
+        let (_, lse) = attention_with_lse(packed.clone().detach(), (size as f32).powf(-0.5));
+        QueriesAndKeys { packed, lse: Some(lse) }
     };
     let workload = |path, loss: Loss| {
         let start = move || {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{ImageShape, Images, Transform, assemble};
+use potstill_core::train::metrics::softmax;
 use serde::Serialize;
 
 use crate::cli::Predict;
@@ -110,25 +111,17 @@ fn prediction(image: String, logits: &[f32], class_names: &[String], top: usize)
     let mut order: Vec<usize> = (0..logits.len()).collect();
     // Stable: of equals the first class comes first.
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-    let probabilities = softmax(logits);
+    let probabilities = softmax(logits, 1.0);
     let top = order
         .into_iter()
         .take(top)
         .map(|index| Class {
             index,
             label: class_names.get(index).cloned().unwrap_or_else(|| index.to_string()),
-            probability: probabilities[index],
+            probability: probabilities[index] as f32,
         })
         .collect();
     Prediction { image, logits: logits.to_vec(), top }
-}
-
-/// `exp(x - max) / Σ exp(x - max)`: no logit is too large for it.
-fn softmax(logits: &[f32]) -> Vec<f32> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f32> = logits.iter().map(|x| (x - largest).exp()).collect();
-    let sum: f32 = exponentials.iter().sum();
-    exponentials.iter().map(|x| x / sum).collect()
 }
 
 fn for_people(found: &Prediction) -> String {

@@ -1,7 +1,7 @@
-//! `potstill selftest`: every kernel on this machine's device, against its definition on the CPU.
+//! `potstill selftest`: every operation on this machine's device, forward and backward, against its portable definition.
 
 use burn::cubecl::future::block_on;
-use potstill_core::kernel::{Check, runs_wgsl, selftest};
+use potstill_core::op::{Check, cases, runs_wgsl, selftest};
 use serde_json::json;
 
 use crate::cli::Selftest;
@@ -19,7 +19,7 @@ pub fn run(options: &Selftest, choice: &DeviceChoice) -> Result<()> {
         say(format_args!("device   {chosen}"));
     }
     let wgsl = block_on(runs_wgsl(&chosen.device));
-    let checks = block_on(selftest(&chosen.device));
+    let checks = block_on(selftest(&chosen.device, cases()));
     let failed = checks.iter().filter(|check| !check.passed).count();
     let passed = checks.len() - failed;
     if options.json {
@@ -43,5 +43,5 @@ fn line(check: &Check) -> String {
     let verdict = if *passed { "ok  " } else { "FAIL" };
     let errors = format!("forward {forward_error:8.1e}, gradient {gradient_error:8.1e}");
     let detail = if detail.is_empty() { String::new() } else { format!("; {detail}") };
-    format!("{verdict}  {kernel:17}  {errors}  {case}{detail}")
+    format!("{verdict}  {kernel:18}  {errors}  {case}{detail}")
 }

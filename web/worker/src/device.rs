@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use js_sys::{Function, Promise, Reflect};
-use potstill_core::kernel::selftest;
+use potstill_core::op::{cases, selftest};
 use potstill_web::distil::rehearsal;
 use potstill_web::protocol::{DevicePreference, DeviceReport, Event, Fault};
 use wasm_bindgen::prelude::*;
@@ -156,7 +156,7 @@ async fn probe(preference: DevicePreference, fault: Option<Fault>) -> Result<Str
 
 /// Holds every kernel, and two training steps, against the CPU.
 async fn test(device: &Device, fault: Option<Fault>) -> Result<(), String> {
-    let checks = selftest(device).await;
+    let checks = selftest(device, cases().filter(|case| case.quick)).await;
     if let Some(check) = checks.iter().find(|check| !check.passed) {
         return Err(format!("{} {}", check.kernel, check.detail));
     }

@@ -1,0 +1,83 @@
+//! One AdamW update of flat vectors (Loshchilov and Hutter, 2019).
+//!
+//! Why: it is a dozen element-wise operations on every parameter of the network. A lazy stream merges them; on the CPU each
+//! is a pass of memory, and together they cost as much as the products of a small batch. In WGSL they are one dispatch, and
+//! one before it where the gradient's norm is bounded; the norm is never read back.
+//!
+//! ```text
+//! g ← g min(1, limit / (‖g‖ + 1e-6)) + λ p
+//! m ← β₁ m + (1 - β₁) g      v ← β₂ v + (1 - β₂) g²      p ← p - a m / (√(v / c) + ε) - d p
+//! ```
+//!
+//! with the largest norm `limit`, the decay λ (`pull`) of Adam, the step size `a` (the learning rate over m's correction),
+//! `c` v's correction, and `d` the decay of each number.
+
+pub(super) mod cases;
+mod cpu;
+mod portable;
+pub(super) mod wgsl;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::Tensor;
+
+/// The numbers of one update.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamWNumbers {
+    /// Decay β₁ of the first moment.
+    pub beta_1: f32,
+    /// Decay β₂ of the second moment.
+    pub beta_2: f32,
+    /// ε in the denominator.
+    pub epsilon: f32,
+    /// The learning rate over `1 - β₁ᵗ`.
+    pub step_size: f32,
+    /// `1 - β₂ᵗ`.
+    pub correction_2: f32,
+    /// The learning rate times the weight decay.
+    pub decay: f32,
+    /// Weight decay as a part of the gradient (Kingma and Ba, 2015), after its norm is bounded.
+    pub pull: f32,
+    /// Largest norm of the gradient; infinity bounds nothing.
+    pub limit: f32,
+}
+
+/// Parameters and both moments after one update by `gradient`; all are vectors of one length.
+///
+/// `decayed` is 1 where a parameter decays and 0 elsewhere. No gradients flow through an update.
+pub fn adamw(
+    [parameters, first, second]: [Tensor<1>; 3],
+    gradient: Tensor<1>,
+    decayed: Tensor<1>,
+    numbers: AdamWNumbers,
+) -> [Tensor<1>; 3] {
+    let (parameters, first, second) = Dispatch::adamw(
+        parameters.into_dispatch(),
+        first.into_dispatch(),
+        second.into_dispatch(),
+        gradient.into_dispatch(),
+        decayed.into_dispatch(),
+        numbers,
+    );
+    [parameters, first, second].map(Tensor::from_dispatch)
+}
+
+/// Parameters and both moments.
+type Three<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
+
+/// No gradients flow through it.
+#[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]
+pub(crate) trait AdamW: Backend {
+    /// Parameters and moments after one step.
+    #[fusion(meta = |parameters, _, _, _, _, _| (parameters.clone(), parameters.clone(), parameters.clone()))]
+    fn adamw(
+        parameters: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        decayed: FloatTensor<Self>,
+        numbers: AdamWNumbers,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        portable::update::<Self>(parameters, first, second, gradient, decayed, numbers)
+    }
+}

@@ -1,0 +1,67 @@
+//! Many vectors in one, six a dispatch.
+//!
+//! Why: the optimiser works on the gradients of a whole network as one vector, and Burn's concatenation launches a copy for
+//! each of its hundreds of tensors: more than a quarter of all that a training step of DeiT-Ti launched.
+//!
+//! Invariants: the numbers are copied and nothing else, so the result does not depend on the path taken.
+
+pub(super) mod cases;
+mod cpu;
+mod portable;
+pub(super) mod wgsl;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::{Device, Tensor};
+
+/// Vectors of one dispatch: with the result, as many storage buffers as every device has.
+const VECTORS: usize = 6;
+
+/// Where the vectors of one dispatch begin, and how many of them count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    starts: [usize; VECTORS],
+    count: usize,
+}
+
+/// A vector of `length` numbers that holds each of `pieces` from its place on, and zeros elsewhere.
+///
+/// No gradients flow through it.
+///
+/// # Panics
+/// If a piece does not end within `length`.
+pub fn join(length: usize, pieces: Vec<(usize, Tensor<1>)>, device: &Device) -> Tensor<1> {
+    for (start, piece) in &pieces {
+        let [count] = piece.dims();
+        assert!(start + count <= length, "join: {count} numbers at {start} do not fit {length}");
+    }
+    let mut joined = Tensor::<1>::zeros([length], device).into_dispatch();
+    for some in pieces.chunks(VECTORS) {
+        // What is past the last stands for nothing.
+        let piece = |index: usize| some.get(index).unwrap_or(&some[0]).1.clone().into_dispatch();
+        let starts = std::array::from_fn(|index| some.get(index).map_or(0, |(start, _)| *start));
+        let [a, b, c, d, e, f] = std::array::from_fn(piece);
+        joined = Dispatch::join_six(joined, a, b, c, d, e, f, Places { starts, count: some.len() });
+    }
+    Tensor::from_dispatch(joined)
+}
+
+/// No gradients flow through it.
+#[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]
+pub(crate) trait Join: Backend {
+    /// `joined` with vectors in it, each from its start on.
+    #[fusion(dtype = joined, shape = joined)]
+    #[allow(clippy::too_many_arguments)]
+    fn join_six(
+        joined: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        e: FloatTensor<Self>,
+        f: FloatTensor<Self>,
+        places: Places,
+    ) -> FloatTensor<Self> {
+        portable::join::<Self>(joined, [a, b, c, d, e, f], places)
+    }
+}

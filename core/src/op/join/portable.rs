@@ -1,0 +1,18 @@
+//! The definition in tensor operations.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Slice, TensorMetadata};
+
+use super::{Places, VECTORS};
+
+/// `joined` with those of `pieces` that count in their places.
+pub(super) fn join<B: Backend>(
+    joined: FloatTensor<B>,
+    pieces: [FloatTensor<B>; VECTORS],
+    places: Places,
+) -> FloatTensor<B> {
+    pieces.into_iter().zip(places.starts).take(places.count).fold(joined, |joined, (piece, start)| {
+        let end = start + piece.shape().num_elements();
+        B::float_slice_assign(joined, &[Slice::from(start..end)], piece)
+    })
+}

@@ -1,0 +1,131 @@
+//! Operations with a WGSL fast path, a portable definition and a hand-written backward pass.
+//!
+//! Why they exist: composed of tensor operations, attention keeps `B H N N` probabilities for its backward pass and a
+//! distillation loss reads its logits a dozen times. Each operation here is a few dispatches a direction, and beside inputs
+//! and outputs keeps for the backward pass what the table says.
+//!
+//! | operation | shapes | kept for backward |
+//! |---|---|---|
+//! | [`attention`](fn@attention) | `[B, N, 3, H, D]` to `[B, N, H, D]` | output, log-sum-exp `[B, H, N]` |
+//! | [`attention_map`](fn@attention_map) | `[B, N, 3, H, D]` to `[B, N, N]` | no gradient |
+//! | [`attention_map_loss`] | `[B, N, 3, H, D]` and `[B, N, N]` to `[1]` | the difference of the maps `[B, N, N]` |
+//! | [`distillation_loss`](fn@distillation_loss) | `[B, C]` three times to `[B, 2]` | nothing |
+//! | [`cross_entropy`] | `[B, C]` twice to `[B]` | nothing |
+//! | [`gram_loss`] | `[M, R, D]` twice to `[1]` | nothing |
+//! | [`layer_norm`](fn@layer_norm) | `[.., C]`, `[C]` twice to `[.., C]` | nothing |
+//! | [`linear`](fn@linear) | `[.., K]`, `[K, M]`, `[M]` to `[.., M]` | nothing |
+//! | [`residual_norm`](fn@residual_norm) | `[.., C]`, `[.., K]`, `[K, C]`, `[C]` thrice to `[.., C]` twice | the sum |
+//! | [`matmul`](fn@matmul) | `[.., R, K]`, `[.., K, C]` to `[.., R, C]` | nothing |
+//! | [`adamw`](fn@adamw) | vectors | no gradient |
+//! | [`join`](fn@join) | vectors to one | no gradient |
+//! | [`gelu`](fn@gelu) | any, to the same | nothing |
+//!
+//! An operation is a folder, of the same parts in the same order; small ones have fewer:
+//! * `mod.rs`: what it is, its equations, the public function, its extension of Burn's backends, its gradient. Burn dispatches
+//!   a tensor to its backend at run time, and a trait is the one place where an operation can differ by backend. The default
+//!   bodies are the portable definition. The generated implementation for `Fusion` runs the operation as one opaque step of
+//!   the lazy stream, so each states the shapes of its outputs without running. A graph of gradients sees the forward pass
+//!   alone, so the backward pass is a trait of its own.
+//! * `portable.rs`: the definition in tensor operations.
+//! * `cpu.rs`: loops of the CPU (Flex), where they are faster.
+//! * `wgsl.rs`: the launches, and every instance of the shaders.
+//! * `cases.rs`: the cases by which it is tested and checked at run time.
+//!
+//! Invariants
+//! * The portable definition is the meaning: the path of every runtime that does not compile WGSL, of elements that are no
+//!   `f32`, and the oracle of tests and [`selftest`](fn@selftest).
+//! * No float atomics: every sum has one owner and one order, so the same inputs give the same bits on the same device.
+//! * [`gpu`] says what a device must have: a kernel that runs anywhere runs everywhere.
+//! * Elements are `f32`; other types take the portable definition. The forward passes of attention and normalisation also
+//!   take `f16`, and sum in `f32`: those of a teacher in half precision.
+
+mod adamw;
+mod attention;
+mod attention_map;
+mod case;
+mod cpu;
+mod distillation_loss;
+mod gelu;
+mod gpu;
+mod gradient;
+mod gram;
+mod join;
+mod layer_norm;
+mod linear;
+mod matmul;
+mod residual_norm;
+mod selftest;
+
+pub use adamw::{AdamWNumbers, adamw};
+pub use attention::{WIDEST_HEAD, attention, attention_with_lse};
+pub use attention_map::{QueriesAndKeys, attention_map, attention_map_loss};
+pub use case::Case;
+pub use distillation_loss::{cross_entropy, distillation_loss};
+pub use gelu::gelu;
+use gpu::Shader;
+pub use gpu::{Choice, Reduction, Tiles, choose, runs_wgsl};
+pub use gram::gram_loss;
+pub use join::join;
+pub use layer_norm::{LONGEST_ROW, layer_norm};
+pub use linear::linear;
+pub use matmul::{matmul, matmul_by_shader};
+pub use residual_norm::residual_norm;
+pub use selftest::{Check, selftest};
+
+/// What is listed of an operation.
+struct Operation {
+    cases: fn() -> Vec<Case>,
+    /// Every instance of its shaders.
+    shaders: fn() -> Vec<Shader>,
+}
+
+/// The operations.
+const OPERATIONS: &[Operation] = &[
+    Operation { cases: attention::cases::cases, shaders: attention::wgsl::shaders },
+    Operation { cases: attention_map::cases::cases, shaders: attention_map::wgsl::shaders },
+    Operation { cases: distillation_loss::cases::cases, shaders: distillation_loss::wgsl::shaders },
+    Operation { cases: gelu::cases::cases, shaders: gelu::wgsl::shaders },
+    Operation { cases: gram::cases::cases, shaders: Vec::new },
+    Operation { cases: layer_norm::cases::cases, shaders: layer_norm::wgsl::shaders },
+    Operation { cases: linear::cases::cases, shaders: Vec::new },
+    Operation { cases: matmul::cases::cases, shaders: matmul::wgsl::shaders },
+    // Not in a page, which has the parts alone.
+    #[cfg(feature = "native")]
+    Operation { cases: residual_norm::cases::cases, shaders: Vec::new },
+    Operation { cases: adamw::cases::cases, shaders: adamw::wgsl::shaders },
+    Operation { cases: join::cases::cases, shaders: join::wgsl::shaders },
+];
+
+/// The cases of every operation.
+pub fn cases() -> impl Iterator<Item = Case> {
+    OPERATIONS.iter().flat_map(|operation| (operation.cases)())
+}
+
+/// One finished WGSL text, as some device compiles it.
+#[derive(Clone, Debug)]
+pub struct ShaderInstance {
+    /// File, constants, flags and access mode: unique among the instances.
+    pub name: String,
+    /// The text.
+    pub source: String,
+    /// Whether it needs a device with subgroups.
+    pub subgroups: bool,
+    /// Whether it needs a device with `f16`.
+    pub half: bool,
+}
+
+/// Every WGSL text in use, over the head sizes of known models and some that are not, every tiling, every flag, and
+/// both declarations of the input buffers (native and browser). Subgroups and `f16` are native alone.
+pub fn shader_instances() -> Vec<ShaderInstance> {
+    let shaders = OPERATIONS.iter().flat_map(|operation| (operation.shaders)());
+    let shaders: Vec<_> = shaders.flat_map(Shader::reductions).collect();
+    let instance = |(shader, access): (&Shader, &'static str)| {
+        let shader = shader.clone().with_access(access);
+        let (subgroups, half) = (shader.subgroups(), shader.half());
+        ShaderInstance { name: shader.name(), source: shader.text(), subgroups, half }
+    };
+    let native = shaders.iter().map(|shader| (shader, "read_write"));
+    let everywhere = |shader: &&Shader| !shader.subgroups() && !shader.half();
+    let browser = shaders.iter().filter(everywhere).map(|shader| (shader, "read"));
+    native.chain(browser).map(instance).collect()
+}
