@@ -1,7 +1,7 @@
 //! The recipes that ship with the command, compiled into it.
 //!
-//! Three are the built-in starts of their data sets; the others stand for a row of a published table each, with the source
-//! of every value in the file.
+//! Three are the built-in starts of their data sets. The others stand for a row of a published table each, with the source of
+//! every value in the file, or show a method or a situation on one of the starts, which they name as their base.
 
 use toml::{Table, Value};
 
@@ -23,63 +23,27 @@ impl Shipped {
     /// # Errors
     /// Exit code 2 if it is no valid recipe, which a test rules out.
     pub fn recipe(&self) -> Result<Recipe> {
-        let mut table: Table = toml::from_str(self.text).map_err(Failure::usage)?;
-        table.remove("base");
+        let mut table = self.table()?;
         layers::listed_terms(&mut table)?;
         Value::Table(table).try_into().map_err(|error| Failure::usage(format!("{}: {error}", self.name)))
     }
+
+    /// Its text, laid over that of the recipe that it names as its base, if it names one.
+    ///
+    /// # Errors
+    /// As [`Shipped::recipe`].
+    pub fn table(&self) -> Result<Table> {
+        let mut own = layers::parse(self.text, self.name)?;
+        let base = own.remove("base").as_ref().and_then(Value::as_str).map(str::to_owned);
+        let Some(base) = base.filter(|base| base != "none") else { return Ok(own) };
+        let mut table = find(&base).ok_or_else(|| unknown(&base))?.table()?;
+        layers::merge(&mut table, own);
+        Ok(table)
+    }
 }
 
-macro_rules! shipped {
-    ($($name:literal),* $(,)?) => {
-        &[$(Shipped { name: $name, text: include_str!(concat!("../../../recipes/", $name, ".toml")) }),*]
-    };
-}
-
-/// Every recipe, the built-in starts first.
-pub const RECIPES: &[Shipped] = shipped![
-    "digits",
-    "mnist",
-    "mnist-1000",
-    "cifar10-small-both",
-    "cifar10-small-hard",
-    "cifar10-small-none",
-    "cifar10-small-soft",
-    "cifar10-small-teacher",
-    "cifar10-vit-ti",
-    "cls-kd-deit-s",
-    "cls-kd-deit-ti",
-    "deit-cifar-10-both-hard",
-    "deit-cifar-10-both-soft",
-    "deit-cifar-10-class",
-    "deit-cifar-10-distill",
-    "deit-cifar-10-hard",
-    "deit-cifar-10-none",
-    "deit-cifar-10-resnet18",
-    "deit-cifar-10-soft",
-    "deit-ti-distilled-imagenet",
-    "deit-ti-imagenet",
-    "distillable-vit-lsr",
-    "distillable-vit-lwr",
-    "distillable-vit-plain",
-    "distillvit-student",
-    "distillvit-teacher",
-    "dvitsaf-cifar-10-kd",
-    "dvitsaf-cifar-10-saf",
-    "dvitsaf-cifar-10-saf-kd",
-    "dvitsaf-cifar-10-student",
-    "dvitsaf-cifar-10-teacher",
-    "dvitsaf-cifar-100-kd",
-    "dvitsaf-cifar-100-saf",
-    "dvitsaf-cifar-100-saf-kd",
-    "dvitsaf-cifar-100-student",
-    "dvitsaf-cifar-100-teacher",
-    "dvitsaf-flowers-102-kd",
-    "dvitsaf-flowers-102-saf",
-    "dvitsaf-flowers-102-saf-kd",
-    "dvitsaf-flowers-102-student",
-    "dvitsaf-flowers-102-teacher",
-];
+/// Every recipe of `recipes/`, the built-in starts first: see `build.rs`.
+pub const RECIPES: &[Shipped] = include!(concat!(env!("OUT_DIR"), "/recipes.rs"));
 
 /// The number of samples up to which MNIST has a start of its own.
 const FEW_SAMPLES: i64 = 5_000;
