@@ -10,6 +10,7 @@
 
 pub mod aid;
 pub mod class_token;
+pub mod kd_standard;
 mod labels;
 mod lesson;
 pub mod logits;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use aid::{Aid, Aids};
 pub use class_token::{ClassToken, Matching};
+pub use kd_standard::KdStandard;
 pub use labels::Labels;
 pub use lesson::{Given, Lesson, Loss};
 pub use logits::{Logits, Normalisation, SoftTargets};
@@ -224,4 +226,5 @@ methods! {
     Saf "saf" or "attention", section saf: Saf;
     ClassToken "class-token", section class_token: ClassToken;
     Manifold "manifold", section manifold: Manifold;
+    KdStandard "kd-standard", section kd_standard: KdStandard;
 }
