@@ -10,6 +10,7 @@
 
 pub mod aid;
 pub mod class_token;
+pub mod dkd;
 pub mod kd_standard;
 mod labels;
 mod lesson;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub use aid::{Aid, Aids};
 pub use class_token::{ClassToken, Matching};
+pub use dkd::Dkd;
 pub use kd_standard::KdStandard;
 pub use labels::Labels;
 pub use lesson::{Given, Lesson, Loss};
@@ -227,4 +229,5 @@ methods! {
     ClassToken "class-token", section class_token: ClassToken;
     Manifold "manifold", section manifold: Manifold;
     KdStandard "kd-standard", section kd_standard: KdStandard;
+    Dkd "dkd", section dkd: Dkd;
 }
