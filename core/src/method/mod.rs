@@ -10,6 +10,7 @@
 
 pub mod aid;
 pub mod class_token;
+pub mod dist;
 pub mod dkd;
 pub mod kd_standard;
 mod labels;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub use aid::{Aid, Aids};
 pub use class_token::{ClassToken, Matching};
+pub use dist::Dist;
 pub use dkd::Dkd;
 pub use kd_standard::KdStandard;
 pub use labels::Labels;
@@ -230,4 +232,5 @@ methods! {
     Manifold "manifold", section manifold: Manifold;
     KdStandard "kd-standard", section kd_standard: KdStandard;
     Dkd "dkd", section dkd: Dkd;
+    Dist "dist", section dist: Dist;
 }

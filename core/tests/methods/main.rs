@@ -11,6 +11,7 @@ mod tiny;
 
 mod class_token;
 mod combinations;
+mod dist;
 mod dkd;
 mod kd_standard;
 mod labels;
