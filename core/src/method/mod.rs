@@ -26,6 +26,7 @@ mod readout;
 pub mod retrospection;
 mod saf;
 mod softened_teacher;
+pub mod sp;
 pub mod teacher;
 pub mod teacher_labels;
 pub mod term;
@@ -49,6 +50,7 @@ pub use readout::{Head, Readout};
 pub use retrospection::{LogitTable, Past, Retrospection};
 pub use saf::Saf;
 pub use softened_teacher::SoftenedTeacher;
+pub use sp::Sp;
 pub use teacher::{Renormalise, Teacher, Teachers};
 pub use teacher_labels::TeacherLabels;
 pub use term::{Ask, Heads, Known, Method, NamedLoss, Scene};
@@ -233,4 +235,5 @@ methods! {
     KdStandard "kd-standard", section kd_standard: KdStandard;
     Dkd "dkd", section dkd: Dkd;
     Dist "dist", section dist: Dist;
+    Sp "sp", section sp: Sp;
 }

@@ -20,4 +20,5 @@ mod manifold;
 mod plain;
 mod retrospection;
 mod saf;
+mod sp;
 mod training;
