@@ -9,6 +9,7 @@
 //! left into a loss. The log shows each part of a loss before its weight, so that the scale of a loss is never a guess.
 
 pub mod aid;
+pub mod at;
 pub mod class_token;
 pub mod dist;
 pub mod dkd;
@@ -34,6 +35,7 @@ pub mod term;
 use serde::{Deserialize, Serialize};
 
 pub use aid::{Aid, Aids};
+pub use at::At;
 pub use class_token::{ClassToken, Matching};
 pub use dist::Dist;
 pub use dkd::Dkd;
@@ -236,4 +238,5 @@ methods! {
     Dkd "dkd", section dkd: Dkd;
     Dist "dist", section dist: Dist;
     Sp "sp", section sp: Sp;
+    At "at", section at: At;
 }

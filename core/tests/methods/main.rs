@@ -9,6 +9,7 @@ mod digits;
 #[path = "../common/tiny.rs"]
 mod tiny;
 
+mod at;
 mod class_token;
 mod combinations;
 mod dist;
