@@ -13,6 +13,7 @@ pub mod at;
 pub mod class_token;
 pub mod dist;
 pub mod dkd;
+pub mod hint;
 pub mod kd_standard;
 mod labels;
 mod lesson;
@@ -39,6 +40,7 @@ pub use at::At;
 pub use class_token::{ClassToken, Matching};
 pub use dist::Dist;
 pub use dkd::Dkd;
+pub use hint::Hint;
 pub use kd_standard::KdStandard;
 pub use labels::Labels;
 pub use lesson::{Given, Lesson, Loss};
@@ -239,4 +241,5 @@ methods! {
     Dist "dist", section dist: Dist;
     Sp "sp", section sp: Sp;
     At "at", section at: At;
+    Hint "hint", section hint: Hint;
 }

@@ -14,6 +14,7 @@ mod class_token;
 mod combinations;
 mod dist;
 mod dkd;
+mod hint;
 mod kd_standard;
 mod labels;
 mod logits;
