@@ -26,6 +26,7 @@ pub mod pairs;
 mod preset;
 mod readout;
 pub mod retrospection;
+pub mod rkd;
 mod saf;
 mod softened_teacher;
 pub mod sp;
@@ -52,6 +53,7 @@ pub use pairs::end_pairs;
 pub use preset::{Deit, LogitDistillation, Mode, Preset, TeacherTemperature};
 pub use readout::{Head, Readout};
 pub use retrospection::{LogitTable, Past, Retrospection};
+pub use rkd::Rkd;
 pub use saf::Saf;
 pub use softened_teacher::SoftenedTeacher;
 pub use sp::Sp;
@@ -242,4 +244,5 @@ methods! {
     Sp "sp", section sp: Sp;
     At "at", section at: At;
     Hint "hint", section hint: Hint;
+    Rkd "rkd", section rkd: Rkd;
 }

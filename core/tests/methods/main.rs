@@ -21,6 +21,8 @@ mod logits;
 mod manifold;
 mod plain;
 mod retrospection;
+mod rkd;
 mod saf;
 mod sp;
 mod training;
+mod unlabelled;
