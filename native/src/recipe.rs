@@ -17,6 +17,8 @@ pub use layers::{Resolved, resolve};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use potstill_core::method::numbers::WEIGHT;
+use potstill_core::method::teacher::Mean;
 use potstill_core::method::{Objective, Preset, Readout, Retrospection, Term};
 use potstill_core::model::{NetworkConfig, zoo};
 pub use potstill_core::train::Trainable;
@@ -46,6 +48,12 @@ pub struct Recipe {
     /// Distil from these weights instead of training a teacher: a run's folder or a weights file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_weights: Option<PathBuf>,
+    /// Teachers beside the first one: the logits of all are averaged before any term reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_teachers: Vec<MoreTeacher>,
+    /// What of several teachers is averaged.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub teacher_mean: Mean,
     /// Keep the teacher's logits in this folder, and take those that are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_cache: Option<PathBuf>,
@@ -72,6 +80,25 @@ pub struct Recipe {
     /// How the student is distilled.
     #[serde(default = "labels_alone")]
     pub distillation: Preset,
+}
+
+fn is_usual(mean: &Mean) -> bool {
+    *mean == Mean::default()
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// A teacher beside the first one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoreTeacher {
+    /// A run's folder or a weights file that says which network it is of.
+    pub weights: PathBuf,
+    /// How much it counts; the first teacher counts 1.
+    #[serde(default = "one")]
+    pub weight: f64,
 }
 
 /// What a student is trained on beside the distillation, for comparison.
@@ -368,6 +395,16 @@ impl Recipe {
             return Err(Failure::usage(
                 "data.labels is 0, and without labels there is no baseline and nothing for labels to weigh: set baseline = \
                  false and distillation.alpha = 1, or keep some labels",
+            ));
+        }
+        if let Some(teacher) = self.more_teachers.iter().find(|teacher| !WEIGHT.holds(teacher.weight)) {
+            let words = WEIGHT.words();
+            return Err(Failure::usage(format!("more_teachers.weight is {}; it must be {words}", teacher.weight)));
+        }
+        if !self.more_teachers.is_empty() && features {
+            return Err(Failure::usage(
+                "several teachers agree on logits alone, and this distillation compares what lies below them; take KD or \
+                 another method of logits, or one teacher",
             ));
         }
         if self.controls.iter().enumerate().any(|(place, control)| self.controls[..place].contains(control)) {

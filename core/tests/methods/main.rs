@@ -24,5 +24,6 @@ mod retrospection;
 mod rkd;
 mod saf;
 mod sp;
+mod teachers;
 mod training;
 mod unlabelled;

@@ -59,6 +59,7 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         Some(_) => return Err(Failure::usage("a given teacher (--teacher) needs --objective distillation")),
         None => None,
     };
+    let more_teachers = teacher::load_more(&recipe, &chosen.device, &data.full)?;
     let networks = networks(&recipe)?;
     for (role, _, config) in &networks {
         fits(config, data.full.held_out.as_ref())?;
@@ -89,7 +90,14 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     say(format_args!("run      {}{how} (recipe: {base}, seed {})", folder.path().display(), recipe.seed));
     let (train_samples, test_samples) = (data.full.source.dataset.len(), data.full.held_out.len());
     say(format_args!("data     {}: {train_samples} training and {test_samples} held-out samples", recipe.data.dataset));
-    let run = Run { recipe: &recipe, chosen: &chosen, data: &data, folder: &folder, interrupt: &interrupt };
+    let run = Run {
+        recipe: &recipe,
+        chosen: &chosen,
+        data: &data,
+        folder: &folder,
+        interrupt: &interrupt,
+        more_teachers: &more_teachers,
+    };
     run.finish(&run.train_all(networks, given_teacher)?, options.json)
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::cubecl::future::block_on;
 use potstill_core::data::{Normalisation, Transform};
-use potstill_core::method::{Head, Labels, Preset, Readout, Renormalise, Teacher, TeacherLabels, Term};
+use potstill_core::method::{Head, Labels, Preset, Readout, Renormalise, Teacher, TeacherLabels, Teachers, Term};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::train::{Evaluation, teacher_seed};
 use potstill_core::weights::{self, Description};
@@ -32,6 +32,8 @@ pub struct Run<'a> {
     pub folder: &'a RunFolder,
     /// Whether the person asked to stop.
     pub interrupt: &'a Interrupt,
+    /// Teachers beside the first one.
+    pub more_teachers: &'a [LoadedNetwork],
 }
 
 /// A network that is trained or given.
@@ -156,24 +158,44 @@ impl Run<'_> {
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = if role == Role::Teacher { teacher_seed(self.recipe.seed) } else { self.recipe.seed };
         let (data, device, run) = (self.data.of(role), &self.chosen.device, self.folder);
-        // Both see the same pixels, each normalised as it was trained.
-        let own = &self.data.full.source.transform.normalisation;
-        let other = teacher.map(|teacher| &teacher.normalisation).filter(|other| *other != own);
-        let view = other.map(|other| own.to(other)).transpose().map_err(Failure::usage)?;
-        let view = view.map(|channels| Renormalise::new(&channels, device));
-        let half = self.recipe.teacher_precision == Precision::Half;
         let cache = self.recipe.teacher_cache.as_deref().zip(teacher).map(|(root, teacher)| Keep {
             root,
             packing: self.recipe.packing(),
-            forward: format!("{:?}, {:?}, {:?}", teacher.config, teacher.normalisation, self.recipe.teacher_precision),
+            forward: self.forward(teacher),
         });
-        let network = teacher.map(|teacher| teacher.model.clone()).map(|own| if half { own.halved() } else { own });
-        let teachers = network.map(|network| Teacher { network, view, weight: 1.0 }.into());
+        let teachers = teacher.map(|teacher| self.teachers(teacher)).transpose()?;
         Stage { role, recipe, config, objective, teachers, readout, cache, data, seed, device, run }.train(
             checkpoint,
             log,
             self.interrupt,
         )
+    }
+
+    // All that the teachers' logits follow from beside their weights and the images.
+    fn forward(&self, first: &Trained) -> String {
+        let precision = self.recipe.teacher_precision;
+        let mut text = format!("{:?}, {:?}, {precision:?}", first.config, first.normalisation);
+        for (loaded, more) in self.more_teachers.iter().zip(&self.recipe.more_teachers) {
+            let mean = self.recipe.teacher_mean;
+            text += &format!("; {:?}, {:?}, {}, {mean:?}", loaded.config, loaded.normalisation, more.weight);
+        }
+        text
+    }
+
+    // Who teaches. All see the same pixels, each normalised as it was trained.
+    fn teachers(&self, first: &Trained) -> Result<Teachers> {
+        let teacher = |network: &Network, normalisation: &Normalisation, weight: f64| {
+            let own = &self.data.full.source.transform.normalisation;
+            let view = (normalisation != own).then(|| own.to(normalisation)).transpose().map_err(Failure::usage)?;
+            let view = view.map(|channels| Renormalise::new(&channels, &self.chosen.device));
+            let half = self.recipe.teacher_precision == Precision::Half;
+            let network = if half { network.clone().halved() } else { network.clone() };
+            Ok::<_, Failure>(Teacher { network, view, weight })
+        };
+        let others = self.more_teachers.iter().zip(&self.recipe.more_teachers);
+        let others = others.map(|(loaded, more)| teacher(&loaded.model, &loaded.normalisation, more.weight));
+        let first = teacher(&first.model, &first.normalisation, 1.0)?;
+        Ok(Teachers::several(first, others.collect::<Result<_>>()?, self.recipe.teacher_mean))
     }
 
     // What a network is taught.

@@ -9,7 +9,7 @@ use potstill_core::weights::Fit;
 use super::stages::{Run, Trained};
 use crate::error::{Failure, Result};
 use crate::evaluate::fits;
-use crate::recipe::{NetworkRecipe, Recipe};
+use crate::recipe::{Goal, NetworkRecipe, Recipe};
 use crate::run::{LoadedNetwork, Model, Role, load_file, load_from_run};
 use crate::train::StageData;
 
@@ -44,6 +44,17 @@ pub fn load(path: &Path, recipe: &Recipe, device: &Device, data: &StageData) -> 
     }
     fits(&teacher.config, data.held_out.as_ref())?;
     Ok(teacher)
+}
+
+/// The teachers beside the first one.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_more(recipe: &Recipe, device: &Device, data: &StageData) -> Result<Vec<LoadedNetwork>> {
+    let each = recipe.more_teachers.iter().filter(|_| recipe.objective == Goal::Distillation);
+    // The model that the recipe names is the first teacher's: each of these says what it is itself.
+    let recipe = Recipe { teacher: None, ..recipe.clone() };
+    each.map(|teacher| load(&teacher.weights, &recipe, device, data)).collect()
 }
 
 /// Refuses a teacher that guesses: distillation from an untrained head has been mistaken for a result.
