@@ -1,7 +1,7 @@
 //! The sizes by which two networks are compared before one teaches the other.
 
 /// The sizes by which two networks are compared before one teaches the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetworkShape {
     /// Blocks.
     pub depth: usize,
