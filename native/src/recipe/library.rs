@@ -5,8 +5,9 @@
 
 use toml::{Table, Value};
 
-use super::{Goal, Recipe, flags, layers};
+use super::{Given, Goal, Recipe, flags, layers};
 use crate::cli::Train;
+use crate::dataset;
 use crate::error::{Failure, Result};
 
 /// A recipe that ships with the command.
@@ -81,9 +82,6 @@ pub const RECIPES: &[Shipped] = shipped![
     "dvitsaf-flowers-102-teacher",
 ];
 
-/// The number of samples up to which MNIST has a start of its own.
-const FEW_SAMPLES: i64 = 5_000;
-
 /// The recipe of a name, as `potstill recipes` prints it; a path that ends in it is not meant.
 pub fn find(name: &str) -> Option<&'static Shipped> {
     RECIPES.iter().find(|shipped| shipped.name == name)
@@ -111,40 +109,40 @@ fn base_name(options: &Train, asked: &Table, sets: &Table) -> Result<String> {
     };
     let named = given.text("dataset").map(str::to_owned);
     let named = named.or_else(|| key("dataset").and_then(|v| v.as_str().map(str::to_owned)));
-    let dataset = named.map_or_else(|| usual_dataset(options).to_owned(), |name| name.to_ascii_lowercase());
+    let dataset = named.unwrap_or_else(|| usual_dataset(options).to_owned());
     let samples: Option<i64> = given.parsed("train-samples")?;
     let samples = samples.or_else(|| key("train_samples").and_then(|value: Value| value.as_integer()));
+    (dataset::find(&dataset)?.start)(given, samples)
+}
+
+/// The row of the work on attention forcing for a data set.
+///
+/// # Errors
+/// Exit code 2 for an objective that does not exist.
+pub fn forcing_row(given: &Given, dataset: &str) -> Result<String> {
     let distillation = given.text("distillation").map(str::to_ascii_lowercase);
-    match (dataset.as_str(), given.text("distill-mode")) {
-        ("digits", _) => Ok("digits".to_owned()),
-        ("mnist", _) if samples.is_some_and(|n| n <= FEW_SAMPLES) => Ok("mnist-1000".to_owned()),
-        ("mnist", _) => Ok("mnist".to_owned()),
-        ("cifar-10", Some("both")) => Ok("deit-cifar-10-both-soft".to_owned()),
-        ("cifar-10", Some(mode)) => Ok(format!("deit-cifar-10-{mode}")),
-        ("cifar-10" | "cifar-100" | "flowers-102", _) => {
-            let row = match (given.word("objective")?, distillation.as_deref()) {
-                (Some(Goal::Teacher), _) => "teacher",
-                (Some(Goal::Student), _) => "student",
-                (_, Some("saf+kd" | "kd+saf")) => "saf-kd",
-                (_, None | Some("saf")) => "saf",
-                _ => "kd",
-            };
-            Ok(format!("dvitsaf-{dataset}-{row}"))
-        }
-        ("imagenet" | "folder", _) => {
-            let model = given.text("model").unwrap_or_default();
-            let cls_kd = flags::is_cls_kd(given) || distillation.as_deref() == Some("cls-kd");
-            let taught = given.text("distillation-type").is_some_and(|kind| kind != "none");
-            let distils = taught || model.contains("distilled") || distillation.is_some();
-            Ok(match (cls_kd, distils) {
-                (true, _) if model.contains("small") => "cls-kd-deit-s",
-                (true, _) => "cls-kd-deit-ti",
-                (false, true) => "deit-ti-distilled-imagenet",
-                (false, false) => "deit-ti-imagenet",
-            }
-            .to_owned())
-        }
-        _ => Err(crate::dataset::unknown(&dataset)),
+    let row = match (given.word("objective")?, distillation.as_deref()) {
+        (Some(Goal::Teacher), _) => "teacher",
+        (Some(Goal::Student), _) => "student",
+        (_, Some("saf+kd" | "kd+saf")) => "saf-kd",
+        (_, None | Some("saf")) => "saf",
+        _ => "kd",
+    };
+    Ok(format!("dvitsaf-{dataset}-{row}"))
+}
+
+/// The recipe of DeiT or CLS-KD whose line this is.
+pub fn imagenet_row(given: &Given) -> &'static str {
+    let model = given.text("model").unwrap_or_default();
+    let distillation = given.text("distillation");
+    let cls_kd = flags::is_cls_kd(given) || distillation.is_some_and(|name| name.eq_ignore_ascii_case("cls-kd"));
+    let taught = given.text("distillation-type").is_some_and(|kind| kind != "none");
+    let distils = taught || model.contains("distilled") || distillation.is_some();
+    match (cls_kd, distils) {
+        (true, _) if model.contains("small") => "cls-kd-deit-s",
+        (true, _) => "cls-kd-deit-ti",
+        (false, true) => "deit-ti-distilled-imagenet",
+        (false, false) => "deit-ti-imagenet",
     }
 }
 
