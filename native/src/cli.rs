@@ -1,9 +1,5 @@
 //! The command line. Scripts call it, so its options are a contract; every flag's underscored spelling is accepted too.
 
-mod given;
-mod images;
-mod training;
-
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -15,14 +11,11 @@ use potstill_core::method::Readout;
 
 use crate::bench::Path;
 use crate::device::DeviceChoice;
-use crate::recipe::{Goal, Precision};
-pub use given::Given;
-pub use images::Images;
-pub use training::{Accepted, DistillMode, DistillationType, Method, Numbers};
+use crate::recipe::Given;
 
 /// Distils vision transformers on any GPU, or without one.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 120)]
+#[command(version, propagate_version = true, max_term_width = 120, args_override_self = true)]
 pub struct Cli {
     /// What to run on: auto (a real GPU, else the CPU), cpu, gpu, gpu:N as `devices` numbers them, or software.
     #[arg(long, global = true, default_value = "auto")]
@@ -99,41 +92,6 @@ pub struct Train {
     pub given: Given,
     /// An experiment as a TOML file or by its name (`potstill recipes`); without one, the data set's own is taken.
     pub recipe: Option<PathBuf>,
-    /// What to train.
-    #[arg(long, value_enum)]
-    pub objective: Option<Goal>,
-    /// The distillation objective.
-    #[arg(long, value_name = "NAME")]
-    pub distillation: Option<String>,
-    /// Distil from this run's teacher, or from a weights file, instead of training one.
-    #[arg(long, visible_aliases = ["teacher-path", "teacher_path"], value_name = "RUN|FILE")]
-    pub teacher: Option<PathBuf>,
-    /// The data set: digits (built in), MNIST, CIFAR-10, CIFAR-100, Flowers-102, ImageNet, or folder (train/CLASS/*,
-    /// val/CLASS/*).
-    #[arg(long, value_name = "NAME")]
-    pub dataset: Option<String>,
-    /// Where the data set's files are.
-    #[arg(long, visible_alias = "data_dir", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// A folder of images, `train/CLASS/*` and `val/CLASS/*`: as --data-dir, and --dataset ImageNet where nothing else is
-    /// named.
-    #[arg(long, visible_alias = "data_path", value_name = "DIR", conflicts_with = "data_dir")]
-    pub data_path: Option<PathBuf>,
-    /// Train on this many samples, drawn evenly over the classes by the seed.
-    #[arg(long, visible_alias = "train_samples", value_name = "N")]
-    pub train_samples: Option<usize>,
-    /// Samples a step.
-    #[arg(long, visible_alias = "batch_size", value_name = "B")]
-    pub batch_size: Option<usize>,
-    /// Passes over the training samples, for every network of the run.
-    #[arg(long, value_name = "E")]
-    pub epochs: Option<u64>,
-    /// Peak learning rate, for every network of the run.
-    #[arg(long, value_name = "LR")]
-    pub lr: Option<f64>,
-    /// Everything random follows from this number.
-    #[arg(long, value_name = "S")]
-    pub seed: Option<u64>,
     /// Where run folders are made.
     #[arg(long, visible_aliases = ["output-dir", "output_dir"], value_name = "DIR", default_value = "runs")]
     pub logdir: PathBuf,
@@ -147,18 +105,6 @@ pub struct Train {
     /// Measure the weights of --resume FILE instead of training.
     #[arg(long)]
     pub eval: bool,
-    /// Take a teacher that does no better than chance.
-    #[arg(long, visible_alias = "allow_untrained_teacher")]
-    pub allow_untrained_teacher: bool,
-    /// The precision in which the teacher, a vision transformer, is asked.
-    #[arg(long, visible_alias = "teacher_precision", value_enum)]
-    pub teacher_precision: Option<Precision>,
-    /// Keep the teacher's logits in this folder, and take those that another run left there.
-    #[arg(long, visible_alias = "teacher_cache", value_name = "DIR")]
-    pub teacher_cache: Option<PathBuf>,
-    /// Keep the logits of the K highest classes in half precision, instead of all in float32.
-    #[arg(long, visible_alias = "teacher_cache_top", value_name = "K", requires = "teacher_cache")]
-    pub teacher_cache_top: Option<usize>,
     /// Run the recipe small: shallow and narrow networks, small pictures, 64 samples, one epoch.
     #[arg(long)]
     pub smoke: bool,
@@ -168,14 +114,6 @@ pub struct Train {
     /// Change one value of the recipe, for example student.vit.depth=2; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    #[command(flatten)]
-    pub numbers: Numbers,
-    #[command(flatten)]
-    pub images: Images,
-    #[command(flatten)]
-    pub method: Method,
-    #[command(flatten)]
-    pub accepted: Accepted,
 }
 
 /// Options of `recipes`.

@@ -1,4 +1,4 @@
-//! Downloads of data sets: the official files, checked against their publishers' checksums.
+//! Downloads: the official files of data sets, which `dataset` lists, checked against their publishers' checksums.
 //!
 //! A file is downloaded beside its place (`NAME.part`), which a later call goes on with, and takes its name only when its
 //! checksum is right. An archive is unpacked into a temporary folder which takes its name when all of it is there. Of an
@@ -26,88 +26,44 @@ const MAX_UNPACKED: u64 = 4 << 30;
 const MAX_FILES: usize = 100_000;
 
 /// What tells a whole file from a damaged one, in hexadecimal digits.
-enum Checksum {
+pub enum Checksum {
     /// MD5 of the file.
     Md5(&'static str),
     /// SHA-256 of what a gzip file holds: mirrors wrap MNIST's files differently.
     Inner(&'static str),
 }
 
-struct Remote {
+/// An official file.
+pub struct Remote {
     name: &'static str,
     checksum: Checksum,
     /// The folder that the archive holds, where it is one.
     unpacks: Option<&'static str>,
 }
 
-struct Source {
-    set: &'static str,
-    base: &'static str,
-    files: &'static [Remote],
+/// Where a data set's official files are.
+pub struct Source {
+    /// The address that the files' names are appended to.
+    pub base: &'static str,
+    /// The files.
+    pub files: &'static [Remote],
 }
 
-const fn file(name: &'static str, checksum: Checksum) -> Remote {
+/// A file that is kept as it comes.
+pub const fn file(name: &'static str, checksum: Checksum) -> Remote {
     Remote { name, checksum, unpacks: None }
 }
 
-const fn archive(name: &'static str, md5: &'static str, folder: &'static str) -> Remote {
+/// A compressed archive of one folder, with its MD5.
+pub const fn archive(name: &'static str, md5: &'static str, folder: &'static str) -> Remote {
     Remote { name, checksum: Checksum::Md5(md5), unpacks: Some(folder) }
 }
-
-const SOURCES: &[Source] = &[
-    Source {
-        set: "MNIST",
-        base: "https://ossci-datasets.s3.amazonaws.com/mnist",
-        files: &[
-            file(
-                "train-images-idx3-ubyte.gz",
-                Checksum::Inner("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
-            ),
-            file(
-                "train-labels-idx1-ubyte.gz",
-                Checksum::Inner("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
-            ),
-            file(
-                "t10k-images-idx3-ubyte.gz",
-                Checksum::Inner("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
-            ),
-            file(
-                "t10k-labels-idx1-ubyte.gz",
-                Checksum::Inner("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
-            ),
-        ],
-    },
-    Source {
-        set: "CIFAR-10",
-        base: "https://www.cs.toronto.edu/~kriz",
-        files: &[archive("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin")],
-    },
-    Source {
-        set: "CIFAR-100",
-        base: "https://www.cs.toronto.edu/~kriz",
-        files: &[archive("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary")],
-    },
-    Source {
-        set: "Flowers-102",
-        base: "https://www.robots.ox.ac.uk/~vgg/data/flowers/102",
-        files: &[
-            file("imagelabels.mat", Checksum::Md5("e0620be6f572b9609742df49c70aed4d")),
-            file("setid.mat", Checksum::Md5("a5357ecc9cb78c4bef273ce3793fc85c")),
-            archive("102flowers.tgz", "52808999861908f626f3c1f4e79d11fa", "jpg"),
-        ],
-    },
-];
 
 /// Brings the files of a data set into `folder`; what is there already is kept.
 ///
 /// # Errors
-/// Exit code 2 for a set that cannot be fetched; 1 with what to put where if a file cannot be had or is not the official
-/// one.
-pub fn fetch(name: &str, folder: &Path) -> Result<()> {
-    let Some(source) = SOURCES.iter().find(|source| source.set.eq_ignore_ascii_case(name)) else {
-        let known: Vec<&str> = SOURCES.iter().map(|source| source.set).collect();
-        return Err(Failure::usage(format!("{name:?} cannot be fetched; there are {}", known.join(", "))));
-    };
+/// Exit code 1 with what to put where if a file cannot be had or is not the official one.
+pub fn fetch(source: &Source, folder: &Path) -> Result<()> {
     let base = std::env::var(BASE).unwrap_or_else(|_| source.base.to_owned());
     fs::create_dir_all(folder).context(format_args!("cannot make the folder {}", folder.display()))?;
     for remote in source.files {
@@ -495,13 +451,6 @@ mod tests {
             assert!(failure.to_string().contains(word) && failure.to_string().contains("archive.tgz"), "{failure}");
         }
         assert!(unpacked(&tgz(&[])).expect_err("empty").to_string().contains("nothing"));
-    }
-
-    #[test]
-    fn only_known_sets_are_fetched() {
-        let failure = fetch("nonesuch", Path::new("nowhere")).expect_err("unknown");
-        assert!(failure.code() == 2 && failure.to_string().contains("Flowers-102"), "{failure}");
-        assert!(!Path::new("nowhere").exists());
     }
 
     proptest! {

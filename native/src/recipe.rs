@@ -11,12 +11,12 @@ pub mod library;
 mod smoke;
 
 pub use data::DataRecipe;
+pub use flags::Given;
 use layers::merge;
 pub use layers::{Resolved, resolve};
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use potstill_core::method::numbers::WEIGHT;
 use potstill_core::method::teacher::Mean;
 use potstill_core::method::{Objective, Preset, Readout, Retrospection, Term};
@@ -112,7 +112,7 @@ pub enum Control {
 }
 
 /// How a number is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// In 32 bits.
@@ -149,7 +149,7 @@ pub struct About {
 }
 
 /// What a run produces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Goal {
     /// A teacher alone.

@@ -184,6 +184,7 @@ pub enum EraseMode {
     #[default]
     Pixel,
     /// Zero, which is the mean after normalisation.
+    #[serde(alias = "const")]
     Constant,
 }
 

@@ -68,6 +68,16 @@ impl Default for DistillVitConfig {
 }
 
 impl DistillVitConfig {
+    /// The least side of an image that it reads whole.
+    pub fn least_side(&self) -> usize {
+        16
+    }
+
+    /// The same kind of network made small, to see that all of it runs: at most `depth` blocks, for images of `side`.
+    pub fn reduced(&self, depth: usize, side: usize) -> Self {
+        Self { image_size: side, patch_size: side / 2, depth: self.depth.min(depth), heads: 2, ..self.clone() }
+    }
+
     /// Checks every number before anything is allocated.
     ///
     /// # Errors

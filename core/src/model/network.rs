@@ -103,6 +103,17 @@ impl NetworkConfig {
         each!(self, NetworkConfig(config) => config.validate())
     }
 
+    /// The least side of an image that it reads whole.
+    pub fn least_side(&self) -> usize {
+        each!(self, NetworkConfig(config) => config.least_side())
+    }
+
+    /// The same kind of network made small, to see that all of it runs: at most `depth` blocks, where it is of blocks, for
+    /// images of `side`.
+    pub fn reduced(&self, depth: usize, side: usize) -> Self {
+        each!(self, NetworkConfig(config) => config.reduced(depth, side).into())
+    }
+
     /// Builds the network on `device` with values drawn from `seed`.
     ///
     /// # Errors

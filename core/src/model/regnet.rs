@@ -92,6 +92,17 @@ impl BlockSize {
 }
 
 impl RegNetConfig {
+    /// The least side of an image that it reads whole.
+    pub fn least_side(&self) -> usize {
+        32
+    }
+
+    /// The same kind of network made small, to see that all of it runs: a block a stage, for images of `side`.
+    pub fn reduced(&self, _depth: usize, side: usize) -> Self {
+        let (image_size, depths, stem_width, group_width) = (side, [1; 4], 8, 8);
+        Self { image_size, depths, stem_width, group_width, widths: [8, 16, 16, 32], ..self.clone() }
+    }
+
     /// Checks every number before anything is allocated.
     ///
     /// # Errors

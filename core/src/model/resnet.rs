@@ -58,6 +58,16 @@ struct BlockSize {
 }
 
 impl ResNetConfig {
+    /// The least side of an image that it reads whole.
+    pub fn least_side(&self) -> usize {
+        32
+    }
+
+    /// The same kind of network made small, to see that all of it runs: a block a stage, for images of `side`.
+    pub fn reduced(&self, _depth: usize, side: usize) -> Self {
+        Self { image_size: side, depths: [1; 4], width: 8, ..self.clone() }
+    }
+
     /// Checks every number before anything is allocated.
     ///
     /// # Errors

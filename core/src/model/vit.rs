@@ -111,6 +111,25 @@ impl Default for VitConfig {
 }
 
 impl VitConfig {
+    /// The least side of an image that it reads whole.
+    pub fn least_side(&self) -> usize {
+        2 * self.patch_size
+    }
+
+    /// The same kind of network made small, to see that all of it runs: at most `depth` blocks, for images of `side`.
+    pub fn reduced(&self, depth: usize, side: usize) -> Self {
+        // Four heads of eight at most.
+        let heads = self.heads.min(4);
+        Self {
+            image_size: side,
+            depth: self.depth.min(depth),
+            heads,
+            width: 8 * heads,
+            head_size: self.head_size.map(|_| 8),
+            ..self.clone()
+        }
+    }
+
     /// Checks every number before anything is allocated.
     pub fn validate(&self) -> Result<(), ConfigError> {
         range("image_size", self.image_size, 4096)?;

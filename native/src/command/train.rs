@@ -5,6 +5,8 @@ mod measure;
 mod stages;
 mod teacher;
 
+use std::path::PathBuf;
+
 use burn::tensor::FloatDType;
 use potstill_core::model::NetworkConfig;
 
@@ -38,7 +40,7 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         let text = std::fs::read_to_string(folder.file("recipe.toml"));
         let text = text.context(format_args!("cannot read {}", folder.file("recipe.toml").display()))?;
         let mut recipe = Recipe::from_resolved(&text).context(folder.file("recipe.toml").display())?;
-        recipe.allow_untrained_teacher |= options.allow_untrained_teacher;
+        recipe.allow_untrained_teacher |= options.given.has("allow-untrained-teacher");
         (recipe, Some(folder), "the run's own".to_owned())
     } else {
         let Resolved { recipe, base, notices } = resolve(options)?;
@@ -105,7 +107,7 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
 fn refuse_changes(options: &Train) -> Result<()> {
     // Which run, how it is shown, and what changes none of its numbers.
     let taken = ["--resume", "--logdir", "--name", "--json", "--allow-untrained-teacher"];
-    match options.given.0.iter().find(|given| !taken.contains(&given.as_str())) {
+    match options.given.names().iter().find(|given| !taken.contains(&given.as_str())) {
         Some(given) => Err(Failure::usage(format!("--resume goes on with the run's own recipe; leave out {given}"))),
         None => Ok(()),
     }
@@ -144,21 +146,19 @@ fn as_eval(options: &Train) -> Result<Eval> {
     let Some(Some(weights)) = &options.resume else {
         return Err(Failure::usage("--eval measures the weights of --resume FILE, which is missing"));
     };
-    let folder = options.data_path.is_some().then(|| "ImageNet".to_owned());
+    let given = &options.given;
+    let folder = given.has("data-path").then_some("ImageNet");
+    let dataset = given.text("dataset").or(folder);
     Ok(Eval {
         network: cli::Network {
             run: None,
             which: None,
-            model: options.method.model.clone(),
+            model: given.text("model").map(str::to_owned),
             weights: Some(weights.clone()),
-            readout: options.numbers.readout,
+            readout: given.word("readout")?,
         },
-        dataset: options
-            .dataset
-            .clone()
-            .or(folder)
-            .ok_or_else(|| Failure::usage("--eval needs --dataset or --data-path"))?,
-        data_dir: options.data_path.clone().or_else(|| options.data_dir.clone()),
+        dataset: dataset.ok_or_else(|| Failure::usage("--eval needs --dataset or --data-path"))?.to_owned(),
+        data_dir: given.text("data-path").or(given.text("data-dir")).map(PathBuf::from),
         limit: None,
         confusion: None,
         json: options.json,

@@ -10,11 +10,48 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flate2::bufread::GzDecoder;
-use potstill_core::data::Dataset;
 use potstill_core::data::cifar::{Kind, MAX_BYTES, Reader, TEN};
+use potstill_core::data::{Dataset, Normalisation};
 
-use super::{Split, folder, read_file};
+use super::{Set, Split, folder, read_file};
 use crate::error::{Context, Failure, Result};
+use crate::fetch::{Source, archive};
+use crate::recipe::library;
+
+/// CIFAR-10.
+pub const TEN_SET: Set = Set {
+    name: "CIFAR-10",
+    open: |folder, split, _| open(folder, Kind::Ten, split),
+    has_validation: false,
+    takes_folders: true,
+    normalisation: Normalisation::imagenet,
+    start: |given, _| {
+        Ok(match given.text("distill-mode") {
+            Some("both") => "deit-cifar-10-both-soft".to_owned(),
+            Some(mode) => format!("deit-cifar-10-{mode}"),
+            None => library::forcing_row(given, "cifar-10")?,
+        })
+    },
+    source: Some(Source {
+        base: BASE,
+        files: &[archive("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin")],
+    }),
+};
+
+/// CIFAR-100.
+pub const HUNDRED_SET: Set = Set {
+    name: "CIFAR-100",
+    open: |folder, split, _| open(folder, Kind::HundredFine, split),
+    takes_folders: false,
+    start: |given, _| library::forcing_row(given, "cifar-100"),
+    source: Some(Source {
+        base: BASE,
+        files: &[archive("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary")],
+    }),
+    ..TEN_SET
+};
+
+const BASE: &str = "https://www.cs.toronto.edu/~kriz";
 
 /// Most bytes of an archive once decompressed: twice the official ones.
 const MAX_ARCHIVE: u64 = 2 * MAX_BYTES;

@@ -6,11 +6,31 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use potstill_core::data::Dataset;
+use potstill_core::data::{Dataset, Normalisation};
 
 use super::folder::Folder;
-use super::{Split, mat, read_file};
+use super::{Set, Split, mat, read_file};
 use crate::error::{Failure, Result};
+use crate::fetch::{Checksum, Source, archive, file};
+use crate::recipe::library;
+
+/// The data set.
+pub const SET: Set = Set {
+    name: "Flowers-102",
+    open: |folder, split, _| open(folder, split),
+    has_validation: true,
+    takes_folders: false,
+    normalisation: Normalisation::imagenet,
+    start: |given, _| library::forcing_row(given, "flowers-102"),
+    source: Some(Source {
+        base: "https://www.robots.ox.ac.uk/~vgg/data/flowers/102",
+        files: &[
+            file("imagelabels.mat", Checksum::Md5("e0620be6f572b9609742df49c70aed4d")),
+            file("setid.mat", Checksum::Md5("a5357ecc9cb78c4bef273ce3793fc85c")),
+            archive("102flowers.tgz", "52808999861908f626f3c1f4e79d11fa", "jpg"),
+        ],
+    }),
+};
 
 const CLASSES: usize = 102;
 /// Most bytes of a MATLAB file: the official ones have some kilobytes.
@@ -66,14 +86,14 @@ fn numbers(path: &Path, key: &str, most: usize) -> Result<Vec<usize>> {
 mod tests {
     use std::fs;
 
-    use super::super::mat::tests::file;
+    use super::super::mat::tests::file as mat_file;
     use super::*;
 
     fn place(labels: &[u16], train: &[u16]) -> tempfile::TempDir {
         let folder = tempfile::TempDir::new().expect("a folder");
-        fs::write(folder.path().join(LABELS), file(&[("labels", labels)], true)).expect("writes");
+        fs::write(folder.path().join(LABELS), mat_file(&[("labels", labels)], true)).expect("writes");
         let splits: [(&str, &[u16]); 3] = [("trnid", train), ("valid", &[2]), ("tstid", &[1])];
-        fs::write(folder.path().join(SPLITS), file(&splits, false)).expect("writes");
+        fs::write(folder.path().join(SPLITS), mat_file(&splits, false)).expect("writes");
         fs::create_dir(folder.path().join("jpg")).expect("makes");
         for id in 1..=labels.len() {
             let image = image::RgbImage::from_pixel(id as u32, 4, image::Rgb([90, 10, 10]));

@@ -10,11 +10,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use potstill_core::data::{Dataset, Error, ImageShape, Picture};
+use potstill_core::data::{Dataset, Error, ImageShape, Normalisation, Picture};
 
-use super::{Split, in_memory};
+use super::{Set, Split, in_memory};
 use crate::error::{Context, Failure, Result};
 use crate::prepare;
+use crate::recipe::library;
 
 /// A set whose images together have no more bytes than this, and one size, is held in memory: CIFAR's 50,000 take 154 MB.
 const IN_MEMORY: u64 = 384 << 20;
@@ -28,6 +29,20 @@ pub struct Folder {
     files: Vec<PathBuf>,
     labels: Vec<u32>,
 }
+
+/// ImageNet.
+pub const IMAGENET: Set = Set { name: "ImageNet", open: |folder, split, _| open(folder, "imagenet", split), ..SET };
+
+/// Any classes.
+pub const SET: Set = Set {
+    name: "folder",
+    open: |folder, split, _| open(folder, "folder", split),
+    has_validation: true,
+    takes_folders: true,
+    normalisation: Normalisation::imagenet,
+    start: |given, _| Ok(library::imagenet_row(given).to_owned()),
+    source: None,
+};
 
 /// Opens a split of a folder of images.
 ///

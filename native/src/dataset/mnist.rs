@@ -6,12 +6,50 @@
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
-use potstill_core::data::{Error, Images, idx};
+use potstill_core::data::{Error, Images, Normalisation, idx};
 
-use super::Split;
+use super::{Set, Split};
 use crate::error::{Context, Failure, Result};
+use crate::fetch::{Checksum, Source, file};
+
+/// The number of training samples up to which a recipe for few is started from.
+const FEW_SAMPLES: i64 = 5_000;
+
+/// The data set.
+pub const SET: Set = Set {
+    name: "MNIST",
+    open: |folder, split, _| Ok(Arc::new(open(folder, split)?)),
+    has_validation: false,
+    takes_folders: false,
+    normalisation: Normalisation::mnist,
+    start: |_, samples| {
+        Ok(if samples.is_some_and(|samples| samples <= FEW_SAMPLES) { "mnist-1000" } else { "mnist" }.to_owned())
+    },
+    source: Some(Source {
+        base: "https://ossci-datasets.s3.amazonaws.com/mnist",
+        files: &[
+            file(
+                "train-images-idx3-ubyte.gz",
+                Checksum::Inner("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+            ),
+            file(
+                "train-labels-idx1-ubyte.gz",
+                Checksum::Inner("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+            ),
+            file(
+                "t10k-images-idx3-ubyte.gz",
+                Checksum::Inner("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+            ),
+            file(
+                "t10k-labels-idx1-ubyte.gz",
+                Checksum::Inner("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+            ),
+        ],
+    }),
+};
 
 /// Where torchvision keeps the files, below the folder it is given.
 const TORCHVISION: &str = "MNIST/raw";

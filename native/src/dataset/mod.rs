@@ -8,6 +8,7 @@
 //! same order.
 
 mod cifar;
+mod digits;
 mod flowers;
 mod folder;
 mod mat;
@@ -19,22 +20,47 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use potstill_core::data::{Dataset, Digits, Images, Split as DigitsSplit, cifar::Kind};
+use potstill_core::data::{Dataset, Images, Normalisation};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
-
-/// Samples of the drawn digits, unless a number is asked for.
-const DIGITS_TRAIN: usize = 20_000;
-const DIGITS_TEST: usize = 10_000;
-/// Most digits that are drawn: 784 MB of them.
-const DIGITS_MOST: usize = 1_000_000;
+use crate::fetch::Source;
+use crate::recipe::Given;
 
 /// Where files are looked for unless `--data-dir` says.
 const DEFAULT_DIR: &str = "data";
 
-/// The names that [`open`] knows, in any case.
-pub const NAMES: &str = "digits (built in), MNIST, CIFAR-10, CIFAR-100, Flowers-102, ImageNet and folder";
+/// A data set, as its own file describes it.
+pub struct Set {
+    /// Its name, which is taken in any case.
+    pub name: &'static str,
+    /// Opens a split of it in a folder, with so many samples where it has no end.
+    open: fn(&Path, Split, Option<usize>) -> Result<Arc<dyn Dataset>>,
+    has_validation: bool,
+    /// Whether it may be a folder of images, a folder a class.
+    pub takes_folders: bool,
+    /// What pixels are normalised by where neither recipe nor published weights say.
+    pub normalisation: fn() -> Normalisation,
+    /// The recipe that a line or a file starts from, by the flags and the number of training samples.
+    pub start: fn(&Given, Option<i64>) -> Result<String>,
+    /// Its official files, where they can be fetched.
+    pub source: Option<Source>,
+}
+
+/// Every data set.
+pub const SETS: [&Set; 7] =
+    [&digits::SET, &mnist::SET, &cifar::TEN_SET, &cifar::HUNDRED_SET, &flowers::SET, &folder::IMAGENET, &folder::SET];
+
+/// The data set of a name.
+///
+/// # Errors
+/// Exit code 2 with the names that exist.
+pub fn find(name: &str) -> Result<&'static Set> {
+    SETS.into_iter().find(|set| set.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
+        let known: Vec<&str> = SETS.iter().map(|set| set.name).collect();
+        Failure::usage(format!("there is no data set {name:?}; there are {}", known.join(", ")))
+    })
+}
 
 /// Which samples of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,11 +74,6 @@ pub enum Split {
     Val,
     /// The test split.
     Test,
-}
-
-/// The failure of a name that is no data set's.
-pub fn unknown(name: &str) -> Failure {
-    Failure::usage(format!("there is no data set {name:?}; there are {NAMES}"))
 }
 
 /// Opens a split of a data set by its name, in any case.
@@ -74,33 +95,11 @@ pub fn open_sized(
     split: Split,
     samples: Option<usize>,
 ) -> Result<Arc<dyn Dataset>> {
-    let folder = data_dir.unwrap_or(Path::new(DEFAULT_DIR));
-    let name = name.to_ascii_lowercase();
-    if split == Split::Val && matches!(&*name, "digits" | "mnist" | "cifar-10" | "cifar-100") {
-        return Err(Failure::usage(format!("{name} has no validation split; hold out its test split")));
+    let set = find(name)?;
+    if split == Split::Val && !set.has_validation {
+        return Err(Failure::usage(format!("{} has no validation split; hold out its test split", set.name)));
     }
-    match &*name {
-        "digits" => {
-            let (split, samples) = match split {
-                // A recipe that takes fewer chooses them among the usual ones.
-                Split::Train => (DigitsSplit::Train, samples.map_or(DIGITS_TRAIN, |samples| samples.max(DIGITS_TRAIN))),
-                _ => (DigitsSplit::Test, samples.unwrap_or(DIGITS_TEST)),
-            };
-            if samples > DIGITS_MOST {
-                let message = format!("{samples} samples of digits were asked for; ask for 1 to {DIGITS_MOST}");
-                return Err(Failure::usage(message));
-            }
-            // Drawing a digit takes far longer than reading it.
-            let digits = Digits::new(split, samples);
-            Ok(Arc::new(in_memory(&digits)?.map_err(|_| Failure::work("the digits differ in size"))?))
-        }
-        "mnist" => Ok(Arc::new(mnist::open(folder, split)?)),
-        "cifar-10" => cifar::open(folder, Kind::Ten, split),
-        "cifar-100" => cifar::open(folder, Kind::HundredFine, split),
-        "flowers-102" => flowers::open(folder, split),
-        "imagenet" | "folder" => folder::open(folder, &name, split),
-        _ => Err(unknown(&name)),
-    }
+    (set.open)(data_dir.unwrap_or(Path::new(DEFAULT_DIR)), split, samples)
 }
 
 /// Why a set cannot be held in memory: not all of its images have one shape.
@@ -156,28 +155,5 @@ fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
     match bytes.len() as u64 > limit {
         true => Err(Failure::work(format!("{reading}: it is larger than {} MiB", limit >> 20))),
         false => Ok(bytes),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_drawn_as_asked() {
-        let set = open("DIGITS", None, Split::Test).expect("digits");
-        assert_eq!((set.len(), set.classes(), set.name()), (10_000, 10, "digits-test"));
-        let mut drawn = [0; 784];
-        for index in [0, 4_999, 5_000, 9_999] {
-            Digits::new(DigitsSplit::Test, 10_000).draw(index, &mut drawn);
-            assert_eq!(*set.image(index).expect("in memory").pixels, drawn);
-        }
-        let more = open_sized("digits", None, Split::Test, Some(10_003)).expect("digits");
-        assert_eq!((more.len(), more.label(10_002)), (10_003, 2));
-        let few = open_sized("digits", None, Split::HeldOut, Some(30)).expect("digits");
-        assert_eq!((few.len(), few.image(29).expect("drawn").pixels), (30, set.image(29).expect("drawn").pixels));
-        assert_eq!(open_sized("digits", None, Split::Train, Some(30)).expect("digits").len(), 20_000);
-        assert_eq!(open_sized("digits", None, Split::Train, Some(1 << 40)).err().map(|f| f.code()), Some(2));
-        assert_eq!(open("cifar", None, Split::Train).err().map(|f| f.code()), Some(2));
     }
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use potstill_core::data::{Augment, Distortion, ImageShape, Mix, Normalisation, Preprocess, Transform};
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::Split;
+use crate::dataset::{self, Split};
 use crate::error::{Failure, Result};
 
 /// The data of an experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataRecipe {
-    /// One of [`crate::dataset::NAMES`].
+    /// One of [`crate::dataset::SETS`].
     pub dataset: String,
     /// Where its files are, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,16 +144,7 @@ pub enum Published {
 
 impl Statistics {
     fn of(&self, channels: usize) -> Normalisation {
-        let spread = |found: Normalisation| match found.mean.len() {
-            // The mean of the three stands for grey, and grey for each of the three.
-            3 if channels == 1 => {
-                let mean = |values: &[f32]| vec![values.iter().sum::<f32>() / 3.0];
-                Normalisation { mean: mean(&found.mean), std: mean(&found.std) }
-            }
-            1 => Normalisation { mean: vec![found.mean[0]; channels], std: vec![found.std[0]; channels] },
-            _ => found,
-        };
-        spread(match self {
+        let found = match self {
             Self::Own { mean, std } if mean.len() == std.len() && !mean.is_empty() => {
                 Normalisation { mean: mean.clone(), std: std.clone() }
             }
@@ -163,14 +154,28 @@ impl Statistics {
             Self::Named(Published::Cifar10) => Normalisation::cifar10(),
             Self::Named(Published::Mnist) => Normalisation::mnist(),
             Self::Named(Published::None) => Normalisation::identity(channels),
-        })
+        };
+        spread(found, channels)
+    }
+}
+
+// Statistics for as many channels as there are.
+fn spread(found: Normalisation, channels: usize) -> Normalisation {
+    match found.mean.len() {
+        // The mean of the three stands for grey, and grey for each of the three.
+        3 if channels == 1 => {
+            let mean = |values: &[f32]| vec![values.iter().sum::<f32>() / 3.0];
+            Normalisation { mean: mean(&found.mean), std: mean(&found.std) }
+        }
+        1 => Normalisation { mean: vec![found.mean[0]; channels], std: vec![found.std[0]; channels] },
+        _ => found,
     }
 }
 
 impl DataRecipe {
     /// Whether the data set may be a folder of images, a folder a class.
     pub fn takes_folders(&self) -> bool {
-        matches!(&*self.dataset.to_ascii_lowercase(), "imagenet" | "folder" | "cifar-10")
+        dataset::find(&self.dataset).is_ok_and(|set| set.takes_folders)
     }
 
     /// What is held out.
@@ -182,12 +187,11 @@ impl DataRecipe {
     /// whoever knows it.
     pub fn transform(&self, model: &str, channels: usize) -> Transform {
         let published = Preprocess::of_model(model).filter(|_| channels == 3);
-        let grey = matches!(&*self.dataset.to_ascii_lowercase(), "digits" | "mnist");
-        let usual = Statistics::Named(if grey { Published::Mnist } else { Published::Imagenet });
+        let usual = dataset::find(&self.dataset).map_or(Normalisation::imagenet(), |set| (set.normalisation)());
         let normalisation = match (&self.normalisation, &published) {
             (Some(statistics), _) => statistics.of(channels),
             (None, Some((_, normalisation))) => normalisation.clone(),
-            (None, None) => usual.of(channels),
+            (None, None) => spread(usual, channels),
         };
         let preprocess = self.preprocess.or(published.map(|(preprocess, _)| preprocess)).unwrap_or_default();
         let augment = Augment { distortion: self.augment.distortion(), ..self.transform.clone() };

@@ -1,289 +1,350 @@
-//! What the command line's flags say of a recipe, those of the reference projects among them.
+//! The flags of `potstill train` that change a recipe: one table of rows.
 //!
-//! A flag sets the recipe's own numbers and nothing beside them, so that the recipe in the run folder is the whole
-//! experiment. Flags that have no meaning here are named in a notice, so that nobody waits for what they would do.
+//! A row says what a flag is called, what it takes, what its help says, and which keys of the recipe it sets, as
+//! `--set KEY=VALUE` does. Names are the reference projects' own. Where one of their flags means more than a key, its row
+//! names a function. Rows apply in the order of the table, so that what names a network or a method comes before what
+//! changes its numbers. The recipe in the run folder is then the whole experiment. Flags that have no meaning here are
+//! named in a notice, so that nobody waits for what they would do.
 
 mod distillation;
+mod given;
+mod images;
+mod networks;
 #[cfg(test)]
 mod tests;
+mod training;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use potstill_core::data::{ColorJitter, Crop, Preprocess, RandAugment};
-use potstill_core::method::Retrospection;
-use potstill_core::train::Schedule;
+use serde::de::value::Error as NoValue;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use toml::Value;
 
-use super::{DataRecipe, Goal, NetworkRecipe, Recipe, Trainable};
-use crate::cli::{Images, Method, Numbers, Train};
+use super::layers::{Laid, Layer};
 use crate::error::{Failure, Result};
+pub use distillation::is_cls_kd;
+pub use given::Given;
 
-/// Applies every flag and returns the notices.
+/// What a flag takes.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Nothing: this is its value, as TOML writes it.
+    Switch(&'static str),
+    /// A number.
+    Number,
+    /// A whole number from 0.
+    Whole,
+    /// So many numbers.
+    Numbers(usize),
+    /// One or more whole numbers.
+    Wholes,
+    /// Text.
+    Text,
+    /// A file or a folder, from wherever the command is run.
+    Path,
+    /// One of these words.
+    Word(fn() -> Vec<&'static str>),
+}
+
+/// What is to be done where a key has no place in the recipe.
+#[derive(Clone, Copy)]
+enum Missing {
+    /// Nothing.
+    Ignored,
+    /// Refuse it unless each of the keys has one; this is what to do about it.
+    One(fn(&Layer) -> String),
+    /// Refuse it unless one of the keys has one.
+    All(fn(&Layer) -> String),
+}
+
+/// A row of the table.
+#[derive(Clone, Copy)]
+struct Flag {
+    /// The long name.
+    name: &'static str,
+    /// Its other names, beside the ones with underscores.
+    others: &'static [&'static str],
+    kind: Kind,
+    /// What the help calls its value or, divided by spaces, its values.
+    value: &'static str,
+    help: &'static str,
+    /// What the help lists it under.
+    heading: Option<&'static str>,
+    /// The keys of the recipe that take its value. `learner` stands for the network that learns by the recipe's objective, and
+    /// after a part with a question mark nothing is set that is not there.
+    keys: &'static [&'static str],
+    missing: Missing,
+    /// What it does before its keys are set.
+    rewrite: Option<fn(&mut Layer, &Given) -> Result<()>>,
+    /// Why it has no effect.
+    idle: Option<&'static str>,
+    /// The flags that it cannot be without, and with.
+    needs: Option<&'static str>,
+    excludes: Option<&'static str>,
+}
+
+impl Flag {
+    const fn new(name: &'static str, kind: Kind, value: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            others: &[],
+            kind,
+            value,
+            help,
+            heading: None,
+            keys: &[],
+            missing: Missing::Ignored,
+            rewrite: None,
+            idle: None,
+            needs: None,
+            excludes: None,
+        }
+    }
+
+    const fn switch(name: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::Switch(value), "", help)
+    }
+
+    const fn number(name: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::Number, value, help)
+    }
+
+    const fn whole(name: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::Whole, value, help)
+    }
+
+    const fn text(name: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::Text, value, help)
+    }
+
+    const fn path(name: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::Path, value, help)
+    }
+
+    const fn word(
+        name: &'static str,
+        value: &'static str,
+        words: fn() -> Vec<&'static str>,
+        help: &'static str,
+    ) -> Self {
+        Self::new(name, Kind::Word(words), value, help)
+    }
+
+    // A flag of a reference project that has no effect here, and why. A switch has no value.
+    const fn idle(name: &'static str, value: &'static str, why: &'static str) -> Self {
+        let kind = if value.is_empty() { Kind::Switch("true") } else { Kind::Text };
+        Self { idle: Some(why), ..Self::new(name, kind, value, "") }
+    }
+
+    const fn sets(self, keys: &'static [&'static str]) -> Self {
+        Self { keys, ..self }
+    }
+
+    const fn each_or(self, hint: fn(&Layer) -> String) -> Self {
+        Self { missing: Missing::One(hint), ..self }
+    }
+
+    const fn any_or(self, hint: fn(&Layer) -> String) -> Self {
+        Self { missing: Missing::All(hint), ..self }
+    }
+
+    const fn does(self, rewrite: fn(&mut Layer, &Given) -> Result<()>) -> Self {
+        Self { rewrite: Some(rewrite), ..self }
+    }
+
+    const fn or(self, others: &'static [&'static str]) -> Self {
+        Self { others, ..self }
+    }
+
+    const fn under(self, heading: &'static str) -> Self {
+        Self { heading: Some(heading), ..self }
+    }
+
+    const fn needs(self, other: &'static str) -> Self {
+        Self { needs: Some(other), ..self }
+    }
+
+    const fn excludes(self, other: &'static str) -> Self {
+        Self { excludes: Some(other), ..self }
+    }
+
+    // What the command line says, as a value of the recipe.
+    fn read(&self, given: &[String]) -> Result<Value> {
+        let first = given.first().map_or("", String::as_str);
+        let wrong =
+            |said: &str, wanted: &str| Failure::usage(format!("--{} is {said:?}; it must be {wanted}", self.name));
+        let number = |said: &str| said.parse().map(Value::Float).map_err(|_| wrong(said, "a number"));
+        let whole = |said: &str| match (said.parse::<i64>(), said.parse::<u128>()) {
+            (Ok(number), Ok(_)) => Ok(Value::Integer(number)),
+            (Err(_), Ok(_)) => Err(wrong(said, "less than that: no number of the recipe is as large")),
+            _ => Err(wrong(said, "a whole number, from 0")),
+        };
+        match self.kind {
+            Kind::Switch(value) => Ok(super::layers::value_of(value)),
+            Kind::Number => number(first),
+            Kind::Whole => whole(first),
+            Kind::Numbers(_) => given.iter().map(|said| number(said)).collect::<Result<_>>().map(Value::Array),
+            Kind::Wholes => given.iter().map(|said| whole(said)).collect::<Result<_>>().map(Value::Array),
+            Kind::Text => Ok(first.into()),
+            // Paths are kept in the run folder, and a resume may be started from elsewhere.
+            Kind::Path => {
+                let path = std::path::absolute(first);
+                Ok(path.as_deref().unwrap_or(Path::new(first)).to_string_lossy().into_owned().into())
+            }
+            Kind::Word(words) if words().contains(&first) => Ok(first.into()),
+            Kind::Word(words) => Err(wrong(first, &format!("one of {}", words().join(", ")))),
+        }
+    }
+
+    fn apply(&self, layer: &mut Layer, given: &Given) -> Result<()> {
+        let value = self.read(given.all(self.name).unwrap_or_default())?;
+        if let Some(rewrite) = self.rewrite {
+            rewrite(layer, given)?;
+        }
+        let laid = self.keys.iter().map(|key| layer.set(key, &value)).collect::<Result<Vec<Laid>>>()?;
+        let hint = match self.missing {
+            Missing::One(hint) if laid.contains(&Laid::NoPlace) => hint,
+            Missing::All(hint) if !laid.contains(&Laid::Done) => hint,
+            _ => return Ok(()),
+        };
+        Err(Failure::usage(format!("--{} has no place in {}", self.name, hint(layer))))
+    }
+}
+
+/// The whole table, in the order in which flags are applied.
+fn table() -> impl Iterator<Item = Flag> {
+    let groups = [RUN, images::FLAGS, networks::FLAGS, distillation::FLAGS, images::CROP, training::FLAGS, TAKEN];
+    groups.into_iter().flatten().copied().chain(methods())
+}
+
+/// The flags of the numbers of distillation methods.
+fn methods() -> impl Iterator<Item = Flag> {
+    distillation::CLS_KD.iter().chain(distillation::RETROSPECTION).copied()
+}
+
+/// Applies every flag that was given and returns the notices.
 ///
 /// # Errors
 /// Exit code 2 for a flag that does not fit the recipe below it.
-pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<Vec<String>> {
-    if let Some(path) = &options.teacher {
-        recipe.teacher_weights = Some(absolute(path));
+pub fn apply(layer: &mut Layer, given: &Given) -> Result<Vec<String>> {
+    let mut notices = Vec::new();
+    for flag in table().filter(|flag| given.has(flag.name)) {
+        flag.apply(layer, given)?;
+        notices.extend(flag.idle.map(|why| format!("--{} has no effect: {why}", flag.name)));
     }
-    if let Some(goal) = options.objective {
-        recipe.objective = goal;
-    }
-    if let Some(name) = &options.dataset {
-        recipe.data.dataset = name.clone();
-    }
-    if let Some(dir) = options.data_path.as_ref().or(options.data_dir.as_ref()) {
-        recipe.data.data_dir = Some(absolute(dir));
-    }
-    if let Some(samples) = options.train_samples {
-        recipe.data.train_samples = Some(samples);
-    }
-    if let Some(seed) = options.seed {
-        recipe.seed = seed;
-    }
-    images(&mut recipe.data, &options.images)?;
-    if let Some(folder) = &options.teacher_cache {
-        recipe.teacher_cache = Some(absolute(folder));
-    }
-    recipe.teacher_precision = options.teacher_precision.unwrap_or(recipe.teacher_precision);
-    recipe.teacher_cache_top = options.teacher_cache_top.or(recipe.teacher_cache_top);
-    recipe.allow_untrained_teacher |= options.allow_untrained_teacher;
-    let method = &options.method;
-    models(recipe, options)?;
-    distillation::apply(recipe, options)?;
-    if let Some(share) = options.images.eval_crop_ratio {
-        crop(recipe, share);
-    }
-    for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
-        if let Some(batch) = options.batch_size {
-            resize_batch(network, batch);
-        }
-        if let Some(epochs) = options.epochs {
-            network.epochs = epochs;
-        }
-        if let Some(lr) = options.lr {
-            network.lr = lr;
-        }
-        numbers(network, &options.numbers)?;
-    }
-    retrospection(recipe, method)?;
-    Ok(options.accepted.notices())
+    Ok(notices)
 }
 
-// How much of a picture is kept; what else is done to it stays the recipe's, or that of the network that learns.
-fn crop(recipe: &mut Recipe, share: f64) {
-    let published = recipe.learner().and_then(|network| Preprocess::of_model(&network.model));
-    let preprocess = recipe.data.preprocess.or(published.map(|(preprocess, _)| preprocess)).unwrap_or_default();
-    recipe.data.preprocess = Some(Preprocess { crop_fraction: share, ..preprocess });
+/// Checks that every flag has a value that it can take.
+///
+/// # Errors
+/// Exit code 2 with what it takes.
+pub fn check(given: &Given) -> Result<()> {
+    table()
+        .filter_map(|flag| Some((flag, given.all(flag.name)?)))
+        .try_for_each(|(flag, said)| flag.read(said).map(drop))
 }
 
-// Paths are kept in the run folder, and a resume may be started from elsewhere.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+/// The words that an enumeration of core is written by: what its `Deserialize` knows.
+fn words<T: DeserializeOwned>() -> Vec<&'static str> {
+    struct Names(Vec<&'static str>);
+    impl<'de> Deserializer<'de> for &mut Names {
+        type Error = NoValue;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, NoValue> {
+            Err(NoValue::custom("no value"))
+        }
+
+        fn deserialize_enum<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            names: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, NoValue> {
+            self.0 = names.to_vec();
+            Err(NoValue::custom("no value"))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+        }
+    }
+    let mut names = Names(Vec::new());
+    // It fails by its nature: only the names are wanted.
+    T::deserialize(&mut names).err();
+    names.0
 }
 
-// The parts that a batch is run in keep their size: it is what memory holds, and what some losses compare within.
-fn resize_batch(network: &mut NetworkRecipe, batch: usize) {
-    if network.accumulate > 1 {
-        let part = network.batch_size.div_ceil(network.accumulate).max(1);
-        network.accumulate = batch.div_ceil(part);
-    }
-    network.batch_size = batch;
-}
+// What a run is about. Those of the first group stand before others, since what follows needs the network that learns.
+const RUN: &[Flag] = &[
+    Flag::word("objective", "OBJECTIVE", words::<super::Goal>, "What to train").sets(&["objective"]),
+    Flag::path("teacher", "RUN|FILE", "Distil from this run's teacher, or from a weights file, instead of training one")
+        .or(&["teacher-path"])
+        .sets(&["teacher_weights"]),
+    Flag::text(
+        "dataset",
+        "NAME",
+        "The data set: digits (built in), MNIST, CIFAR-10, CIFAR-100, Flowers-102, ImageNet, or folder (train/CLASS/*, \
+         val/CLASS/*)",
+    )
+    .sets(&["data.dataset"]),
+    Flag::path("data-dir", "DIR", "Where the data set's files are").sets(&["data.data_dir"]),
+    Flag::path(
+        "data-path",
+        "DIR",
+        "A folder of images, `train/CLASS/*` and `val/CLASS/*`: as --data-dir, and --dataset ImageNet where nothing else is \
+         named",
+    )
+    .sets(&["data.data_dir"])
+    .excludes("data-dir"),
+    Flag::whole("train-samples", "N", "Train on this many samples, drawn evenly over the classes by the seed")
+        .sets(&["data.train_samples"]),
+    Flag::whole("seed", "S", "Everything random follows from this number").sets(&["seed"]),
+    Flag::switch("allow-untrained-teacher", "true", "Take a teacher that does no better than chance")
+        .sets(&["allow_untrained_teacher"]),
+    Flag::word(
+        "teacher-precision",
+        "PRECISION",
+        words::<super::Precision>,
+        "The precision in which the teacher, a vision transformer, is asked",
+    )
+    .sets(&["teacher_precision"]),
+    Flag::path("teacher-cache", "DIR", "Keep the teacher's logits in this folder, and take those that another run left there")
+        .sets(&["teacher_cache"]),
+    Flag::whole(
+        "teacher-cache-top",
+        "K",
+        "Keep the logits of the K highest classes in half precision, instead of all in float32",
+    )
+    .sets(&["teacher_cache_top"])
+    .needs("teacher-cache"),
+];
 
-// What happens to the images.
-fn images(data: &mut DataRecipe, images: &Images) -> Result<()> {
-    let transform = &mut data.transform;
-    if let Some(name) = &images.aa {
-        let policy = RandAugment::named(name);
-        transform.auto_augment = match name.as_str() {
-            "" | "none" => None,
-            _ => Some(policy.map_err(|error| Failure::usage(format!("--aa: {error}")))?),
-        };
-    }
-    if let Some(amount) = images.color_jitter {
-        transform.color_jitter = (amount > 0.0).then(|| ColorJitter::all(amount));
-    }
-    // As timm has it: a policy takes the place of the jitter.
-    if transform.auto_augment.is_some() && (images.aa.is_some() || images.color_jitter.is_some()) {
-        transform.color_jitter = None;
-    }
-    if let Some(filter) = images.train_interpolation {
-        transform.interpolation = filter.into();
-        if let Crop::RandomResized { interpolation, .. } = &mut transform.crop {
-            *interpolation = filter.into();
-        }
-    }
-    if images.reprob.is_some() || images.remode.is_some() || images.recount.is_some() {
-        let erase = transform.erase.get_or_insert_default();
-        erase.probability = images.reprob.unwrap_or(erase.probability);
-        erase.mode = images.remode.map_or(erase.mode, Into::into);
-        erase.count = images.recount.unwrap_or(erase.count);
-        if erase.probability == 0.0 {
-            transform.erase = None;
-        }
-    }
-    let mix = &mut data.mix;
-    mix.mixup = images.mixup.unwrap_or(mix.mixup);
-    mix.cutmix = images.cutmix.unwrap_or(mix.cutmix);
-    mix.probability = images.mixup_prob.unwrap_or(mix.probability);
-    mix.switch = images.mixup_switch_prob.unwrap_or(mix.switch);
-    match (images.repeated_aug, images.no_repeated_aug) {
-        (true, _) => data.repeats = 3,
-        (_, true) => data.repeats = 1,
-        _ => {}
-    }
-    data.workers = images.workers.unwrap_or(data.workers);
-    Ok(())
-}
+const ONE_PROCESS: &str = "one process trains here";
+const LOADER: &str = "the loader takes the threads it needs";
+const NORMS: &str = "the norms of patch tokens are not distilled";
+const PROJECTOR: &str = "projector and relation are not taken together";
+const UNUSED: &str = "its own code does not use it";
 
-// Which networks.
-fn models(recipe: &mut Recipe, options: &Train) -> Result<()> {
-    let method = &options.method;
-    let start = method.finetune.as_deref().map(absolute);
-    if let (Some(name), Some(teacher)) = (&method.teacher_model, recipe.teacher.as_mut()) {
-        if let (Some(weights), None, true) = (&recipe.teacher_weights, &options.teacher, teacher.model != *name) {
-            return Err(Failure::usage(format!(
-                "--teacher-model {name} needs its weights, --teacher FILE: the recipe's {} are of {}",
-                weights.display(),
-                teacher.model
-            )));
-        }
-        rename(teacher, name, start.as_ref().filter(|_| recipe.objective == Goal::Teacher));
-    }
-    if let Some(network) = recipe.learner_mut() {
-        if let Some(name) = &method.model {
-            rename(network, name, start.as_ref());
-        }
-        network.weights = start.or(network.weights.take());
-        if let Some(rate) = method.drop_path {
-            network.numbers().insert("drop_path".into(), rate.into());
-        }
-    }
-    if let Some(side) = method.input_size {
-        let side = i64::try_from(side).map_err(|_| Failure::usage("--input-size is absurdly large"))?;
-        for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
-            network.numbers().insert("image_size".into(), side.into());
-        }
-    }
-    Ok(())
-}
-
-// Another model has other numbers and other weights; what stays are those of the data. Without weights there is nothing
-// that a linear probe could read.
-fn rename(network: &mut NetworkRecipe, name: &str, weights: Option<&PathBuf>) {
-    if network.model == name {
-        return;
-    }
-    let mut kept = std::mem::take(network.numbers());
-    kept.retain(|key, _| matches!(key, "classes" | "image_size" | "channels"));
-    network.model = name.to_owned();
-    network.numbers().extend(kept);
-    network.weights = weights.cloned();
-    if weights.is_none() {
-        network.trainable = Trainable::All;
-    }
-}
-
-fn retrospection(recipe: &mut Recipe, method: &Method) -> Result<()> {
-    let own = [method.lwr_update_rate.is_some(), method.lwr_k.is_some(), method.lwr_tau.is_some()];
-    let asked = own.contains(&true) || method.lwr_max_epochs.is_some();
-    if asked && !method.retrospect {
-        return Err(Failure::usage("--lwr-k, --lwr-update-rate, --lwr-tau and --lwr-max-epochs need --retrospect"));
-    }
-    if !method.retrospect {
-        return Ok(());
-    }
-    let Some(network) = recipe.learner_mut() else { return Ok(()) };
-    let below = network.retrospection.clone().unwrap_or_default();
-    network.retrospection = Some(Retrospection {
-        k: method.lwr_k.unwrap_or(below.k),
-        update_rate: method.lwr_update_rate.unwrap_or(below.update_rate),
-        temperature: method.lwr_tau.unwrap_or(below.temperature),
-        max_epochs: method.lwr_max_epochs.unwrap_or(below.max_epochs),
-    });
-    Ok(())
-}
-
-// How a network is trained.
-fn numbers(network: &mut NetworkRecipe, numbers: &Numbers) -> Result<()> {
-    let optimiser = &mut network.optimiser;
-    if let Some(kind) = numbers.opt {
-        optimiser.kind = kind.kind();
-    }
-    optimiser.weight_decay = numbers.weight_decay.unwrap_or(optimiser.weight_decay);
-    optimiser.epsilon = numbers.opt_eps.unwrap_or(optimiser.epsilon);
-    if let Some([beta_1, beta_2]) = numbers.opt_betas.as_deref() {
-        (optimiser.beta_1, optimiser.beta_2) = (*beta_1, *beta_2);
-    }
-    optimiser.clip_norm = numbers.clip_grad.or(optimiser.clip_norm);
-    if numbers.no_model_ema {
-        optimiser.ema = None;
-    } else if numbers.model_ema || numbers.model_ema_decay.is_some() {
-        // DeiT's decay.
-        optimiser.ema = Some(numbers.model_ema_decay.or(optimiser.ema).unwrap_or(0.99996));
-    }
-    if numbers.linear_probe {
-        network.trainable = Trainable::Head;
-    }
-    network.accumulate = numbers.accumulate.unwrap_or(network.accumulate);
-    network.lr_batch = numbers.lr_batch.or(network.lr_batch);
-    network.readout = numbers.readout.or(network.readout);
-    schedule(network, numbers)
-}
-
-fn schedule(network: &mut NetworkRecipe, numbers: &Numbers) -> Result<()> {
-    if let Some(name) = numbers.sched.as_deref() {
-        // DeiT calls its own schedule cosine.
-        let same = name == network.schedule.name() || (name == "cosine" && network.schedule.name() == "deit");
-        if !same {
-            let mut table = toml::Table::new();
-            table.insert("kind".into(), name.into());
-            if name == "step" {
-                table.insert("every".into(), 30.into());
-                table.insert("factor".into(), 0.1.into());
-            }
-            network.schedule = Value::Table(table).try_into().map_err(|_| {
-                Failure::usage(format!(
-                    "there is no schedule {name:?}; there are constant, step, cosine, deit and epoch-cosine"
-                ))
-            })?;
-        }
-    }
-    let name = network.schedule.name();
-    let mut left: Vec<&str> = Vec::new();
-    let mut set = |flag: &'static str, asked: Option<f64>, place: Option<&mut f64>| match (asked, place) {
-        (None, _) => {}
-        (Some(value), Some(place)) => *place = value,
-        (Some(_), None) => left.push(flag),
-    };
-    let (mut warmup_epochs, mut every) = (None, None);
-    let (mut warmup_lr, mut min_lr, mut factor) = (None, None, None);
-    match &mut network.schedule {
-        Schedule::Constant => {}
-        Schedule::Step { every: e, factor: f } => (every, factor) = (Some(e), Some(f)),
-        Schedule::Cosine { min_lr: floor, .. } => min_lr = Some(floor),
-        Schedule::Deit { warmup_epochs: epochs, warmup_lr: start, min_lr: floor, .. } => {
-            (warmup_epochs, warmup_lr, min_lr) = (Some(epochs), Some(start), Some(floor));
-        }
-        Schedule::EpochCosine { warmup_epochs: epochs, .. } => warmup_epochs = Some(epochs),
-    }
-    set("--warmup-lr", numbers.warmup_lr, warmup_lr);
-    set("--min-lr", numbers.min_lr, min_lr);
-    set("--decay-rate", numbers.decay_rate, factor);
-    for (flag, asked, place) in
-        [("--warmup-epochs", numbers.warmup_epochs, warmup_epochs), ("--decay-epochs", numbers.decay_epochs, every)]
-    {
-        match (asked, place) {
-            (None, _) => {}
-            (Some(value), Some(place)) => *place = value,
-            (Some(_), None) => left.push(flag),
-        }
-    }
-    match left.first() {
-        Some(flag) => Err(Failure::usage(format!(
-            "{flag} has no place in the schedule {name}; name another with --sched, for example --sched deit"
-        ))),
-        None => Ok(()),
-    }
-}
+// What the reference projects' command lines say that means nothing here.
+const TAKEN: &[Flag] = &[
+    Flag::idle("distributed", "", ONE_PROCESS),
+    Flag::idle("dist-eval", "", ONE_PROCESS),
+    Flag::idle("world-size", "N", ONE_PROCESS),
+    Flag::idle("dist-url", "URL", ONE_PROCESS),
+    Flag::idle("local-rank", "N", ONE_PROCESS),
+    Flag::idle("num-workers", "N", LOADER),
+    Flag::idle("pin-mem", "", LOADER).or(&["pin-memory"]),
+    Flag::idle("no-pin-mem", "", LOADER),
+    Flag::idle("start-epoch", "E", "--resume goes on where a run was stopped"),
+    Flag::idle("cooldown-epochs", "E", "training ends with the schedule"),
+    Flag::idle("patience-epochs", "E", "no schedule here waits for a plateau"),
+    Flag::idle("momentum", "M", "AdamW and Adam have --opt-betas"),
+    Flag::idle("norm-distill", "", NORMS),
+    Flag::idle("w-norm", "W", NORMS),
+    Flag::idle("w-proj", "W", PROJECTOR),
+    Flag::idle("w-relation", "W", PROJECTOR),
+    Flag::idle("dim-t", "D", UNUSED),
+    Flag::idle("inat-category", "NAME", "folders of images name their classes"),
+];

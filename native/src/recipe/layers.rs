@@ -25,6 +25,7 @@ pub struct Resolved {
 /// # Errors
 /// Exit code 2 naming the key that is unknown, misshapen or out of range; 1 if the file cannot be read.
 pub fn resolve(options: &Train) -> Result<Resolved> {
+    flags::check(&options.given)?;
     let mut asked = Table::new();
     let mut base = None;
     if let Some(path) = &options.recipe {
@@ -67,17 +68,14 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
     };
     merge(&mut table, asked);
     listed_terms(&mut table)?;
-    let mut recipe = read(table)?;
-    let mut notices = flags::apply(&mut recipe, options)?;
-    // A number that TOML cannot hold is out of every range.
-    let as_table = Table::try_from(&recipe);
-    let mut table = as_table.map_err(|error| recipe.validate().err().unwrap_or_else(|| Failure::usage(error)))?;
-    merge(&mut table, sets);
-    let mut recipe = read(table)?;
+    let mut layer = Layer::new(table)?;
+    let mut notices = flags::apply(&mut layer, &options.given)?;
+    merge(&mut layer.0, sets);
+    let mut recipe = layer.recipe()?;
     if options.smoke {
         notices.extend(smoke::reduce(&mut recipe)?);
     }
-    if options.data_path.is_some() && !recipe.data.takes_folders() {
+    if options.given.has("data-path") && !recipe.data.takes_folders() {
         return Err(Failure::usage(format!(
             "--data-path is a folder of images, which {} is not read from; take --data-dir, or --dataset ImageNet",
             recipe.data.dataset
@@ -93,8 +91,129 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Table> {
     parsed.map_err(|error| Failure::usage(format!("{name}: {error}")))
 }
 
-fn read(table: Table) -> Result<Recipe> {
-    Value::Table(table).try_into().map_err(Failure::usage)
+/// What became of a key's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Laid {
+    /// It is set.
+    Done,
+    /// The recipe has no place for it.
+    NoPlace,
+    /// The recipe has no such section.
+    NoSection,
+}
+
+/// A recipe in the making: its table, with every key that has a value.
+pub(super) struct Layer(Table);
+
+impl Layer {
+    fn new(table: Table) -> Result<Self> {
+        let mut layer = Self(table.clone());
+        layer.rewrite(|_| Ok(()))?;
+        // A section that does nothing is left out of a recipe, and its numbers are still below those that come.
+        merge(&mut layer.0, table);
+        Ok(layer)
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        let read = Value::Table(self.0.clone()).try_into();
+        read.map_err(|error: toml::de::Error| {
+            let nearest = nearest(error.message()).map(|name| format!("; the nearest is `{name}`"));
+            Failure::usage(format!("{error}{}", nearest.unwrap_or_default()))
+        })
+    }
+
+    /// Changes the recipe as a whole.
+    ///
+    /// # Errors
+    /// Exit code 2 if it is none, and what the change fails with.
+    pub fn rewrite(&mut self, change: impl FnOnce(&mut Recipe) -> Result<()>) -> Result<()> {
+        let mut recipe = self.recipe()?;
+        change(&mut recipe)?;
+        self.0 = Table::try_from(&recipe).map_err(Failure::usage)?;
+        Ok(())
+    }
+
+    /// A section of the recipe.
+    pub fn section(&mut self, name: &str) -> Option<&mut Table> {
+        self.0.get_mut(name).and_then(Value::as_table_mut)
+    }
+
+    /// The section of the network that learns by the recipe's objective.
+    pub fn learner(&self) -> Option<&Value> {
+        self.0.get(self.learner_name())
+    }
+
+    fn learner_name(&self) -> &'static str {
+        if self.0.get("objective").and_then(Value::as_str) == Some("teacher") { "teacher" } else { "student" }
+    }
+
+    /// Sets a key, whose section may be called `learner`; after a part with a question mark only what is there is set.
+    ///
+    /// # Errors
+    /// Exit code 2 for a key below a value.
+    pub fn set(&mut self, key: &str, value: &Value) -> Result<Laid> {
+        let Some((section, rest)) = key.split_once('.') else { return lay(&mut self.0, key, value) };
+        let section = if section == "learner" { self.learner_name() } else { section };
+        self.section(section).map_or(Ok(Laid::NoSection), |table| lay(table, rest, value))
+    }
+}
+
+// Sets `a.b.c` in nested tables, or `b.c` in each of a list of terms that is called b.
+fn lay(table: &mut Table, path: &str, value: &Value) -> Result<Laid> {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let (name, only_there) = first.strip_suffix('?').map_or((first, false), |name| (name, true));
+    let there = table.contains_key(name);
+    if let (Some(rest), false, Some(Value::Array(terms))) = (rest, there, table.get_mut("terms")) {
+        let called = name.replace('_', "-");
+        let mut laid = Laid::NoPlace;
+        for term in terms.iter_mut().filter_map(Value::as_table_mut) {
+            if term.get("term").and_then(Value::as_str) == Some(&called) {
+                laid = lay(term, rest, value)?;
+            }
+        }
+        return Ok(laid);
+    }
+    if name.is_empty() {
+        return Err(Failure::usage("--set needs a key before the equals sign"));
+    }
+    match rest {
+        _ if only_there && !there => Ok(Laid::NoPlace),
+        None => {
+            table.insert(name.to_owned(), value.clone());
+            Ok(Laid::Done)
+        }
+        Some(rest) => match table.entry(name).or_insert_with(|| Value::Table(Table::new())) {
+            Value::Table(inner) => lay(inner, rest, value),
+            _ => Err(Failure::usage(format!("{name} is a value and has no {rest} in it"))),
+        },
+    }
+}
+
+// The known key or word that is nearest to the one that is not known.
+fn nearest(message: &str) -> Option<&str> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next().filter(|_| message.starts_with("unknown"))?;
+    let (distance, name) = quoted.map(|name| (distance(unknown, name), name)).min()?;
+    (2 * distance <= name.len().max(unknown.len())).then_some(name)
+}
+
+// How many letters are to be put in, left out, exchanged for others or for their neighbours between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = change.min(row[j - 1] + 1).min(rows[i - 1][j] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
 }
 
 // `[[objective]]` tables are the terms of a distillation.
@@ -119,30 +238,16 @@ fn apply_assignment(table: &mut Table, assignment: &str) -> Result<()> {
     let Some((key, text)) = assignment.split_once('=') else {
         return Err(Failure::usage(format!("--set {assignment:?} is not of the form KEY=VALUE")));
     };
-    // A bare word is a string; anything TOML understands is what TOML says.
-    let value = toml::from_str::<Table>(&format!("value = {text}"))
-        .ok()
-        .and_then(|mut parsed| parsed.remove("value"))
-        .unwrap_or_else(|| text.into());
-    assign(table, key.trim(), value)
+    match lay(table, key.trim(), &value_of(text))? {
+        Laid::Done => Ok(()),
+        _ => Err(Failure::usage(format!("--set: a recipe has no key {key:?}"))),
+    }
 }
 
-// Sets `a.b.c` in nested tables.
-fn assign(table: &mut Table, path: &str, value: Value) -> Result<()> {
-    match path.split_once('.') {
-        None if path.is_empty() => Err(Failure::usage("--set needs a key before the equals sign")),
-        None => {
-            table.insert(path.to_owned(), value);
-            Ok(())
-        }
-        Some((first, rest)) => {
-            let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
-            match inner {
-                Value::Table(inner) => assign(inner, rest, value),
-                _ => Err(Failure::usage(format!("{first} is a value and has no {rest} in it"))),
-            }
-        }
-    }
+/// A value as it is written: what TOML understands is what TOML says, and a bare word is a string.
+pub(super) fn value_of(text: &str) -> Value {
+    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
+    parsed.and_then(|mut parsed| parsed.remove("value")).unwrap_or_else(|| text.into())
 }
 
 // Lays `over` on `table`: tables are merged key by key, anything else is replaced. Tables of two kinds have nothing in
@@ -225,7 +330,8 @@ pub(super) mod tests {
     #[test]
     fn nonsense_is_refused_with_its_key() {
         for (line, key) in [
-            ("potstill train --set student.vti.depth=2", "vti"),
+            ("potstill train --set student.vti.depth=2", "the nearest is `vit`"),
+            ("potstill train --set student.optimiser.betta_1=0.5", "the nearest is `beta_1`"),
             ("potstill train --set student.resnet.width=2", "student.vit"),
             ("potstill train --set student.vit.family=resnet", "family"),
             ("potstill train --set student.vit.heads=7", "heads"),

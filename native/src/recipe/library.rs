@@ -5,8 +5,9 @@
 
 use toml::{Table, Value};
 
-use super::{Goal, Recipe, layers};
-use crate::cli::{DistillMode, DistillationType, Train};
+use super::{Given, Goal, Recipe, flags, layers};
+use crate::cli::Train;
+use crate::dataset;
 use crate::error::{Failure, Result};
 
 /// A recipe that ships with the command.
@@ -45,9 +46,6 @@ impl Shipped {
 /// Every recipe of `recipes/`, the built-in starts first: see `build.rs`.
 pub const RECIPES: &[Shipped] = include!(concat!(env!("OUT_DIR"), "/recipes.rs"));
 
-/// The number of samples up to which MNIST has a start of its own.
-const FEW_SAMPLES: i64 = 5_000;
-
 /// The recipe of a name, as `potstill recipes` prints it; a path that ends in it is not meant.
 pub fn find(name: &str) -> Option<&'static Shipped> {
     RECIPES.iter().find(|shipped| shipped.name == name)
@@ -68,56 +66,57 @@ pub fn base_for(options: &Train, asked: &Table, sets: &Table) -> Result<&'static
 }
 
 fn base_name(options: &Train, asked: &Table, sets: &Table) -> Result<String> {
-    let method = &options.method;
+    let given = &options.given;
     let key = |key: &str| {
         let in_table = |table: &Table| table.get("data").and_then(|data| data.get(key)).cloned();
         in_table(sets).or_else(|| in_table(asked))
     };
-    let named = options.dataset.clone().or_else(|| key("dataset").and_then(|v| v.as_str().map(str::to_owned)));
-    let dataset = named.map_or_else(|| usual_dataset(options).to_owned(), |name| name.to_ascii_lowercase());
-    let samples = options.train_samples.and_then(|n| i64::try_from(n).ok());
+    let named = given.text("dataset").map(str::to_owned);
+    let named = named.or_else(|| key("dataset").and_then(|v| v.as_str().map(str::to_owned)));
+    let dataset = named.unwrap_or_else(|| usual_dataset(options).to_owned());
+    let samples: Option<i64> = given.parsed("train-samples")?;
     let samples = samples.or_else(|| key("train_samples").and_then(|value: Value| value.as_integer()));
-    let distillation = options.distillation.as_deref().map(str::to_ascii_lowercase);
-    match (dataset.as_str(), method.distill_mode) {
-        ("digits", _) => Ok("digits".to_owned()),
-        ("mnist", _) if samples.is_some_and(|n| n <= FEW_SAMPLES) => Ok("mnist-1000".to_owned()),
-        ("mnist", _) => Ok("mnist".to_owned()),
-        ("cifar-10", Some(DistillMode::Both)) => Ok("deit-cifar-10-both-soft".to_owned()),
-        ("cifar-10", Some(mode)) => Ok(format!("deit-cifar-10-{}", mode.name())),
-        ("cifar-10" | "cifar-100" | "flowers-102", _) => {
-            let row = match (options.objective, distillation.as_deref()) {
-                (Some(Goal::Teacher), _) => "teacher",
-                (Some(Goal::Student), _) => "student",
-                (_, Some("saf+kd" | "kd+saf")) => "saf-kd",
-                (_, None | Some("saf")) => "saf",
-                _ => "kd",
-            };
-            Ok(format!("dvitsaf-{dataset}-{row}"))
-        }
-        ("imagenet" | "folder", _) => {
-            let model = method.model.as_deref().unwrap_or_default();
-            let cls_kd = method.is_cls_kd() || distillation.as_deref() == Some("cls-kd");
-            let taught = matches!(method.distillation_type, Some(DistillationType::Soft | DistillationType::Hard));
-            let distils = taught || model.contains("distilled") || distillation.is_some();
-            Ok(match (cls_kd, distils) {
-                (true, _) if model.contains("small") => "cls-kd-deit-s",
-                (true, _) => "cls-kd-deit-ti",
-                (false, true) => "deit-ti-distilled-imagenet",
-                (false, false) => "deit-ti-imagenet",
-            }
-            .to_owned())
-        }
-        _ => Err(crate::dataset::unknown(&dataset)),
+    (dataset::find(&dataset)?.start)(given, samples)
+}
+
+/// The row of the work on attention forcing for a data set.
+///
+/// # Errors
+/// Exit code 2 for an objective that does not exist.
+pub fn forcing_row(given: &Given, dataset: &str) -> Result<String> {
+    let distillation = given.text("distillation").map(str::to_ascii_lowercase);
+    let row = match (given.word("objective")?, distillation.as_deref()) {
+        (Some(Goal::Teacher), _) => "teacher",
+        (Some(Goal::Student), _) => "student",
+        (_, Some("saf+kd" | "kd+saf")) => "saf-kd",
+        (_, None | Some("saf")) => "saf",
+        _ => "kd",
+    };
+    Ok(format!("dvitsaf-{dataset}-{row}"))
+}
+
+/// The recipe of DeiT or CLS-KD whose line this is.
+pub fn imagenet_row(given: &Given) -> &'static str {
+    let model = given.text("model").unwrap_or_default();
+    let distillation = given.text("distillation");
+    let cls_kd = flags::is_cls_kd(given) || distillation.is_some_and(|name| name.eq_ignore_ascii_case("cls-kd"));
+    let taught = given.text("distillation-type").is_some_and(|kind| kind != "none");
+    let distils = taught || model.contains("distilled") || distillation.is_some();
+    match (cls_kd, distils) {
+        (true, _) if model.contains("small") => "cls-kd-deit-s",
+        (true, _) => "cls-kd-deit-ti",
+        (false, true) => "deit-ti-distilled-imagenet",
+        (false, false) => "deit-ti-imagenet",
     }
 }
 
 // The data set where none is named. A reference's own line needs no name: its flags are of one data set.
 fn usual_dataset(options: &Train) -> &'static str {
-    let method = &options.method;
+    let given = &options.given;
     match options.recipe {
-        _ if options.data_path.is_some() => "imagenet",
-        None if method.distill_mode.is_some() => "cifar-10",
-        None if method.is_cls_kd() && options.distillation.is_none() => "imagenet",
+        _ if given.has("data-path") => "imagenet",
+        None if given.has("distill-mode") => "cifar-10",
+        None if flags::is_cls_kd(given) && !given.has("distillation") => "imagenet",
         _ => "digits",
     }
 }

@@ -1,180 +1,232 @@
-//! How a student is distilled, in the words of the line: a name, a mode of the CIFAR-10 project, or the options of DeiT
-//! and CLS-KD.
+//! How a student is distilled, in the words of the line: a name, a mode of the CIFAR-10 project, or the options of DeiT,
+//! CLS-KD and learning with retrospection.
 
-use potstill_core::method::{
-    ClassToken, Deit, Head, Labels, Logits, Manifold, Matching, Mode, Normalisation, Preset, Sum, TeacherLabels, Term,
-};
+use potstill_core::method::{Deit, Labels, Matching, Mode, Preset, Term};
+use toml::Value;
 
-use super::super::{Goal, Recipe};
-use crate::cli::{DistillationType, Method, Train};
+use super::{Flag, Given, words};
 use crate::error::{Failure, Result};
+use crate::recipe::Goal;
+use crate::recipe::layers::{Laid, Layer};
 
-/// Applies every flag about distillation.
-///
-/// # Errors
-/// Exit code 2 for a flag that has no place in the distillation that the line or the recipe below it names.
-pub fn apply(recipe: &mut Recipe, options: &Train) -> Result<()> {
-    let method = &options.method;
-    let named = named(options)?;
-    // A distillation is asked for, unless the line says what to train.
-    let goal = options.objective.unwrap_or(Goal::Distillation);
-    if let Some(named) = named {
+const METHOD: &str = "Method";
+
+/// DeiT's `--distillation-type`.
+const TYPES: [&str; 3] = ["none", "soft", "hard"];
+
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::text("distillation", "NAME", "The distillation objective").does(name),
+    Flag::word("distillation-type", "TYPE", || TYPES.to_vec(), "DeiT's distillation").does(name).under(METHOD),
+    Flag::word("distill-mode", "MODE", words::<Mode>, "The CIFAR-10 project's mode").does(name).under(METHOD),
+    Flag::number("distillation-alpha", "A", "Weight α of the teacher").does(alpha).under(METHOD),
+    Flag::number("distillation-tau", "T", "Temperature τ").does(tau).under(METHOD),
+    Flag::number("smoothing", "EPS", "Label smoothing")
+        .sets(&["teacher.smoothing", "student.smoothing", "distillation.smoothing?", "distillation.labels?.smoothing"])
+        .under(METHOD),
+];
+
+// A flag of CLS-KD: whoever gives one distils by it.
+const fn cls_kd(flag: Flag, keys: &'static [&'static str]) -> Flag {
+    flag.does(distil).sets(keys).any_or(cls_kd_only).under(METHOD)
+}
+
+pub(super) const CLS_KD: &[Flag] = &[
+    cls_kd(
+        Flag::number("w-cls", "W", "CLS-KD: weight of the class token's term"),
+        &["distillation.class_token?.weight"],
+    ),
+    cls_kd(
+        Flag::number("w-atn", "W", "CLS-KD: weight of its cosines with the patches"),
+        &["distillation.class_token?.map_weight"],
+    ),
+    cls_kd(
+        Flag::number("last-w", "W", "CLS-KD: extra factor of the last pair of blocks"),
+        &["distillation.class_token?.last_weight"],
+    ),
+    cls_kd(
+        Flag::word("dim-match", "HOW", words::<Matching>, "CLS-KD: how class tokens of different widths are compared"),
+        &["distillation.class_token?.matching"],
+    ),
+    cls_kd(
+        Flag::number("distillation-beta", "B", "CLS-KD: weight β of the manifold terms"),
+        &["distillation.manifold?.weight"],
+    ),
+    cls_kd(
+        Flag::number("w-sample", "W", "CLS-KD: weight of the manifold term across images"),
+        &["distillation.manifold?.sample"],
+    ),
+    cls_kd(
+        Flag::number("w-patch", "W", "CLS-KD: weight of the manifold term within images"),
+        &["distillation.manifold?.patch"],
+    ),
+    cls_kd(
+        Flag::number("w-rand", "W", "CLS-KD: weight of the manifold term of random rows"),
+        &["distillation.manifold?.random"],
+    ),
+    cls_kd(Flag::whole("K", "K", "CLS-KD: number of random rows"), &["distillation.manifold?.rows"]),
+    Flag::new("s-id", super::Kind::Wholes, "BLOCK", "CLS-KD: the student's blocks, from 0").does(pairs).under(METHOD),
+    Flag::new("t-id", super::Kind::Wholes, "BLOCK", "CLS-KD: the teacher's blocks, from 0, as many")
+        .does(pairs)
+        .under(METHOD),
+    Flag::switch("manifold", "true", "CLS-KD: compare how tokens lie to one another, as it does unless told otherwise")
+        .does(manifold)
+        .under(METHOD),
+    Flag::switch("no-manifold", "true", "CLS-KD: leave the manifold terms out").does(manifold).under(METHOD),
+];
+
+const fn past(flag: Flag, keys: &'static [&'static str]) -> Flag {
+    flag.sets(keys).any_or(without_past).under(METHOD)
+}
+
+pub(super) const RETROSPECTION: &[Flag] = &[
+    Flag::switch(
+        "retrospect",
+        "true",
+        "Learn with retrospection: from the network's own past logits beside the labels",
+    )
+    .does(retrospect)
+    .under(METHOD),
+    past(
+        Flag::whole("lwr-k", "K", "Retrospection: epochs between two copies of the past"),
+        &["learner.retrospection?.k"],
+    ),
+    past(
+        Flag::number("lwr-update-rate", "RATE", "Retrospection: what the labels lose in all"),
+        &["learner.retrospection?.update_rate"],
+    ),
+    past(Flag::number("lwr-tau", "T", "Retrospection: temperature"), &["learner.retrospection?.temperature"]),
+    past(
+        Flag::whole("lwr-max-epochs", "E", "Retrospection: epochs over which the labels lose it"),
+        &["learner.retrospection?.max_epochs"],
+    ),
+];
+
+/// Whether a line is CLS-KD's.
+pub fn is_cls_kd(given: &Given) -> bool {
+    CLS_KD.iter().any(|flag| given.has(flag.name))
+}
+
+fn cls_kd_only(_: &Layer) -> String {
+    "this distillation; take --distillation CLS-KD, or leave it out".to_owned()
+}
+
+fn without_past(_: &Layer) -> String {
+    "a training without a past; give --retrospect".to_owned()
+}
+
+// What a line that names a distillation trains, unless it says so.
+fn goal(given: &Given) -> Result<Goal> {
+    Ok(given.word("objective")?.unwrap_or(Goal::Distillation))
+}
+
+fn distil(layer: &mut Layer, given: &Given) -> Result<()> {
+    let goal = goal(given)?;
+    layer.rewrite(|recipe| {
+        recipe.objective = goal;
+        Ok(())
+    })
+}
+
+// Takes the distillation that the line names.
+fn name(layer: &mut Layer, given: &Given) -> Result<()> {
+    let naming = ["distillation", "distill-mode", "distillation-type"];
+    let naming: Vec<&str> = naming.into_iter().filter(|name| given.has(name)).collect();
+    if let [first, second, ..] = naming[..] {
+        return Err(Failure::usage(format!("--{first} and --{second} both name a distillation; give one")));
+    }
+    let unknown =
+        |name: &str| Failure::usage(format!("there is no distillation {name:?}; there are {}", Preset::names()));
+    let mode: Option<Mode> = given.word("distill-mode")?;
+    let named = match (given.text("distillation"), mode) {
+        (Some(name), _) => Preset::named(name).ok_or_else(|| unknown(name))?,
+        (None, Some(mode)) => Preset::Deit(Deit { mode, ..Deit::default() }),
+        (None, None) => typed(given)?,
+    };
+    let goal = goal(given)?;
+    layer.rewrite(|recipe| {
         // KD by name keeps the numbers of the recipe below, and a mode those of its row's own recipe; any other name brings
         // its own.
         let kept = match (&named, &recipe.distillation) {
             (Preset::Kd(kd), Preset::Kd(_)) => *kd == Default::default(),
-            (Preset::Deit(deit), Preset::Deit(below)) => options.distillation.is_none() && deit.mode == below.mode,
+            (Preset::Deit(deit), Preset::Deit(below)) => mode.is_some() && deit.mode == below.mode,
             _ => false,
         };
         if !kept {
             recipe.distillation = named;
         }
-        match recipe.distillation.objective().needs_teacher() {
-            true => recipe.objective = goal,
-            false => labels_alone(recipe)?,
-        }
-    }
-    match (method.is_cls_kd(), method.distillation_type) {
-        (true, kind) => {
-            if let Some(kind) = kind {
-                recipe.distillation = cls_kd(kind, method);
-            }
-            lay_cls_kd(&mut recipe.distillation, method)?;
+        if recipe.distillation.objective().needs_teacher() {
             recipe.objective = goal;
+            return Ok(());
         }
-        (false, Some(kind)) => {
-            recipe.distillation = deit(kind, method);
-            match kind {
-                DistillationType::None => labels_alone(recipe)?,
-                _ => recipe.objective = goal,
-            }
+        // A distillation without a teacher trains the student on labels.
+        let student = recipe.student.as_mut().ok_or_else(|| Failure::usage("the recipe has no [student] to train"))?;
+        let shape = student.config("student")?.shape();
+        recipe.distillation.check(&shape, &shape).map_err(Failure::usage)?;
+        recipe.objective = Goal::Student;
+        if let Some(Term::Labels(Labels { smoothing, .. })) = recipe.distillation.objective().terms().first() {
+            student.smoothing = *smoothing;
         }
-        (false, None) => {}
-    }
-    // A type has taken them already.
-    if method.distillation_type.is_none() {
-        weigh(&mut recipe.distillation, method)?;
-    }
-    if let Some(smoothing) = method.smoothing {
-        smooth(&mut recipe.distillation, smoothing);
-        for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
-            network.smoothing = smoothing;
-        }
-    }
-    Ok(())
-}
-
-// What --distillation or --distill-mode names.
-fn named(options: &Train) -> Result<Option<Preset>> {
-    let method = &options.method;
-    let given: Vec<&str> = [
-        ("--distillation", options.distillation.is_some()),
-        ("--distill-mode", method.distill_mode.is_some()),
-        ("--distillation-type", method.distillation_type.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(flag, given)| given.then_some(flag))
-    .collect();
-    if let [first, second, ..] = given[..] {
-        return Err(Failure::usage(format!("{first} and {second} both name a distillation; give one")));
-    }
-    if let Some(mode) = method.distill_mode {
-        return Ok(Some(Preset::Deit(Deit { mode: mode.mode(), ..Deit::default() })));
-    }
-    let unknown =
-        |name: &String| Failure::usage(format!("there is no distillation {name:?}; there are {}", Preset::names()));
-    options.distillation.as_ref().map(|name| Preset::named(name).ok_or_else(|| unknown(name))).transpose()
-}
-
-// A distillation without a teacher trains the student on labels.
-fn labels_alone(recipe: &mut Recipe) -> Result<()> {
-    let student = recipe.student.as_mut().ok_or_else(|| Failure::usage("the recipe has no [student] to train"))?;
-    let shape = student.config("student")?.shape();
-    recipe.distillation.check(&shape, &shape).map_err(Failure::usage)?;
-    recipe.objective = Goal::Student;
-    if let Some(Term::Labels(Labels { smoothing, .. })) = recipe.distillation.objective().terms().first() {
-        student.smoothing = *smoothing;
-    }
-    Ok(())
-}
-
-// α and τ of an objective that has both.
-fn weigh(objective: &mut Preset, method: &Method) -> Result<()> {
-    let place = match objective {
-        Preset::Deit(deit) => Some((&mut deit.alpha, &mut deit.temperature)),
-        Preset::Kd(kd) => Some((&mut kd.alpha, &mut kd.temperature)),
-        Preset::Sum(Sum { alpha, kd: Some(kd), .. }) => Some((alpha, &mut kd.temperature)),
-        _ => None,
-    };
-    match (place, method.distillation_alpha, method.distillation_tau) {
-        (_, None, None) => Ok(()),
-        (None, ..) => Err(Failure::usage(
-            "--distillation-alpha and --distillation-tau are for KD and DeiT's objectives; use --set distillation.KEY",
-        )),
-        (Some((alpha, temperature)), a, t) => {
-            *alpha = a.unwrap_or(*alpha);
-            *temperature = t.unwrap_or(*temperature);
-            Ok(())
-        }
-    }
-}
-
-// The label smoothing of the data's labels.
-fn smooth(objective: &mut Preset, value: f64) {
-    match objective {
-        Preset::Labels { smoothing } => *smoothing = value,
-        Preset::Kd(kd) => kd.smoothing = value,
-        Preset::Deit(deit) => deit.smoothing = value,
-        Preset::TeacherTemperature(soft) => soft.smoothing = value,
-        Preset::Sum(sum) => sum.smoothing = value,
-        Preset::Terms { terms } => terms.iter_mut().for_each(|part| {
-            if let Term::Labels(labels) = part {
-                labels.smoothing = value;
-            }
-        }),
-    }
-}
-
-// DeiT's own main.py: its defaults are α 0.5, τ 1, and a divergence divided by batch times classes.
-fn deit(kind: DistillationType, method: &Method) -> Preset {
-    let mode = match kind {
-        DistillationType::None => Mode::None,
-        DistillationType::Soft => Mode::Soft,
-        DistillationType::Hard => Mode::Hard,
-    };
-    Preset::Deit(Deit {
-        mode,
-        alpha: method.distillation_alpha.unwrap_or(0.5),
-        temperature: method.distillation_tau.unwrap_or(1.0),
-        normalisation: Normalisation::Numel,
-        ..Deit::default()
+        Ok(())
     })
 }
 
-// CLS-KD's own command, before its weights: labels and logits by α, class token and maps, and the manifold terms.
-fn cls_kd(kind: DistillationType, method: &Method) -> Preset {
-    let alpha = method.distillation_alpha.unwrap_or(0.5);
-    let temperature = method.distillation_tau.unwrap_or(1.0);
-    let head = Head::Class;
-    // Without a teacher's logits, the labels have the whole weight.
-    let label_weight = if kind == DistillationType::None { 1.0 } else { 1.0 - alpha };
-    let mut terms = vec![Term::from(Labels { weight: label_weight, smoothing: 0.1 })];
-    match kind {
-        DistillationType::None => {}
-        DistillationType::Soft => {
-            let normalisation = Normalisation::Batchmean;
-            terms.push(Logits { weight: alpha, temperature, normalisation, head }.into());
-        }
-        DistillationType::Hard => terms.push(TeacherLabels { weight: alpha, smoothing: 0.0, head }.into()),
-    }
-    terms.push(ClassToken { matching: Matching::Projector, ..ClassToken::default() }.into());
-    terms.push(Manifold::default().into());
-    Preset::Terms { terms }
+// What DeiT's or CLS-KD's own command teaches by its type, with their defaults: DeiT's divergence is divided by batch times
+// classes; CLS-KD's labels and logits share one weight, and its other terms stand beside them.
+fn typed(given: &Given) -> Result<Preset> {
+    let kind = given.text("distillation-type").unwrap_or("none");
+    let alpha: f64 = given.parsed("distillation-alpha")?.unwrap_or(0.5);
+    let tau: f64 = given.parsed("distillation-tau")?.unwrap_or(1.0);
+    let text = if is_cls_kd(given) {
+        let (left, taught) = match kind {
+            "soft" => (
+                1.0 - alpha,
+                format!(
+                    "{{ term = 'logits', weight = {alpha:?}, temperature = {tau:?}, normalisation = 'batchmean', head = 'class' }},"
+                ),
+            ),
+            "hard" => (1.0 - alpha, format!("{{ term = 'teacher-labels', weight = {alpha:?}, head = 'class' }},")),
+            // Without a teacher's logits, the labels have the whole weight.
+            _ => (1.0, String::new()),
+        };
+        format!(
+            "kind = 'terms'\nterms = [{{ term = 'labels', weight = {left:?}, smoothing = 0.1 }}, {taught} {{ term = \
+             'class-token', matching = 'projector' }}, {{ term = 'manifold' }}]"
+        )
+    } else {
+        format!("kind = 'deit'\nmode = '{kind}'\nalpha = {alpha:?}\ntemperature = {tau:?}\nnormalisation = 'numel'")
+    };
+    toml::from_str(&text).map_err(Failure::usage)
 }
 
-// CLS-KD's options on an objective that has what they change.
-fn lay_cls_kd(objective: &mut Preset, method: &Method) -> Result<()> {
-    let (s, t) = (method.s_id.as_deref().unwrap_or_default(), method.t_id.as_deref().unwrap_or_default());
+fn alpha(layer: &mut Layer, given: &Given) -> Result<()> {
+    weigh(layer, given, "distillation-alpha", &["distillation.alpha?"])
+}
+
+fn tau(layer: &mut Layer, given: &Given) -> Result<()> {
+    weigh(layer, given, "distillation-tau", &["distillation.temperature?", "distillation.kd?.temperature"])
+}
+
+// α or τ of a distillation that has both. A type has taken them already.
+fn weigh(layer: &mut Layer, given: &Given, name: &str, keys: &[&str]) -> Result<()> {
+    if given.has("distillation-type") {
+        return Ok(());
+    }
+    let value = Value::Float(given.parsed(name)?.unwrap_or_default());
+    for key in keys {
+        if layer.set(key, &value)? == Laid::Done {
+            return Ok(());
+        }
+    }
+    Err(Failure::usage(format!("--{name} is for KD and DeiT's objectives; use --set distillation.KEY")))
+}
+
+fn pairs(layer: &mut Layer, given: &Given) -> Result<()> {
+    let blocks = |name: &str| -> Result<Vec<Value>> {
+        let number = |said: &String| said.parse().map(Value::Integer);
+        let read: Result<_, _> = given.all(name).unwrap_or_default().iter().map(number).collect();
+        read.map_err(|_| Failure::usage(format!("--{name} takes the numbers of blocks")))
+    };
+    let (s, t) = (blocks("s-id")?, blocks("t-id")?);
     if s.len() != t.len() {
         return Err(Failure::usage(format!(
             "--s-id names {} blocks and --t-id {}; they are paired, so name as many",
@@ -182,74 +234,44 @@ fn lay_cls_kd(objective: &mut Preset, method: &Method) -> Result<()> {
             t.len()
         )));
     }
-    let (class_token, manifold) = class_token_and_manifold(objective);
-    let [no_class_token, no_manifold] = [class_token.is_none(), manifold.is_none()];
-    for (flag, given, no_place) in [
-        ("--w-cls", method.w_cls.is_some(), no_class_token),
-        ("--w-atn", method.w_atn.is_some(), no_class_token),
-        ("--last-w", method.last_w.is_some(), no_class_token),
-        ("--dim-match", method.dim_match.is_some(), no_class_token),
-        ("--distillation-beta", method.distillation_beta.is_some(), no_manifold),
-        ("--manifold", method.manifold, no_manifold),
-        ("--no-manifold", method.no_manifold, no_manifold),
-        ("--w-sample", method.w_sample.is_some(), no_manifold),
-        ("--w-patch", method.w_patch.is_some(), no_manifold),
-        ("--w-rand", method.w_rand.is_some(), no_manifold),
-        ("--K", method.rows.is_some(), no_manifold),
-        ("--s-id", method.s_id.is_some(), no_class_token && no_manifold),
-    ] {
-        if given && no_place {
-            return Err(Failure::usage(format!(
-                "{flag} has no place in this distillation; take --distillation CLS-KD, or leave it out"
-            )));
-        }
+    let pairs = s.into_iter().zip(t).map(|(s, t)| Value::Array(vec![s, t])).collect();
+    let pairs = Value::Array(pairs);
+    let class_token = layer.set("distillation.class_token?.pairs", &pairs)?;
+    if (class_token, layer.set("distillation.manifold?.pairs", &pairs)?) == (Laid::NoPlace, Laid::NoPlace) {
+        return Err(Failure::usage(format!("--s-id has no place in {}", cls_kd_only(layer))));
     }
-    let pairs = || s.iter().zip(t).map(|(s, t)| [*s, *t]).collect();
-    if let Some(own) = class_token {
-        own.weight = method.w_cls.unwrap_or(own.weight);
-        own.map_weight = method.w_atn.unwrap_or(own.map_weight);
-        own.last_weight = method.last_w.unwrap_or(own.last_weight);
-        own.matching = match method.dim_match.as_deref() {
-            Some("relation") => Matching::Relation,
-            Some(_) => Matching::Projector,
-            None => own.matching,
-        };
-        if !s.is_empty() {
-            own.pairs = pairs();
-        }
-    }
-    if let Some(own) = manifold {
-        own.weight = method.distillation_beta.unwrap_or(own.weight);
-        own.sample = method.w_sample.unwrap_or(own.sample);
-        own.patch = method.w_patch.unwrap_or(own.patch);
-        own.random = method.w_rand.unwrap_or(own.random);
-        own.rows = method.rows.unwrap_or(own.rows);
-        if !s.is_empty() {
-            own.pairs = pairs();
-        }
-    }
-    match objective {
-        Preset::Sum(sum) if method.no_manifold => sum.manifold = None,
-        Preset::Terms { terms } if method.no_manifold => terms.retain(|part| !matches!(part, Term::Manifold(_))),
-        _ => {}
-    }
-    Ok(())
+    distil(layer, given)
 }
 
-fn class_token_and_manifold(objective: &mut Preset) -> (Option<&mut ClassToken>, Option<&mut Manifold>) {
-    match objective {
-        Preset::Sum(sum) => (sum.class_token.as_mut(), sum.manifold.as_mut()),
-        Preset::Terms { terms } => {
-            let (mut class_token, mut manifold) = (None, None);
-            for part in terms {
-                match part {
-                    Term::ClassToken(own) => class_token = Some(own),
-                    Term::Manifold(own) => manifold = Some(own),
-                    _ => {}
-                }
-            }
-            (class_token, manifold)
+fn manifold(layer: &mut Layer, given: &Given) -> Result<()> {
+    let left_out = given.has("no-manifold");
+    let is_manifold = |term: &Value| term.get("term").and_then(Value::as_str) == Some("manifold");
+    let distillation = layer.section("distillation");
+    let own = distillation.is_some_and(|table| {
+        let listed = table.get_mut("terms").and_then(Value::as_array_mut);
+        let listed = listed.is_some_and(|terms| {
+            let there = terms.iter().any(is_manifold);
+            terms.retain(|term| !(left_out && is_manifold(term)));
+            there
+        });
+        let own = table.contains_key("manifold");
+        if left_out {
+            table.remove("manifold");
         }
-        _ => (None, None),
+        own || listed
+    });
+    if !own {
+        let flag = if left_out { "--no-manifold" } else { "--manifold" };
+        return Err(Failure::usage(format!("{flag} has no place in {}", cls_kd_only(layer))));
     }
+    distil(layer, given)
+}
+
+fn retrospect(layer: &mut Layer, _: &Given) -> Result<()> {
+    layer.rewrite(|recipe| {
+        recipe.learner_mut().into_iter().for_each(|network| {
+            network.retrospection.get_or_insert_default();
+        });
+        Ok(())
+    })
 }

@@ -1,0 +1,125 @@
+//! The flags of a command line: declared to clap from the table, and what was said of them.
+
+use std::collections::BTreeMap;
+
+use clap::builder::StyledStr;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
+use serde::de::DeserializeOwned;
+use std::str::FromStr;
+
+use super::{Flag, Kind, table, words};
+use crate::cli::Train;
+use crate::error::{Failure, Result as Checked};
+
+/// What a command line says of the flags of the table, and which options of `train` it gives at all.
+#[derive(Debug, Default)]
+pub struct Given {
+    values: BTreeMap<&'static str, Vec<String>>,
+    names: Vec<String>,
+}
+
+impl Given {
+    /// Every option that was given, as the help spells it.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether a flag was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// What a flag was given.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.all(name)?.first().map(String::as_str)
+    }
+
+    /// All the values that a flag was given.
+    pub fn all(&self, name: &str) -> Option<&[String]> {
+        self.values.get(name).map(Vec::as_slice)
+    }
+
+    /// The number that a flag was given.
+    ///
+    /// # Errors
+    /// Exit code 2 if it is no such number.
+    pub fn parsed<T: FromStr>(&self, name: &str) -> Checked<Option<T>> {
+        let wrong = |said: &str| Failure::usage(format!("--{name} is {said:?}, and it cannot be"));
+        self.text(name).map(|said| said.parse().map_err(|_| wrong(said))).transpose()
+    }
+
+    /// What core calls the word that a flag was given.
+    ///
+    /// # Errors
+    /// Exit code 2 with the words that exist.
+    pub fn word<T: DeserializeOwned>(&self, name: &str) -> Checked<Option<T>> {
+        let wrong =
+            |said: &str| Failure::usage(format!("--{name} is {said:?}; it must be one of {}", words::<T>().join(", ")));
+        self.text(name).map(|said| toml::Value::from(said).try_into().map_err(|_| wrong(said))).transpose()
+    }
+}
+
+impl Flag {
+    fn arg(&self) -> Arg {
+        let underscored = |name: &str| name.contains('-').then(|| name.replace('-', "_"));
+        let spelt = self.others.iter().flat_map(|other| [Some((*other).to_owned()), underscored(other)]);
+        let spelt: Vec<String> = spelt.chain([underscored(self.name)]).flatten().collect();
+        let arg = Arg::new(self.name).long(self.name).help(self.help()).help_heading(self.heading);
+        // Of a flag and the one that takes it back the later counts.
+        let opposite = self.name.strip_prefix("no-").map_or_else(|| format!("no-{}", self.name), str::to_owned);
+        let opposite = table().map(|flag| flag.name).find(|name| *name == opposite);
+        let arg = match self.idle {
+            Some(_) => arg.hide(true).aliases(spelt),
+            None => arg.visible_aliases(spelt),
+        };
+        let arg = arg.overrides_with_all(opposite);
+        let arg = match self.kind {
+            Kind::Switch(_) => return arg.action(ArgAction::SetTrue),
+            Kind::Numbers(count) => arg.num_args(count),
+            Kind::Wholes => arg.num_args(1..),
+            // Processes are numbered from -1.
+            _ => arg.allow_negative_numbers(self.idle.is_some()),
+        };
+        let arg = arg.value_names(self.value.split(' ')).action(ArgAction::Set);
+        let arg = self.needs.map_or(arg.clone(), |other| arg.requires(other));
+        self.excludes.map_or(arg.clone(), |other| arg.conflicts_with(other))
+    }
+
+    fn help(&self) -> StyledStr {
+        match self.kind {
+            Kind::Word(words) => format!("{} [possible values: {}]", self.help, words().join(", ")).into(),
+            _ => self.help.into(),
+        }
+    }
+}
+
+impl FromArgMatches for Given {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let command = Train::augment_args(Command::new("train"));
+        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let names = command.get_arguments().filter(|arg| given(arg.get_id().as_str()));
+        let names = names.map(|arg| arg.get_long().map_or_else(|| "the recipe".to_owned(), |long| format!("--{long}")));
+        let said = |flag: &Flag| match flag.kind {
+            Kind::Switch(_) => Vec::new(),
+            _ => matches.get_many::<String>(flag.name).into_iter().flatten().cloned().collect(),
+        };
+        let values = table().filter(|flag| given(flag.name)).map(|flag| (flag.name, said(&flag)));
+        Ok(Self { values: values.collect(), names: names.collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Given {
+    fn augment_args(command: Command) -> Command {
+        command.args(table().map(|flag| flag.arg()))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}

@@ -1,0 +1,82 @@
+//! Which networks are trained and teach, and where they start.
+
+use super::{Flag, Given};
+use crate::error::{Failure, Result};
+use crate::recipe::layers::Layer;
+use crate::recipe::{Goal, NetworkRecipe, Trainable};
+
+const METHOD: &str = "Method";
+
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::text("teacher-model", "NAME", "The network that teaches").does(teacher_model).under(METHOD),
+    Flag::text("model", "NAME", "The network that is trained").does(model).under(METHOD),
+    Flag::path("finetune", "FILE", "Start from these weights; the head is replaced where the classes are others")
+        .sets(&["learner.weights"])
+        .under(METHOD),
+    Flag::whole("input-size", "PIXELS", "Side of the square input of every network, in pixels")
+        .does(input_size)
+        .under(METHOD),
+    Flag::number("drop-path", "RATE", "Rate at which the last block's residual branches are dropped")
+        .does(drop_path)
+        .under(METHOD),
+];
+
+fn teacher_model(layer: &mut Layer, given: &Given) -> Result<()> {
+    let name = given.text("teacher-model").unwrap_or_default();
+    layer.rewrite(|recipe| {
+        let Some(teacher) = recipe.teacher.as_mut() else { return Ok(()) };
+        if let (Some(weights), false, true) = (&recipe.teacher_weights, given.has("teacher"), teacher.model != name) {
+            return Err(Failure::usage(format!(
+                "--teacher-model {name} needs its weights, --teacher FILE: the recipe's {} are of {}",
+                weights.display(),
+                teacher.model
+            )));
+        }
+        rename(teacher, name, recipe.objective == Goal::Teacher && given.has("finetune"));
+        Ok(())
+    })
+}
+
+fn model(layer: &mut Layer, given: &Given) -> Result<()> {
+    let name = given.text("model").unwrap_or_default();
+    layer.rewrite(|recipe| {
+        recipe.learner_mut().into_iter().for_each(|network| rename(network, name, given.has("finetune")));
+        Ok(())
+    })
+}
+
+// Another model has other numbers and other weights; what stays are those of the data. Without weights there is nothing
+// that a linear probe could read.
+fn rename(network: &mut NetworkRecipe, name: &str, has_weights: bool) {
+    if network.model == name {
+        return;
+    }
+    let mut kept = std::mem::take(network.numbers());
+    kept.retain(|key, _| matches!(key, "classes" | "image_size" | "channels"));
+    network.model = name.to_owned();
+    network.numbers().extend(kept);
+    network.weights = None;
+    if !has_weights {
+        network.trainable = Trainable::All;
+    }
+}
+
+fn input_size(layer: &mut Layer, given: &Given) -> Result<()> {
+    let side: Option<i64> = given.parsed("input-size")?;
+    layer.rewrite(|recipe| {
+        for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
+            network.numbers().extend(side.map(|side| ("image_size".to_owned(), side.into())));
+        }
+        Ok(())
+    })
+}
+
+fn drop_path(layer: &mut Layer, given: &Given) -> Result<()> {
+    let rate: Option<f64> = given.parsed("drop-path")?;
+    layer.rewrite(|recipe| {
+        if let Some(network) = recipe.learner_mut() {
+            network.numbers().extend(rate.map(|rate| ("drop_path".to_owned(), rate.into())));
+        }
+        Ok(())
+    })
+}
