@@ -77,28 +77,83 @@ struct Operation {
     cases: fn() -> Vec<Case>,
     /// Every instance of its shaders.
     shaders: fn() -> Vec<Shader>,
+    /// As a network of so many images, tokens, channels and heads has it.
+    in_network: fn([usize; 4]) -> Case,
 }
 
 /// The operations.
 const OPERATIONS: &[Operation] = &[
-    Operation { cases: attention::cases::cases, shaders: attention::wgsl::shaders },
-    Operation { cases: attention_map::cases::cases, shaders: attention_map::wgsl::shaders },
-    Operation { cases: distillation_loss::cases::cases, shaders: distillation_loss::wgsl::shaders },
-    Operation { cases: gelu::cases::cases, shaders: gelu::wgsl::shaders },
-    Operation { cases: gram::cases::cases, shaders: Vec::new },
-    Operation { cases: layer_norm::cases::cases, shaders: layer_norm::wgsl::shaders },
-    Operation { cases: linear::cases::cases, shaders: Vec::new },
-    Operation { cases: matmul::cases::cases, shaders: matmul::wgsl::shaders },
-    // Not in a page, which has the parts alone.
+    Operation {
+        cases: attention::cases::cases,
+        shaders: attention::wgsl::shaders,
+        in_network: |[batch, tokens, width, heads]| attention::cases::case([batch, tokens, heads, width / heads]),
+    },
+    Operation {
+        cases: attention_map::cases::cases,
+        shaders: attention_map::wgsl::shaders,
+        in_network: |[batch, tokens, width, heads]| {
+            attention_map::cases::case([batch, tokens, heads, width / heads, heads, width / heads])
+        },
+    },
+    Operation {
+        cases: distillation_loss::cases::cases,
+        shaders: distillation_loss::wgsl::shaders,
+        in_network: |[batch, ..]| distillation_loss::cases::case([batch, 1000], 2.0, 0.1),
+    },
+    Operation {
+        cases: gelu::cases::cases,
+        shaders: gelu::wgsl::shaders,
+        in_network: |[batch, tokens, width, _]| gelu::cases::case(batch * tokens * 4 * width),
+    },
+    Operation {
+        cases: gram::cases::cases,
+        shaders: Vec::new,
+        in_network: |[batch, tokens, width, _]| gram::cases::case([batch, tokens, width, width]),
+    },
+    Operation {
+        cases: layer_norm::cases::cases,
+        shaders: layer_norm::wgsl::shaders,
+        in_network: |[batch, tokens, width, _]| layer_norm::cases::case([batch * tokens, width]),
+    },
+    Operation {
+        cases: linear::cases::cases,
+        shaders: Vec::new,
+        in_network: |[batch, tokens, width, _]| linear::cases::case([batch * tokens, width, 4 * width]),
+    },
+    Operation {
+        cases: matmul::cases::cases,
+        shaders: matmul::wgsl::shaders,
+        in_network: |[batch, tokens, width, heads]| {
+            matmul::cases::case([batch * heads, tokens, width / heads, tokens], true)
+        },
+    },
+    // A page has the parts alone.
     #[cfg(feature = "native")]
-    Operation { cases: residual_norm::cases::cases, shaders: Vec::new },
-    Operation { cases: adamw::cases::cases, shaders: adamw::wgsl::shaders },
-    Operation { cases: join::cases::cases, shaders: join::wgsl::shaders },
+    Operation {
+        cases: residual_norm::cases::cases,
+        shaders: Vec::new,
+        in_network: |[batch, tokens, width, _]| residual_norm::cases::case([batch * tokens, 4 * width, width]),
+    },
+    Operation {
+        cases: adamw::cases::cases,
+        shaders: adamw::wgsl::shaders,
+        in_network: |[_, _, width, _]| adamw::cases::case(12 * width * width, 1.0, 0.0),
+    },
+    Operation {
+        cases: join::cases::cases,
+        shaders: join::wgsl::shaders,
+        in_network: |[_, _, width, _]| join::cases::case(&[width, 4 * width * width, 4 * width]),
+    },
 ];
 
 /// The cases of every operation.
 pub fn cases() -> impl Iterator<Item = Case> {
     OPERATIONS.iter().flat_map(|operation| (operation.cases)())
+}
+
+/// Each operation as a network of so many images, tokens, channels and heads has it: what is worth timing.
+pub fn cases_in_network(sizes: [usize; 4]) -> impl Iterator<Item = Case> {
+    OPERATIONS.iter().map(move |operation| (operation.in_network)(sizes))
 }
 
 /// One finished WGSL text, as some device compiles it.

@@ -32,7 +32,7 @@ fn lse(qkv: &Plain, head_size: usize) -> Plain {
     attention::<Flex>(qkv.clone(), scale(head_size)).1
 }
 
-fn case([batch, tokens, heads, size, teacher_heads, teacher_size]: [usize; 6]) -> Case {
+pub(in crate::op) fn case([batch, tokens, heads, size, teacher_heads, teacher_size]: [usize; 6]) -> Case {
     Case::new(
         "attention_map_loss",
         format!("B {batch}, N {tokens}, H {heads}, D {size}, teacher's H {teacher_heads}, D {teacher_size}"),

@@ -44,8 +44,8 @@ impl Image<'_> {
         let whole = [rows, at.size, at.padded_tokens];
         product::<L>(whole, queries, (keys, at.padded_tokens), (p, at.padded_tokens), false);
         let lse = &self.lse[head * at.tokens + first..];
-        for (p, level) in p.chunks_exact_mut(at.padded_tokens).zip(lse) {
-            p.iter_mut().for_each(|x| *x = exp::<L>(*x - level));
+        for (p, lse) in p.chunks_exact_mut(at.padded_tokens).zip(lse) {
+            p.iter_mut().for_each(|x| *x = exp::<L>(*x - lse));
         }
     }
 }

@@ -10,7 +10,7 @@ pub(in crate::op) fn cases() -> Vec<Case> {
 }
 
 /// Two zeros before each vector.
-fn case(lengths: &[usize]) -> Case {
+pub(in crate::op) fn case(lengths: &[usize]) -> Case {
     let start = |index: usize| lengths[..index].iter().sum::<usize>() + 2 * (index + 1);
     let starts: Vec<_> = (0..lengths.len()).map(start).collect();
     let length = start(lengths.len());
