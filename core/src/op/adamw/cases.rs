@@ -3,7 +3,8 @@
 use burn::backend::Flex;
 use burn::tensor::Tensor;
 
-use super::{AdamWNumbers, adamw, portable};
+use super::adamw;
+use super::portable::{self, AdamWNumbers};
 use crate::op::case::{Case, Input};
 
 pub(in crate::op) fn cases() -> Vec<Case> {

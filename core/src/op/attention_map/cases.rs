@@ -6,7 +6,8 @@ use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::Tensor;
 
-use super::{AttentionMap, QueriesAndKeys, attention_map, portable, scale};
+use super::portable::{self, scale};
+use super::{AttentionMap, QueriesAndKeys, attention_map};
 use crate::op::attention::portable::forward as attention;
 use crate::op::case::{Case, Input, Plain, flat};
 

@@ -10,7 +10,8 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, Shape, TensorMetadata};
 
-use super::{AttentionMap, AttentionMapGradient, Difference, portable, scale};
+use super::portable::{self, Difference, scale};
+use super::{AttentionMap, AttentionMapGradient};
 use crate::op::attention::cpu::{Layout, PARALLEL_WORK, QUERIES};
 use crate::op::cpu::{self, Level, Strided, Task, exp, fma, fold2, product};
 

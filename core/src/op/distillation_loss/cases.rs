@@ -1,6 +1,7 @@
 //! One class, one row, and every number of invocations that a row may have; with and without smoothing.
 
-use super::{DistillationNumbers, cross_entropy, distillation_loss, portable};
+use super::portable::{self, DistillationNumbers};
+use super::{cross_entropy, distillation_loss};
 use crate::op::case::{Case, Input, flat};
 use burn::backend::Flex;
 

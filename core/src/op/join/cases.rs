@@ -1,6 +1,7 @@
 //! Fewer vectors than a dispatch takes, and more, with gaps between them and one of no length.
 
-use super::{Places, VECTORS, join, portable};
+use super::join;
+use super::portable::{self, Places, VECTORS};
 use crate::op::case::{Case, Input};
 use crate::op::cpu;
 use burn::backend::Flex;
