@@ -74,88 +74,41 @@ pub use matmul::{matmul, matmul_by_shader};
 pub use residual_norm::residual_norm;
 pub use selftest::{Check, selftest};
 
-/// What is listed of an operation.
-struct Operation {
-    cases: fn() -> Vec<Case>,
-    /// Every instance of its shaders.
-    shaders: fn() -> Vec<Shader>,
-    /// As a network of so many images, tokens, channels and heads has it.
-    in_network: fn([usize; 4]) -> Case,
+/// The one list of operations, each with the instances of its shaders and as a network of so many images, tokens, channels and
+/// heads has it. A list of each of the three comes of it, so that a page does not load what it has no use for.
+macro_rules! operations {
+    ($($(#[$attribute:meta])* $name:ident, $shaders:expr, $in_network:expr;)*) => {
+        const CASES: &[fn() -> Vec<Case>] = &[$($(#[$attribute])* $name::cases::cases),*];
+        const SHADERS: &[fn() -> Vec<Shader>] = &[$($(#[$attribute])* $shaders),*];
+        const IN_NETWORK: &[fn([usize; 4]) -> Case] = &[$($(#[$attribute])* $in_network),*];
+    };
 }
 
-/// The operations.
-const OPERATIONS: &[Operation] = &[
-    Operation {
-        cases: attention::cases::cases,
-        shaders: attention::wgsl::shaders,
-        in_network: |[batch, tokens, width, heads]| attention::cases::case([batch, tokens, heads, width / heads]),
-    },
-    Operation {
-        cases: attention_map::cases::cases,
-        shaders: attention_map::wgsl::shaders,
-        in_network: |[batch, tokens, width, heads]| {
-            attention_map::cases::case([batch, tokens, heads, width / heads, heads, width / heads])
-        },
-    },
-    Operation {
-        cases: distillation_loss::cases::cases,
-        shaders: distillation_loss::wgsl::shaders,
-        in_network: |[batch, ..]| distillation_loss::cases::case([batch, 1000], 2.0, 0.1),
-    },
-    Operation {
-        cases: gelu::cases::cases,
-        shaders: gelu::wgsl::shaders,
-        in_network: |[batch, tokens, width, _]| gelu::cases::case(batch * tokens * 4 * width),
-    },
-    Operation {
-        cases: gram::cases::cases,
-        shaders: Vec::new,
-        in_network: |[batch, tokens, width, _]| gram::cases::case([batch, tokens, width, width]),
-    },
-    Operation {
-        cases: layer_norm::cases::cases,
-        shaders: layer_norm::wgsl::shaders,
-        in_network: |[batch, tokens, width, _]| layer_norm::cases::case([batch * tokens, width]),
-    },
-    Operation {
-        cases: linear::cases::cases,
-        shaders: Vec::new,
-        in_network: |[batch, tokens, width, _]| linear::cases::case([batch * tokens, width, 4 * width]),
-    },
-    Operation {
-        cases: matmul::cases::cases,
-        shaders: matmul::wgsl::shaders,
-        in_network: |[batch, tokens, width, heads]| {
-            matmul::cases::case([batch * heads, tokens, width / heads, tokens], true)
-        },
-    },
+operations! {
+    attention, attention::wgsl::shaders, |[b, n, width, h]| attention::cases::case([b, n, h, width / h]);
+    attention_map, attention_map::wgsl::shaders,
+        |[b, n, width, h]| attention_map::cases::case([b, n, h, width / h, h, width / h]);
+    distillation_loss, distillation_loss::wgsl::shaders, |[b, ..]| distillation_loss::cases::case([b, 1000], 2.0, 0.1);
+    gelu, gelu::wgsl::shaders, |[b, n, width, _]| gelu::cases::case(b * n * 4 * width);
+    gram, Vec::new, |[b, n, width, _]| gram::cases::case([b, n, width, width]);
+    layer_norm, layer_norm::wgsl::shaders, |[b, n, width, _]| layer_norm::cases::case([b * n, width]);
+    linear, Vec::new, |[b, n, width, _]| linear::cases::case([b * n, width, 4 * width]);
+    matmul, matmul::wgsl::shaders, |[b, n, width, h]| matmul::cases::case([b * h, n, width / h, n], true);
     // A page has the parts alone.
     #[cfg(feature = "native")]
-    Operation {
-        cases: residual_norm::cases::cases,
-        shaders: Vec::new,
-        in_network: |[batch, tokens, width, _]| residual_norm::cases::case([batch * tokens, 4 * width, width]),
-    },
-    Operation {
-        cases: adamw::cases::cases,
-        shaders: adamw::wgsl::shaders,
-        in_network: |[_, _, width, _]| adamw::cases::case(12 * width * width, 1.0, 0.0),
-    },
-    Operation {
-        cases: join::cases::cases,
-        shaders: join::wgsl::shaders,
-        in_network: |[_, _, width, _]| join::cases::case(&[width, 4 * width * width, 4 * width]),
-    },
-];
+    residual_norm, Vec::new, |[b, n, width, _]| residual_norm::cases::case([b * n, 4 * width, width]);
+    adamw, adamw::wgsl::shaders, |[_, _, width, _]| adamw::cases::case(12 * width * width, 1.0, 0.0);
+    join, join::wgsl::shaders, |[_, _, width, _]| join::cases::case(&[width, 4 * width * width, 4 * width]);
+}
 
 /// The cases of every operation.
 pub fn cases() -> impl Iterator<Item = Case> {
-    OPERATIONS.iter().flat_map(|operation| (operation.cases)())
+    CASES.iter().flat_map(|cases| cases())
 }
 
 /// Each operation as a network of so many images, tokens, channels and heads has it: what is worth timing.
 pub fn cases_in_network(sizes: [usize; 4]) -> impl Iterator<Item = Case> {
-    OPERATIONS.iter().map(move |operation| (operation.in_network)(sizes))
+    IN_NETWORK.iter().map(move |case| case(sizes))
 }
 
 /// One finished WGSL text, as some device compiles it.
@@ -174,7 +127,7 @@ pub struct ShaderInstance {
 /// Every WGSL text in use, over the head sizes of known models and some that are not, every tiling, every flag, and
 /// both declarations of the input buffers (native and browser). Subgroups and `f16` are native alone.
 pub fn shader_instances() -> Vec<ShaderInstance> {
-    let shaders = OPERATIONS.iter().flat_map(|operation| (operation.shaders)());
+    let shaders = SHADERS.iter().flat_map(|shaders| shaders());
     let shaders: Vec<_> = shaders.flat_map(Shader::reductions).collect();
     let instance = |(shader, access): (&Shader, &'static str)| {
         let shader = shader.clone().with_access(access);
