@@ -170,6 +170,18 @@ impl Case {
         Ok([read(outputs).await?, read(gradients).await?])
     }
 
+    /// Its work on `device`, again and again: forward, and backward from the sum of the outputs that have a gradient.
+    pub fn work(&self, device: &Device) -> impl Fn() {
+        let (given, device) = self.given(device);
+        move || {
+            let outputs = (self.run)(&given, &device);
+            if let Some((count, _)) = &self.backward {
+                let sum = outputs.into_iter().take(*count).map(Tensor::sum).reduce(|sum, next| sum + next);
+                drop(sum.map(|sum| sum.backward()));
+            }
+        }
+    }
+
     /// What the definition gives.
     pub(super) fn expected(&self) -> Values {
         let plain = |values: Numbers, shape: Shape| cpu::tensor(values, shape);

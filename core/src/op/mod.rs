@@ -57,7 +57,8 @@ mod residual_norm;
 mod selftest;
 
 pub use adamw::{AdamWNumbers, adamw};
-pub use attention::{WIDEST_HEAD, attention, attention_with_lse};
+pub use attention::wgsl::WIDEST_HEAD;
+pub use attention::{attention, attention_with_lse};
 pub use attention_map::{QueriesAndKeys, attention_map, attention_map_loss};
 pub use case::Case;
 pub use distillation_loss::{cross_entropy, distillation_loss};
@@ -66,39 +67,48 @@ use gpu::Shader;
 pub use gpu::{Choice, Reduction, Tiles, choose, runs_wgsl};
 pub use gram::gram_loss;
 pub use join::join;
-pub use layer_norm::{LONGEST_ROW, layer_norm};
+pub use layer_norm::layer_norm;
+pub use layer_norm::wgsl::LONGEST_ROW;
 pub use linear::linear;
 pub use matmul::{matmul, matmul_by_shader};
 pub use residual_norm::residual_norm;
 pub use selftest::{Check, selftest};
 
-/// What is listed of an operation.
-struct Operation {
-    cases: fn() -> Vec<Case>,
-    /// Every instance of its shaders.
-    shaders: fn() -> Vec<Shader>,
+/// The one list of operations, each with the instances of its shaders and as a network of so many images, tokens, channels and
+/// heads has it. A list of each of the three comes of it, so that a page does not load what it has no use for.
+macro_rules! operations {
+    ($($(#[$attribute:meta])* $name:ident, $shaders:expr, $in_network:expr;)*) => {
+        const CASES: &[fn() -> Vec<Case>] = &[$($(#[$attribute])* $name::cases::cases),*];
+        const SHADERS: &[fn() -> Vec<Shader>] = &[$($(#[$attribute])* $shaders),*];
+        const IN_NETWORK: &[fn([usize; 4]) -> Case] = &[$($(#[$attribute])* $in_network),*];
+    };
 }
 
-/// The operations.
-const OPERATIONS: &[Operation] = &[
-    Operation { cases: attention::cases::cases, shaders: attention::wgsl::shaders },
-    Operation { cases: attention_map::cases::cases, shaders: attention_map::wgsl::shaders },
-    Operation { cases: distillation_loss::cases::cases, shaders: distillation_loss::wgsl::shaders },
-    Operation { cases: gelu::cases::cases, shaders: gelu::wgsl::shaders },
-    Operation { cases: gram::cases::cases, shaders: Vec::new },
-    Operation { cases: layer_norm::cases::cases, shaders: layer_norm::wgsl::shaders },
-    Operation { cases: linear::cases::cases, shaders: Vec::new },
-    Operation { cases: matmul::cases::cases, shaders: matmul::wgsl::shaders },
-    // Not in a page, which has the parts alone.
+operations! {
+    attention, attention::wgsl::shaders, |[b, n, width, h]| attention::cases::case([b, n, h, width / h]);
+    attention_map, attention_map::wgsl::shaders,
+        |[b, n, width, h]| attention_map::cases::case([b, n, h, width / h, h, width / h]);
+    distillation_loss, distillation_loss::wgsl::shaders, |[b, ..]| distillation_loss::cases::case([b, 1000], 2.0, 0.1);
+    gelu, gelu::wgsl::shaders, |[b, n, width, _]| gelu::cases::case(b * n * 4 * width);
+    gram, Vec::new, |[b, n, width, _]| gram::cases::case([b, n, width, width]);
+    layer_norm, layer_norm::wgsl::shaders, |[b, n, width, _]| layer_norm::cases::case([b * n, width]);
+    linear, Vec::new, |[b, n, width, _]| linear::cases::case([b * n, width, 4 * width]);
+    matmul, matmul::wgsl::shaders, |[b, n, width, h]| matmul::cases::case([b * h, n, width / h, n], true);
+    // A page has the parts alone.
     #[cfg(feature = "native")]
-    Operation { cases: residual_norm::cases::cases, shaders: Vec::new },
-    Operation { cases: adamw::cases::cases, shaders: adamw::wgsl::shaders },
-    Operation { cases: join::cases::cases, shaders: join::wgsl::shaders },
-];
+    residual_norm, Vec::new, |[b, n, width, _]| residual_norm::cases::case([b * n, 4 * width, width]);
+    adamw, adamw::wgsl::shaders, |[_, _, width, _]| adamw::cases::case(12 * width * width, 1.0, 0.0);
+    join, join::wgsl::shaders, |[_, _, width, _]| join::cases::case(&[width, 4 * width * width, 4 * width]);
+}
 
 /// The cases of every operation.
 pub fn cases() -> impl Iterator<Item = Case> {
-    OPERATIONS.iter().flat_map(|operation| (operation.cases)())
+    CASES.iter().flat_map(|cases| cases())
+}
+
+/// Each operation as a network of so many images, tokens, channels and heads has it: what is worth timing.
+pub fn cases_in_network(sizes: [usize; 4]) -> impl Iterator<Item = Case> {
+    IN_NETWORK.iter().map(move |case| case(sizes))
 }
 
 /// One finished WGSL text, as some device compiles it.
@@ -117,7 +127,7 @@ pub struct ShaderInstance {
 /// Every WGSL text in use, over the head sizes of known models and some that are not, every tiling, every flag, and
 /// both declarations of the input buffers (native and browser). Subgroups and `f16` are native alone.
 pub fn shader_instances() -> Vec<ShaderInstance> {
-    let shaders = OPERATIONS.iter().flat_map(|operation| (operation.shaders)());
+    let shaders = SHADERS.iter().flat_map(|shaders| shaders());
     let shaders: Vec<_> = shaders.flat_map(Shader::reductions).collect();
     let instance = |(shader, access): (&Shader, &'static str)| {
         let shader = shader.clone().with_access(access);

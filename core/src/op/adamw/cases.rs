@@ -3,7 +3,8 @@
 use burn::backend::Flex;
 use burn::tensor::Tensor;
 
-use super::{AdamWNumbers, adamw, portable};
+use super::adamw;
+use super::portable::{self, AdamWNumbers};
 use crate::op::case::{Case, Input};
 
 pub(in crate::op) fn cases() -> Vec<Case> {
@@ -12,7 +13,7 @@ pub(in crate::op) fn cases() -> Vec<Case> {
     limits.map(|(count, limit, pull)| case(count, limit, pull).quick(count > 7)).into()
 }
 
-fn case(count: usize, limit: f32, pull: f32) -> Case {
+pub(in crate::op) fn case(count: usize, limit: f32, pull: f32) -> Case {
     let numbers = AdamWNumbers {
         beta_1: 0.9,
         beta_2: 0.99,

@@ -3,8 +3,8 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
 
-use super::portable::{self, NORM_EPSILON};
-use super::{AdamW, AdamWNumbers, Three};
+use super::AdamW;
+use super::portable::{self, AdamWNumbers, NORM_EPSILON, Three};
 use crate::op::cpu::{self, Level, PARALLEL_ELEMENTS, Task, fma, fold2};
 
 /// Numbers of one task.

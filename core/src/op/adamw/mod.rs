@@ -20,27 +20,7 @@ pub(super) mod wgsl;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
-
-/// The numbers of one update.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamWNumbers {
-    /// Decay β₁ of the first moment.
-    pub beta_1: f32,
-    /// Decay β₂ of the second moment.
-    pub beta_2: f32,
-    /// ε in the denominator.
-    pub epsilon: f32,
-    /// The learning rate over `1 - β₁ᵗ`.
-    pub step_size: f32,
-    /// `1 - β₂ᵗ`.
-    pub correction_2: f32,
-    /// The learning rate times the weight decay.
-    pub decay: f32,
-    /// Weight decay as a part of the gradient (Kingma and Ba, 2015), after its norm is bounded.
-    pub pull: f32,
-    /// Largest norm of the gradient; infinity bounds nothing.
-    pub limit: f32,
-}
+pub use portable::AdamWNumbers;
 
 /// Parameters and both moments after one update by `gradient`; all are vectors of one length.
 ///
@@ -61,9 +41,6 @@ pub fn adamw(
     );
     [parameters, first, second].map(Tensor::from_dispatch)
 }
-
-/// Parameters and both moments.
-type Three<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
 /// No gradients flow through it.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]

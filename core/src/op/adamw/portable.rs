@@ -3,7 +3,29 @@
 use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
 
-use super::{AdamWNumbers, Three};
+/// Parameters and both moments.
+pub(super) type Three<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
+
+/// The numbers of one update.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamWNumbers {
+    /// Decay β₁ of the first moment.
+    pub beta_1: f32,
+    /// Decay β₂ of the second moment.
+    pub beta_2: f32,
+    /// ε in the denominator.
+    pub epsilon: f32,
+    /// The learning rate over `1 - β₁ᵗ`.
+    pub step_size: f32,
+    /// `1 - β₂ᵗ`.
+    pub correction_2: f32,
+    /// The learning rate times the weight decay.
+    pub decay: f32,
+    /// Weight decay as a part of the gradient (Kingma and Ba, 2015), after its norm is bounded.
+    pub pull: f32,
+    /// Largest norm of the gradient; infinity bounds nothing.
+    pub limit: f32,
+}
 
 /// Added to the norm before it divides.
 pub(super) const NORM_EPSILON: f32 = 1e-6;

@@ -4,7 +4,8 @@ use burn::backend::Shape;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
 
-use super::{AdamW, AdamWNumbers, Three, portable};
+use super::AdamW;
+use super::portable::{self, AdamWNumbers, Three};
 use crate::op::gpu::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, takes, wgsl};
 
 /// Invocations of a workgroup, and numbers of each.

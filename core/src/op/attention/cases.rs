@@ -23,7 +23,7 @@ pub(in crate::op) fn cases() -> Vec<Case> {
     QUICK.map(|sizes| case(sizes).quick(true)).into_iter().chain(MORE.map(case)).collect()
 }
 
-fn case([batch, tokens, heads, head_size]: [usize; 4]) -> Case {
+pub(in crate::op) fn case([batch, tokens, heads, head_size]: [usize; 4]) -> Case {
     let scale = 1.0 / libm::sqrtf(head_size as f32);
     Case::new(
         "attention",

@@ -12,8 +12,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, Shape, TensorMetadata};
 use burn::tensor::FloatDType;
 
-use super::portable::{self, summed_in};
-use super::{Attention, AttentionGradient, WithLse};
+use super::portable::{self, WithLse, summed_in};
+use super::{Attention, AttentionGradient};
 use crate::op::cpu::{self, LANES, Level, Strided, Task, exp, fma, fold2, largest, product};
 
 /// Rows of scores that are worked on together.

@@ -36,7 +36,6 @@ use burn::tensor::Tensor;
 
 use super::gradient::track;
 use super::matmul::Matmul;
-pub use wgsl::WIDEST_HEAD;
 
 /// Attention over packed queries, keys and values: `softmax(scale q kᵀ) v` of each head.
 ///
@@ -79,9 +78,6 @@ fn forward_specs(qkv: &TensorSpec, _scale: &f32) -> (TensorSpec, TensorSpec) {
         TensorSpec::new(Shape::new([batch, heads, tokens]), portable::summed_in(qkv.dtype)),
     )
 }
-
-/// The output, of the type of `qkv`, and the log-sum-exps, of `f32` if `qkv` is of half precision.
-type WithLse<B> = (FloatTensor<B>, FloatTensor<B>);
 
 /// Attention of packed queries, keys and values.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]

@@ -4,8 +4,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, DType, Shape, Slice, TensorMetadata};
 use burn::tensor::FloatDType;
 
-use super::WithLse;
 use crate::op::matmul::Matmul;
+
+/// The output, of the type of `qkv`, and the log-sum-exps, of `f32` if `qkv` is of half precision.
+pub(super) type WithLse<B> = (FloatTensor<B>, FloatTensor<B>);
 
 /// The type of sums over numbers of `dtype`: `F32` of half precision. In a browser, where nothing is of it, the same.
 pub(super) fn summed_in(dtype: DType) -> DType {

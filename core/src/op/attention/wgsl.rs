@@ -4,7 +4,8 @@ use burn::backend::DType;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
 
-use super::{Attention, AttentionGradient, WithLse, portable};
+use super::portable::{self, WithLse};
+use super::{Attention, AttentionGradient};
 use crate::op::gpu::{
     ROW_REDUCE, SIDES, Scalar, Shader, Sizes, TILE, TILE_THREADS, contiguous, gangs, launch, launch_tiled, output,
     output_of, takes, tile_fits, tiled, wgsl, wgsl_element,

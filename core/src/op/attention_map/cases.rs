@@ -6,7 +6,8 @@ use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::Tensor;
 
-use super::{AttentionMap, QueriesAndKeys, attention_map, portable, scale};
+use super::portable::{self, scale};
+use super::{AttentionMap, QueriesAndKeys, attention_map};
 use crate::op::attention::portable::forward as attention;
 use crate::op::case::{Case, Input, Plain, flat};
 
@@ -32,7 +33,7 @@ fn lse(qkv: &Plain, head_size: usize) -> Plain {
     attention::<Flex>(qkv.clone(), scale(head_size)).1
 }
 
-fn case([batch, tokens, heads, size, teacher_heads, teacher_size]: [usize; 6]) -> Case {
+pub(in crate::op) fn case([batch, tokens, heads, size, teacher_heads, teacher_size]: [usize; 6]) -> Case {
     Case::new(
         "attention_map_loss",
         format!("B {batch}, N {tokens}, H {heads}, D {size}, teacher's H {teacher_heads}, D {teacher_size}"),

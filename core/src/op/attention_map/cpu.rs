@@ -10,7 +10,8 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, Shape, TensorMetadata};
 
-use super::{AttentionMap, AttentionMapGradient, Difference, portable, scale};
+use super::portable::{self, Difference, scale};
+use super::{AttentionMap, AttentionMapGradient};
 use crate::op::attention::cpu::{Layout, PARALLEL_WORK, QUERIES};
 use crate::op::cpu::{self, Level, Strided, Task, exp, fma, fold2, product};
 
@@ -44,8 +45,8 @@ impl Image<'_> {
         let whole = [rows, at.size, at.padded_tokens];
         product::<L>(whole, queries, (keys, at.padded_tokens), (p, at.padded_tokens), false);
         let lse = &self.lse[head * at.tokens + first..];
-        for (p, level) in p.chunks_exact_mut(at.padded_tokens).zip(lse) {
-            p.iter_mut().for_each(|x| *x = exp::<L>(*x - level));
+        for (p, lse) in p.chunks_exact_mut(at.padded_tokens).zip(lse) {
+            p.iter_mut().for_each(|x| *x = exp::<L>(*x - lse));
         }
     }
 }

@@ -37,6 +37,7 @@ use burn::tensor::Tensor;
 use super::attention::attention_with_lse;
 use super::gradient::track;
 use super::matmul::Matmul;
+use portable::scale;
 
 /// What attention was computed from.
 #[derive(Clone, Debug)]
@@ -104,11 +105,6 @@ pub fn attention_map_loss(student: impl Into<QueriesAndKeys>, target: Tensor<3>)
     rows.sum_dim(1).reshape([-1]).sum().div_scalar((batch * tokens * tokens) as f64)
 }
 
-/// `D^-½`.
-fn scale(head_size: usize) -> f32 {
-    1.0 / libm::sqrtf(head_size as f32)
-}
-
 /// Shape of the rows, from that of the packed tensor.
 #[cfg(feature = "fusion")]
 fn rows_shape(qkv: &Shape) -> Shape {
@@ -126,9 +122,6 @@ fn map_shape(qkv: &Shape) -> Shape {
 fn forward_specs(qkv: &TensorSpec, _lse: &TensorSpec, target: &TensorSpec) -> (TensorSpec, TensorSpec) {
     (TensorSpec::new(rows_shape(&qkv.shape), qkv.dtype), target.clone())
 }
-
-/// Rows `[B, N]` and E `[B, N, N]`.
-type Difference<B> = (FloatTensor<B>, FloatTensor<B>);
 
 /// Head-averaged attention, and its squared difference from another's.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]

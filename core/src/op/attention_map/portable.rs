@@ -3,9 +3,16 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Shape, TensorMetadata};
 
-use super::{Difference, scale};
 use crate::op::attention::portable::{swap, unpack};
 use crate::op::matmul::Matmul;
+
+/// Rows `[B, N]` and E `[B, N, N]`.
+pub(super) type Difference<B> = (FloatTensor<B>, FloatTensor<B>);
+
+/// `D^-½`.
+pub(super) fn scale(head_size: usize) -> f32 {
+    1.0 / libm::sqrtf(head_size as f32)
+}
 
 /// Probabilities `[B, H, N, N]`.
 fn probabilities<B: Matmul>(qkv: FloatTensor<B>, lse: FloatTensor<B>) -> FloatTensor<B> {

@@ -5,7 +5,8 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
 
-use super::{AttentionMap, AttentionMapGradient, Difference, portable, scale};
+use super::portable::{self, Difference, scale};
+use super::{AttentionMap, AttentionMapGradient};
 use crate::op::attention::wgsl::{GRADIENT, PLACE, fits};
 use crate::op::gpu::{
     ROW_REDUCE, SIDES, Scalar, Shader, Sizes, TILE, TILE_THREADS, contiguous, gangs, launch, launch_tiled, output,

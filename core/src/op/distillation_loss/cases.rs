@@ -1,6 +1,7 @@
 //! One class, one row, and every number of invocations that a row may have; with and without smoothing.
 
-use super::{DistillationNumbers, cross_entropy, distillation_loss, portable};
+use super::portable::{self, DistillationNumbers};
+use super::{cross_entropy, distillation_loss};
 use crate::op::case::{Case, Input, flat};
 use burn::backend::Flex;
 
@@ -17,17 +18,16 @@ pub(in crate::op) fn cases() -> Vec<Case> {
         ([1, 21_843], 2.0, 0.1, false),
     ];
     let alone = [([9, 10], 0.0, true), ([1, 7], 0.1, false), ([4, 100], 0.1, true), ([2, 600], 0.0, true)];
-    let with_teacher = with_teacher.map(|(sizes, temperature, smoothing, quick)| {
-        divergence(sizes, DistillationNumbers { temperature, smoothing }).quick(quick)
-    });
+    let with_teacher =
+        with_teacher.map(|(sizes, temperature, smoothing, quick)| case(sizes, temperature, smoothing).quick(quick));
     with_teacher
         .into_iter()
         .chain(alone.map(|(sizes, smoothing, quick)| entropy(sizes, smoothing).quick(quick)))
         .collect()
 }
 
-fn divergence(shape @ [rows, classes]: [usize; 2], numbers: DistillationNumbers) -> Case {
-    let DistillationNumbers { temperature, smoothing } = numbers;
+pub(in crate::op) fn case(shape @ [rows, classes]: [usize; 2], temperature: f32, smoothing: f32) -> Case {
+    let numbers = DistillationNumbers { temperature, smoothing };
     Case::new(
         "distillation_loss",
         format!("B {rows}, C {classes}, temperature {temperature}, smoothing {smoothing}"),

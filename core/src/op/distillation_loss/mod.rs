@@ -37,6 +37,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 
 use super::gradient::track;
+use portable::DistillationNumbers;
 
 /// Two losses of each row: `[B, 2]`, column 0 the cross-entropy, column 1 the divergence from the teacher.
 ///
@@ -95,13 +96,6 @@ fn rows_shape(student: &Shape) -> Shape {
 #[cfg(feature = "fusion")]
 fn row_shape(student: &Shape) -> Shape {
     Shape::new([student[0]])
-}
-
-/// The numbers of a distillation loss.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DistillationNumbers {
-    temperature: f32,
-    smoothing: f32,
 }
 
 /// The losses of rows of logits.

@@ -3,7 +3,12 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Shape, Slice, TensorMetadata, get_or_init_device_settings};
 
-use super::DistillationNumbers;
+/// The numbers of a distillation loss.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DistillationNumbers {
+    pub temperature: f32,
+    pub smoothing: f32,
+}
 
 /// `log_softmax(z / τ)` and the logarithm `[B, 1]` of its sum.
 fn log_softmax<B: Backend>(logits: FloatTensor<B>, temperature: f32) -> (FloatTensor<B>, FloatTensor<B>) {

@@ -3,7 +3,8 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
 
-use super::{DistillationLoss, DistillationLossGradient, DistillationNumbers, portable};
+use super::portable::{self, DistillationNumbers};
+use super::{DistillationLoss, DistillationLossGradient};
 use crate::op::gpu::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, takes, wgsl};
 
 #[derive(Clone, Copy)]

@@ -8,7 +8,7 @@ pub(in crate::op) fn cases() -> Vec<Case> {
     [1, 1025].map(case).into()
 }
 
-fn case(count: usize) -> Case {
+pub(in crate::op) fn case(count: usize) -> Case {
     Case::new(
         "gelu",
         format!("{count} numbers"),

@@ -1,4 +1,4 @@
-//! Single numbers, more rows than columns and the other way round.
+//! Single numbers, and few: a device measures Burn's products for each size.
 
 use burn::backend::Dispatch;
 use burn::backend::Flex;
@@ -8,11 +8,11 @@ use super::{Gram, portable};
 use crate::op::case::{Case, Input};
 
 pub(in crate::op) fn cases() -> Vec<Case> {
-    [[1, 1, 1, 1], [2, 4, 3, 2], [2, 9, 24, 16]].map(case).into()
+    [[1, 1, 1, 1], [2, 4, 3, 2]].map(case).into()
 }
 
 /// Matrices, rows, the student's columns, the teacher's.
-fn case([matrices, rows, columns, teacher_columns]: [usize; 4]) -> Case {
+pub(in crate::op) fn case([matrices, rows, columns, teacher_columns]: [usize; 4]) -> Case {
     Case::new(
         "gram_loss",
         format!("M {matrices}, R {rows}, D {columns}, teacher's D {teacher_columns}"),

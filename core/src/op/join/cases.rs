@@ -1,6 +1,7 @@
 //! Fewer vectors than a dispatch takes, and more, with gaps between them and one of no length.
 
-use super::{Places, VECTORS, join, portable};
+use super::join;
+use super::portable::{self, Places, VECTORS};
 use crate::op::case::{Case, Input};
 use crate::op::cpu;
 use burn::backend::Flex;
@@ -10,7 +11,7 @@ pub(in crate::op) fn cases() -> Vec<Case> {
 }
 
 /// Two zeros before each vector.
-fn case(lengths: &[usize]) -> Case {
+pub(in crate::op) fn case(lengths: &[usize]) -> Case {
     let start = |index: usize| lengths[..index].iter().sum::<usize>() + 2 * (index + 1);
     let starts: Vec<_> = (0..lengths.len()).map(start).collect();
     let length = start(lengths.len());

@@ -3,7 +3,8 @@
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 
-use super::{Join, Places, portable};
+use super::Join;
+use super::portable::{self, Places};
 use crate::op::cpu;
 
 impl Join for Flex {

@@ -13,16 +13,7 @@ pub(super) mod wgsl;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Device, Tensor};
-
-/// Vectors of one dispatch: with the result, as many storage buffers as every device has.
-const VECTORS: usize = 6;
-
-/// Where the vectors of one dispatch begin, and how many of them count.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Places {
-    starts: [usize; VECTORS],
-    count: usize,
-}
+use portable::{Places, VECTORS};
 
 /// A vector of `length` numbers that holds each of `pieces` from its place on, and zeros elsewhere.
 ///

@@ -3,7 +3,15 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Slice, TensorMetadata};
 
-use super::{Places, VECTORS};
+/// Vectors of one dispatch: with the result, as many storage buffers as every device has.
+pub(super) const VECTORS: usize = 6;
+
+/// Where the vectors of one dispatch begin, and how many of them count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    pub starts: [usize; VECTORS],
+    pub count: usize,
+}
 
 /// `joined` with those of `pieces` that count in their places.
 pub(super) fn join<B: Backend>(

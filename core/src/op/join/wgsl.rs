@@ -3,7 +3,8 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
 
-use super::{Join, Places, VECTORS, portable};
+use super::Join;
+use super::portable::{self, Places, VECTORS};
 use crate::op::gpu::{Scalar, Shader, contiguous, launch, takes, wgsl};
 
 /// Invocations of a workgroup, and numbers of each.

@@ -12,7 +12,7 @@ pub(in crate::op) fn cases() -> Vec<Case> {
 }
 
 /// Rows and columns.
-fn case([rows, columns]: [usize; 2]) -> Case {
+pub(in crate::op) fn case([rows, columns]: [usize; 2]) -> Case {
     let gain = (0..columns).map(|i| 1.0 + 0.5 * libm::sinf(1.3 * i as f32 + 0.7)).collect();
     Case::new(
         "layer_norm",

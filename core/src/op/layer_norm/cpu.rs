@@ -3,7 +3,8 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, Shape, TensorMetadata};
 
-use super::{LayerNorm, LayerNormGradient, Three, portable};
+use super::portable::{self, Three};
+use super::{LayerNorm, LayerNormGradient};
 use crate::op::cpu::{self, Level, PARALLEL_ELEMENTS, Task, fma, fold2};
 
 /// Rows of one task.

@@ -29,8 +29,6 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-pub use wgsl::LONGEST_ROW;
-
 /// Normalises each row of the last dimension, then scales by `gamma` and shifts by `beta`.
 ///
 /// `x` is `[.., C]`, `gamma` and `beta` are `[C]`, and the result has the shape of `x`. `eps` is added to the variance.
@@ -48,9 +46,6 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1
     let (x, gamma, beta) = (x.into_dispatch(), gamma.into_dispatch(), beta.into_dispatch());
     Tensor::from_dispatch(Dispatch::layer_norm_forward(x, gamma, beta, eps))
 }
-
-/// The gradients of `x`, `gamma` and `beta`.
-type Three<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
 /// The normalisation.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]

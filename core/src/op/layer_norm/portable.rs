@@ -3,7 +3,8 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Shape, TensorMetadata};
 
-use super::Three;
+/// The gradients of `x`, `gamma` and `beta`.
+pub(in crate::op) type Three<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
 pub(in crate::op) fn forward<B: Backend>(
     x: FloatTensor<B>,

@@ -4,7 +4,8 @@ use burn::backend::DType;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
 
-use super::{LayerNorm, LayerNormGradient, Three, portable};
+use super::portable::{self, Three};
+use super::{LayerNorm, LayerNormGradient};
 use crate::op::gpu::{self, ROW_REDUCE, Scalar, Shader, contiguous, launch, output, output_of, wgsl, wgsl_element};
 
 /// Invocations of a row: enough that each keeps at most 32 of its channels in registers.

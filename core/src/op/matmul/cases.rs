@@ -14,7 +14,7 @@ pub(in crate::op) fn cases() -> Vec<Case> {
 }
 
 /// Matrices, rows, terms, columns.
-fn case([matrices, rows, terms, columns]: [usize; 4], gradient: bool) -> Case {
+pub(in crate::op) fn case([matrices, rows, terms, columns]: [usize; 4], gradient: bool) -> Case {
     let case = Case::new(
         "matmul",
         format!("M {matrices}, R {rows}, K {terms}, C {columns}{}", if gradient { "" } else { ", by the shader" }),

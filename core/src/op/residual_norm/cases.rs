@@ -14,7 +14,7 @@ pub(in crate::op) fn cases() -> Vec<Case> {
 }
 
 /// Rows, the branch's columns, those of the stream.
-fn case([rows, inputs, columns]: [usize; 3]) -> Case {
+pub(in crate::op) fn case([rows, inputs, columns]: [usize; 3]) -> Case {
     let gain = (0..columns).map(|i| 1.0 + 0.5 * libm::sinf(1.3 * i as f32 + 0.7)).collect();
     Case::new(
         "residual_norm",

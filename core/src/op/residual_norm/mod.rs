@@ -34,6 +34,7 @@ use burn::tensor::Tensor;
 
 use super::layer_norm::{LayerNorm, LayerNormGradient};
 use super::linear::{Linear, LinearGradient};
+use portable::Two;
 
 /// `x + h W + b`, and that normalised as [`layer_norm`](fn@super::layer_norm) does.
 ///
@@ -78,12 +79,6 @@ fn backward_specs(
 ) -> (TensorSpec, TensorSpec, TensorSpec, TensorSpec, TensorSpec, TensorSpec) {
     (sum.clone(), h.clone(), weight.clone(), gamma.clone(), gamma.clone(), gamma.clone())
 }
-
-/// The sum, and what it is normalised to.
-type Two<B> = (FloatTensor<B>, FloatTensor<B>);
-
-/// The gradients of `x`, `h`, `weight`, `bias`, `gamma` and `beta`.
-type Six<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
 /// Layer, sum and normalisation.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]

@@ -2,9 +2,15 @@
 
 use burn::backend::tensor::FloatTensor;
 
-use super::{Six, Two};
 use crate::op::layer_norm::{LayerNorm, LayerNormGradient};
 use crate::op::linear::{Linear, LinearGradient};
+
+/// The sum, and what it is normalised to.
+pub(super) type Two<B> = (FloatTensor<B>, FloatTensor<B>);
+
+/// The gradients of `x`, `h`, `weight`, `bias`, `gamma` and `beta`.
+pub(super) type Six<B> =
+    (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
 pub(super) fn forward<B: Linear + LayerNorm>(
     x: FloatTensor<B>,

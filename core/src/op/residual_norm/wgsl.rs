@@ -5,7 +5,8 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
 
-use super::{ResidualNorm, ResidualNormGradient, Six, Two, portable};
+use super::portable::{self, Six, Two};
+use super::{ResidualNorm, ResidualNormGradient};
 use crate::op::layer_norm::wgsl::{launch_backward, launch_forward, takes};
 use crate::op::linear::LinearGradient;
 use crate::op::linear::portable::flat;
