@@ -5,7 +5,7 @@
 //! transformers; what shapes cannot tell is taken as published for such networks, and each such guess is noted.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Dataset, ImageShape, Images, Preprocess, Transform, assemble, decode, prepare};
+use potstill_core::data::{ImageShape, Preprocess, Transform, decode, normalised, prepare};
 use potstill_core::kernel::{LONGEST_ROW, WIDEST_HEAD};
 use potstill_core::method::Readout;
 use potstill_core::model::{Network, NetworkConfig, Pool, VitConfig};
@@ -88,12 +88,8 @@ impl Classifier {
         let shape = self.transform.shape;
         let pixels = prepare(&decode(file, true)?, shape, &self.transform.preprocess)?;
         let seen_as = rgba(&pixels, shape.channels);
-        // Through the same code as a data set's pictures, as in the native program; prepared, it is not cropped again.
-        let plain = Transform::plain(shape, self.transform.normalisation.clone());
-        let picture = Images::new("picture", shape, self.report.class_names.clone(), pixels, vec![0]);
-        let picture: &dyn Dataset = &picture.map_err(|error| error.to_string())?;
-        let batch = assemble(picture, &[0], &plain).map_err(|error| error.to_string())?;
-        let data = TensorData::new(batch.images, [1, shape.channels, shape.height, shape.width]);
+        let images = normalised(pixels, shape, &self.transform.normalisation)?;
+        let data = TensorData::new(images, [1, shape.channels, shape.height, shape.width]);
         let readout = match readout {
             _ if !self.report.two_heads => Readout::Class,
             ReadoutChoice::Class => Readout::Class,

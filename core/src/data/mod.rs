@@ -40,7 +40,7 @@ pub use images::Images;
 pub use labels::{Relabelled, without_classes};
 pub use mix::Mix;
 pub use order::{epoch_order, epoch_visits};
-pub use prepare::{decode, prepare};
+pub use prepare::{decode, normalised, prepare};
 pub use preprocess::{Interpolation, Preprocess, Resize};
 pub use rand_augment::RandAugment;
 pub use rng::{Purpose, Rng};

@@ -15,7 +15,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageReader, Limits, RgbImage};
 
 use super::preprocess::with_channels;
-use super::{ImageShape, Picture, Preprocess};
+use super::{ImageShape, Images, Normalisation, Picture, Preprocess, Transform, assemble};
 
 /// Longest side and most pixels of a picture. The pixels of the largest need half a gigabyte, as 16-bit RGBA.
 const MAX_SIDE: u32 = 32_768;
@@ -56,6 +56,20 @@ pub fn decode(bytes: &[u8], turn: bool) -> Result<DynamicImage, String> {
         image.apply_orientation(orientation);
     }
     Ok(image)
+}
+
+/// What a network reads of prepared pictures, `(N, H, W, C)` bytes of `shape`: `[N, C, H, W]`. It is the way of held-out
+/// samples, so that a picture of a set gives the same numbers either way; nothing is left to crop.
+///
+/// # Errors
+/// With the reason alone.
+pub fn normalised(pixels: Vec<u8>, shape: ImageShape, normalisation: &Normalisation) -> Result<Vec<f32>, String> {
+    let count = pixels.len() / shape.bytes().max(1);
+    let pictures = Images::new("pictures", shape, vec![String::new()], pixels, vec![0; count]);
+    let pictures = pictures.map_err(|error| error.to_string())?;
+    let indices: Vec<u64> = (0..count as u64).collect();
+    let batch = assemble(&pictures, &indices, &Transform::plain(shape, normalisation.clone()));
+    batch.map(|batch| batch.images).map_err(|error| error.to_string())
 }
 
 /// Brings a decoded picture into a model's form, `(H, W, C)` bytes of `shape`.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{ImageShape, Images, Transform, assemble};
+use potstill_core::data::{ImageShape, normalised};
 use potstill_core::train::metrics::softmax;
 use serde::Serialize;
 
@@ -93,14 +93,8 @@ fn classify(
     device: &Device,
 ) -> Result<Vec<Prediction>> {
     let count = names.len();
-    // Through the same code as held-out samples, so that a picture of the set gives the same numbers either way.
-    let images = Images::new("pictures", shape, network.class_names.clone(), pixels, vec![0; count]);
-    let images = images.map_err(Failure::work)?;
-    let indices: Vec<u64> = (0..count as u64).collect();
-    // Nothing is left to crop: the pictures are prepared.
-    let transform = Transform::plain(shape, network.normalisation.clone());
-    let batch = assemble(&images, &indices, &transform).map_err(Failure::work)?;
-    let data = TensorData::new(batch.images, [count, shape.channels, shape.height, shape.width]);
+    let images = normalised(pixels, shape, &network.normalisation).map_err(Failure::work)?;
+    let data = TensorData::new(images, [count, shape.channels, shape.height, shape.width]);
     let logits = network.classify(Tensor::<4>::from_data(data, device));
     let logits: Vec<f32> = logits.try_into_data().context("the device failed")?.iter().collect();
     let rows = logits.chunks(network.config.classes());

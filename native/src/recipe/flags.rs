@@ -51,10 +51,10 @@ enum Kind {
 enum Missing {
     /// Nothing.
     Ignored,
-    /// Refuse it unless each of the keys has one; this is what to do about it.
-    One(fn(&Layer) -> String),
+    /// Refuse it unless each of the keys has one. This says of the key what it has no place in, and what to do.
+    One(fn(&Layer, &str) -> String),
     /// Refuse it unless one of the keys has one.
-    All(fn(&Layer) -> String),
+    All(&'static str),
 }
 
 /// A row of the table.
@@ -140,11 +140,11 @@ impl Flag {
         Self { keys, ..self }
     }
 
-    const fn each_or(self, hint: fn(&Layer) -> String) -> Self {
+    const fn each_or(self, hint: fn(&Layer, &str) -> String) -> Self {
         Self { missing: Missing::One(hint), ..self }
     }
 
-    const fn any_or(self, hint: fn(&Layer) -> String) -> Self {
+    const fn any_or(self, hint: &'static str) -> Self {
         Self { missing: Missing::All(hint), ..self }
     }
 
@@ -154,10 +154,6 @@ impl Flag {
 
     const fn or(self, others: &'static [&'static str]) -> Self {
         Self { others, ..self }
-    }
-
-    const fn under(self, heading: &'static str) -> Self {
-        Self { heading: Some(heading), ..self }
     }
 
     const fn needs(self, other: &'static str) -> Self {
@@ -202,24 +198,36 @@ impl Flag {
             rewrite(layer, given)?;
         }
         let laid = self.keys.iter().map(|key| layer.set(key, &value)).collect::<Result<Vec<Laid>>>()?;
-        let hint = match self.missing {
-            Missing::One(hint) if laid.contains(&Laid::NoPlace) => hint,
-            Missing::All(hint) if !laid.contains(&Laid::Done) => hint,
+        let without = laid.iter().position(|laid| *laid == Laid::NoPlace).map(|at| self.keys[at]);
+        let hint = match (self.missing, without) {
+            (Missing::One(hint), Some(key)) => hint(layer, key),
+            (Missing::All(hint), _) if !laid.contains(&Laid::Done) => hint.to_owned(),
             _ => return Ok(()),
         };
-        Err(Failure::usage(format!("--{} has no place in {}", self.name, hint(layer))))
+        Err(Failure::usage(format!("--{} has no place in {hint}", self.name)))
     }
 }
 
 /// The whole table, in the order in which flags are applied.
 fn table() -> impl Iterator<Item = Flag> {
-    let groups = [RUN, images::FLAGS, networks::FLAGS, distillation::FLAGS, images::CROP, training::FLAGS, TAKEN];
-    groups.into_iter().flatten().copied().chain(methods())
+    let own = [
+        (None, RUN),
+        (Some("Images"), images::FLAGS),
+        (Some("Method"), networks::FLAGS),
+        (None, distillation::NAME),
+        (Some("Method"), distillation::FLAGS),
+        (Some("Images"), images::CROP),
+        (None, training::COMMON),
+        (Some("Training"), training::FLAGS),
+        (None, TAKEN),
+    ];
+    let rows = own.into_iter().chain(methods());
+    rows.flat_map(|(heading, flags)| flags.iter().map(move |flag| Flag { heading, ..*flag }))
 }
 
 /// The flags of the numbers of distillation methods.
-fn methods() -> impl Iterator<Item = Flag> {
-    distillation::CLS_KD.iter().chain(distillation::RETROSPECTION).copied()
+fn methods() -> impl Iterator<Item = (Option<&'static str>, &'static [Flag])> {
+    [(Some("Method"), distillation::CLS_KD), (Some("Method"), distillation::RETROSPECTION)].into_iter()
 }
 
 /// Applies every flag that was given and returns the notices.

@@ -6,7 +6,7 @@
 
 use toml::{Table, Value};
 
-use super::{Recipe, flags, library, smoke};
+use super::{NetworkRecipe, Recipe, flags, library, smoke};
 use crate::cli::Train;
 use crate::error::{Context, Failure, Result};
 
@@ -133,18 +133,31 @@ impl Layer {
         Ok(())
     }
 
+    /// Changes the section of each network.
+    ///
+    /// # Errors
+    /// As [`Layer::rewrite`].
+    pub fn each(&mut self, change: impl FnMut(&mut NetworkRecipe)) -> Result<()> {
+        self.rewrite(|recipe| {
+            [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten().for_each(change);
+            Ok(())
+        })
+    }
+
     /// A section of the recipe.
     pub fn section(&mut self, name: &str) -> Option<&mut Table> {
         self.0.get_mut(name).and_then(Value::as_table_mut)
     }
 
-    /// The section of the network that learns by the recipe's objective.
-    pub fn learner(&self) -> Option<&Value> {
-        self.0.get(self.learner_name())
+    /// The text of a key, given by its parts.
+    pub fn text(&self, path: &[&str]) -> Option<&str> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.0.get(*first)?, |value, part| value.get(part))?.as_str()
     }
 
+    // The section of the network that learns by the recipe's objective.
     fn learner_name(&self) -> &'static str {
-        if self.0.get("objective").and_then(Value::as_str) == Some("teacher") { "teacher" } else { "student" }
+        if self.text(&["objective"]) == Some("teacher") { "teacher" } else { "student" }
     }
 
     /// Sets a key, whose section may be called `learner`; after a part with a question mark only what is there is set.

@@ -9,25 +9,27 @@ use crate::error::{Failure, Result};
 use crate::recipe::Goal;
 use crate::recipe::layers::{Laid, Layer};
 
-const METHOD: &str = "Method";
-
 /// DeiT's `--distillation-type`.
 const TYPES: [&str; 3] = ["none", "soft", "hard"];
 
+pub(super) const NAME: &[Flag] = &[Flag::text("distillation", "NAME", "The distillation objective").does(name)];
+
 pub(super) const FLAGS: &[Flag] = &[
-    Flag::text("distillation", "NAME", "The distillation objective").does(name),
-    Flag::word("distillation-type", "TYPE", || TYPES.to_vec(), "DeiT's distillation").does(name).under(METHOD),
-    Flag::word("distill-mode", "MODE", words::<Mode>, "The CIFAR-10 project's mode").does(name).under(METHOD),
-    Flag::number("distillation-alpha", "A", "Weight α of the teacher").does(alpha).under(METHOD),
-    Flag::number("distillation-tau", "T", "Temperature τ").does(tau).under(METHOD),
-    Flag::number("smoothing", "EPS", "Label smoothing")
-        .sets(&["teacher.smoothing", "student.smoothing", "distillation.smoothing?", "distillation.labels?.smoothing"])
-        .under(METHOD),
+    Flag::word("distillation-type", "TYPE", || TYPES.to_vec(), "DeiT's distillation").does(name),
+    Flag::word("distill-mode", "MODE", words::<Mode>, "The CIFAR-10 project's mode").does(name),
+    Flag::number("distillation-alpha", "A", "Weight α of the teacher").does(alpha),
+    Flag::number("distillation-tau", "T", "Temperature τ").does(tau),
+    Flag::number("smoothing", "EPS", "Label smoothing").sets(&[
+        "teacher.smoothing",
+        "student.smoothing",
+        "distillation.smoothing?",
+        "distillation.labels?.smoothing",
+    ]),
 ];
 
 // A flag of CLS-KD: whoever gives one distils by it.
 const fn cls_kd(flag: Flag, keys: &'static [&'static str]) -> Flag {
-    flag.does(distil).sets(keys).any_or(cls_kd_only).under(METHOD)
+    flag.does(distil).sets(keys).any_or(CLS_KD_ONLY)
 }
 
 pub(super) const CLS_KD: &[Flag] = &[
@@ -64,18 +66,15 @@ pub(super) const CLS_KD: &[Flag] = &[
         &["distillation.manifold?.random"],
     ),
     cls_kd(Flag::whole("K", "K", "CLS-KD: number of random rows"), &["distillation.manifold?.rows"]),
-    Flag::new("s-id", super::Kind::Wholes, "BLOCK", "CLS-KD: the student's blocks, from 0").does(pairs).under(METHOD),
-    Flag::new("t-id", super::Kind::Wholes, "BLOCK", "CLS-KD: the teacher's blocks, from 0, as many")
-        .does(pairs)
-        .under(METHOD),
+    Flag::new("s-id", super::Kind::Wholes, "BLOCK", "CLS-KD: the student's blocks, from 0").does(pairs),
+    Flag::new("t-id", super::Kind::Wholes, "BLOCK", "CLS-KD: the teacher's blocks, from 0, as many").does(pairs),
     Flag::switch("manifold", "true", "CLS-KD: compare how tokens lie to one another, as it does unless told otherwise")
-        .does(manifold)
-        .under(METHOD),
-    Flag::switch("no-manifold", "true", "CLS-KD: leave the manifold terms out").does(manifold).under(METHOD),
+        .does(manifold),
+    Flag::switch("no-manifold", "true", "CLS-KD: leave the manifold terms out").does(manifold),
 ];
 
 const fn past(flag: Flag, keys: &'static [&'static str]) -> Flag {
-    flag.sets(keys).any_or(without_past).under(METHOD)
+    flag.sets(keys).any_or("a training without a past; give --retrospect")
 }
 
 pub(super) const RETROSPECTION: &[Flag] = &[
@@ -84,8 +83,7 @@ pub(super) const RETROSPECTION: &[Flag] = &[
         "true",
         "Learn with retrospection: from the network's own past logits beside the labels",
     )
-    .does(retrospect)
-    .under(METHOD),
+    .does(retrospect),
     past(
         Flag::whole("lwr-k", "K", "Retrospection: epochs between two copies of the past"),
         &["learner.retrospection?.k"],
@@ -106,13 +104,7 @@ pub fn is_cls_kd(given: &Given) -> bool {
     CLS_KD.iter().any(|flag| given.has(flag.name))
 }
 
-fn cls_kd_only(_: &Layer) -> String {
-    "this distillation; take --distillation CLS-KD, or leave it out".to_owned()
-}
-
-fn without_past(_: &Layer) -> String {
-    "a training without a past; give --retrospect".to_owned()
-}
+const CLS_KD_ONLY: &str = "this distillation; take --distillation CLS-KD, or leave it out";
 
 // What a line that names a distillation trains, unless it says so.
 fn goal(given: &Given) -> Result<Goal> {
@@ -238,7 +230,7 @@ fn pairs(layer: &mut Layer, given: &Given) -> Result<()> {
     let pairs = Value::Array(pairs);
     let class_token = layer.set("distillation.class_token?.pairs", &pairs)?;
     if (class_token, layer.set("distillation.manifold?.pairs", &pairs)?) == (Laid::NoPlace, Laid::NoPlace) {
-        return Err(Failure::usage(format!("--s-id has no place in {}", cls_kd_only(layer))));
+        return Err(Failure::usage(format!("--s-id has no place in {CLS_KD_ONLY}")));
     }
     distil(layer, given)
 }
@@ -262,7 +254,7 @@ fn manifold(layer: &mut Layer, given: &Given) -> Result<()> {
     });
     if !own {
         let flag = if left_out { "--no-manifold" } else { "--manifold" };
-        return Err(Failure::usage(format!("{flag} has no place in {}", cls_kd_only(layer))));
+        return Err(Failure::usage(format!("{flag} has no place in {CLS_KD_ONLY}")));
     }
     distil(layer, given)
 }

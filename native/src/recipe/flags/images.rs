@@ -6,52 +6,41 @@ use super::{Flag, Given, words};
 use crate::error::{Failure, Result};
 use crate::recipe::layers::Layer;
 
-const IMAGES: &str = "Images";
-
 pub(super) const FLAGS: &[Flag] = &[
-    Flag::number("mixup", "A", "α of Mixup; 0 is none").sets(&["data.mix.mixup"]).under(IMAGES),
-    Flag::number("cutmix", "A", "α of CutMix; 0 is none").sets(&["data.mix.cutmix"]).under(IMAGES),
-    Flag::number("mixup-prob", "P", "How often a batch is mixed").sets(&["data.mix.probability"]).under(IMAGES),
+    Flag::number("mixup", "A", "α of Mixup; 0 is none").sets(&["data.mix.mixup"]),
+    Flag::number("cutmix", "A", "α of CutMix; 0 is none").sets(&["data.mix.cutmix"]),
+    Flag::number("mixup-prob", "P", "How often a batch is mixed").sets(&["data.mix.probability"]),
     Flag::number("mixup-switch-prob", "P", "How often, of the two, a batch is mixed by CutMix")
-        .sets(&["data.mix.switch"])
-        .under(IMAGES),
-    Flag::word("mixup-mode", "MODE", || vec!["batch"], "Whole batches are mixed").under(IMAGES),
-    Flag::switch("repeated-aug", "3", "Visit a sample three times in an epoch that visits it")
-        .sets(&["data.repeats"])
-        .under(IMAGES),
-    Flag::switch("no-repeated-aug", "1", "Visit each sample once").sets(&["data.repeats"]).under(IMAGES),
-    Flag::whole("workers", "N", "Threads that read images; 0 takes as many as there are cores")
-        .sets(&["data.workers"])
-        .under(IMAGES),
+        .sets(&["data.mix.switch"]),
+    Flag::word("mixup-mode", "MODE", || vec!["batch"], "Whole batches are mixed"),
+    Flag::switch("repeated-aug", "3", "Visit a sample three times in an epoch that visits it").sets(&["data.repeats"]),
+    Flag::switch("no-repeated-aug", "1", "Visit each sample once").sets(&["data.repeats"]),
+    Flag::whole("workers", "N", "Threads that read images; 0 takes as many as there are cores").sets(&["data.workers"]),
     Flag::text("aa", "POLICY", "A policy of random operations: rand-m9-mstd0.5-inc1, torchvision-n2-m9, or none")
-        .does(vary)
-        .under(IMAGES),
+        .does(vary),
     Flag::number(
         "color-jitter",
         "AMOUNT",
         "Amount of random brightness, contrast and saturation; taken where there is no --aa",
     )
-    .does(vary)
-    .under(IMAGES),
+    .does(vary),
     Flag::word(
         "train-interpolation",
         "FILTER",
         words::<Interpolation>,
         "Filter of random crops and of a policy's maps",
     )
-    .sets(&["data.transform.interpolation", "data.transform.crop.interpolation?"])
-    .under(IMAGES),
-    Flag::number("reprob", "P", "How often a rectangle of an image is erased").does(erase).under(IMAGES),
-    Flag::word("remode", "MODE", words::<EraseMode>, "What an erased rectangle shows").does(erase).under(IMAGES),
-    Flag::whole("recount", "N", "How many rectangles share the erased area").does(erase).under(IMAGES),
+    .sets(&["data.transform.interpolation", "data.transform.crop.interpolation?"]),
+    Flag::number("reprob", "P", "How often a rectangle of an image is erased").does(erase),
+    Flag::word("remode", "MODE", words::<EraseMode>, "What an erased rectangle shows").does(erase),
+    Flag::whole("recount", "N", "How many rectangles share the erased area").does(erase),
 ];
 
 // By the network that learns, which the flags about networks and distillation name.
 pub(super) const CROP: &[Flag] =
     &[Flag::number("eval-crop-ratio", "SHARE", "The network's side over the side that a held-out image is resized to")
         .does(preprocess)
-        .sets(&["data.preprocess.crop_fraction"])
-        .under(IMAGES)];
+        .sets(&["data.preprocess.crop_fraction"])];
 
 // As timm has it: a policy takes the place of the jitter.
 fn vary(layer: &mut Layer, given: &Given) -> Result<()> {

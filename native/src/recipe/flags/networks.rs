@@ -5,20 +5,13 @@ use crate::error::{Failure, Result};
 use crate::recipe::layers::Layer;
 use crate::recipe::{Goal, NetworkRecipe, Trainable};
 
-const METHOD: &str = "Method";
-
 pub(super) const FLAGS: &[Flag] = &[
-    Flag::text("teacher-model", "NAME", "The network that teaches").does(teacher_model).under(METHOD),
-    Flag::text("model", "NAME", "The network that is trained").does(model).under(METHOD),
+    Flag::text("teacher-model", "NAME", "The network that teaches").does(teacher_model),
+    Flag::text("model", "NAME", "The network that is trained").does(model),
     Flag::path("finetune", "FILE", "Start from these weights; the head is replaced where the classes are others")
-        .sets(&["learner.weights"])
-        .under(METHOD),
-    Flag::whole("input-size", "PIXELS", "Side of the square input of every network, in pixels")
-        .does(input_size)
-        .under(METHOD),
-    Flag::number("drop-path", "RATE", "Rate at which the last block's residual branches are dropped")
-        .does(drop_path)
-        .under(METHOD),
+        .sets(&["learner.weights"]),
+    Flag::whole("input-size", "PIXELS", "Side of the square input of every network, in pixels").does(input_size),
+    Flag::number("drop-path", "RATE", "Rate at which the last block's residual branches are dropped").does(drop_path),
 ];
 
 fn teacher_model(layer: &mut Layer, given: &Given) -> Result<()> {
@@ -63,11 +56,8 @@ fn rename(network: &mut NetworkRecipe, name: &str, has_weights: bool) {
 
 fn input_size(layer: &mut Layer, given: &Given) -> Result<()> {
     let side: Option<i64> = given.parsed("input-size")?;
-    layer.rewrite(|recipe| {
-        for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
-            network.numbers().extend(side.map(|side| ("image_size".to_owned(), side.into())));
-        }
-        Ok(())
+    layer.each(|network| {
+        network.numbers().extend(side.map(|side| ("image_size".to_owned(), side.into())));
     })
 }
 

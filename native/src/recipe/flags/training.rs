@@ -8,8 +8,6 @@ use super::{Flag, Given, words};
 use crate::error::{Failure, Result};
 use crate::recipe::layers::Layer;
 
-const TRAINING: &str = "Training";
-
 // A key of both networks.
 macro_rules! both {
     ($key:literal) => {
@@ -17,71 +15,50 @@ macro_rules! both {
     };
 }
 
-pub(super) const FLAGS: &[Flag] = &[
+pub(super) const COMMON: &[Flag] = &[
     Flag::whole("batch-size", "B", "Samples a step").does(batch_size),
     Flag::whole("epochs", "E", "Passes over the training samples, for every network of the run").sets(both!("epochs")),
     Flag::number("lr", "LR", "Peak learning rate, for every network of the run").sets(both!("lr")),
-    Flag::word("opt", "OPT", words::<Decay>, "The optimiser").sets(both!("optimiser.kind")).under(TRAINING),
-    Flag::number("opt-eps", "EPS", "ε in the optimiser's denominator").sets(both!("optimiser.epsilon")).under(TRAINING),
-    Flag::new("opt-betas", super::Kind::Numbers(2), "B1 B2", "Decays of the optimiser's moments")
-        .does(betas)
-        .under(TRAINING),
-    Flag::number("weight-decay", "WD", "Weight decay").sets(both!("optimiser.weight_decay")).under(TRAINING),
-    Flag::number("clip-grad", "NORM", "Largest norm of all gradients together")
-        .sets(both!("optimiser.clip_norm"))
-        .under(TRAINING),
-    Flag::text("sched", "NAME", "The schedule: constant, step, cosine, deit or epoch-cosine")
-        .does(sched)
-        .under(TRAINING),
-    Flag::whole("warmup-epochs", "E", "Epochs of warm-up")
-        .sets(both!("schedule.warmup_epochs?"))
-        .each_or(schedule)
-        .under(TRAINING),
+];
+
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::word("opt", "OPT", words::<Decay>, "The optimiser").sets(both!("optimiser.kind")),
+    Flag::number("opt-eps", "EPS", "ε in the optimiser's denominator").sets(both!("optimiser.epsilon")),
+    Flag::new("opt-betas", super::Kind::Numbers(2), "B1 B2", "Decays of the optimiser's moments").does(betas),
+    Flag::number("weight-decay", "WD", "Weight decay").sets(both!("optimiser.weight_decay")),
+    Flag::number("clip-grad", "NORM", "Largest norm of all gradients together").sets(both!("optimiser.clip_norm")),
+    Flag::text("sched", "NAME", "The schedule: constant, step, cosine, deit or epoch-cosine").does(sched),
+    Flag::whole("warmup-epochs", "E", "Epochs of warm-up").sets(both!("schedule.warmup_epochs?")).each_or(schedule),
     Flag::number("warmup-lr", "LR", "The rate that a warm-up starts from")
         .sets(both!("schedule.warmup_lr?"))
-        .each_or(schedule)
-        .under(TRAINING),
-    Flag::number("min-lr", "LR", "The rate that a schedule ends at")
-        .sets(both!("schedule.min_lr?"))
-        .each_or(schedule)
-        .under(TRAINING),
+        .each_or(schedule),
+    Flag::number("min-lr", "LR", "The rate that a schedule ends at").sets(both!("schedule.min_lr?")).each_or(schedule),
     Flag::whole("decay-epochs", "E", "Epochs between two steps of the schedule step")
         .sets(both!("schedule.every?"))
-        .each_or(schedule)
-        .under(TRAINING),
+        .each_or(schedule),
     Flag::number("decay-rate", "F", "What a step multiplies the rate by")
         .sets(both!("schedule.factor?"))
-        .each_or(schedule)
-        .under(TRAINING),
+        .each_or(schedule),
     Flag::whole("lr-batch", "B", "The batch that --lr is meant for; the rate is in proportion to the batch")
-        .sets(both!("lr_batch"))
-        .under(TRAINING),
+        .sets(both!("lr_batch")),
     Flag::whole("accumulate", "N", "Run each batch in this many parts and add up their gradients")
-        .sets(both!("accumulate"))
-        .under(TRAINING),
-    Flag::switch("model-ema", "true", "Keep an exponential mean of the parameters beside them")
-        .does(keep_mean)
-        .under(TRAINING),
-    Flag::number("model-ema-decay", "D", "The mean's decay at every step").sets(both!("optimiser.ema")).under(TRAINING),
-    Flag::switch("no-model-ema", "true", "Keep none").does(keep_no_mean).under(TRAINING),
-    Flag::switch("linear-probe", "head", "Train the last linear layers alone").sets(both!("trainable")).under(TRAINING),
-    Flag::word("readout", "HOW", words::<Readout>, "How two heads make one prediction")
-        .sets(both!("readout"))
-        .under(TRAINING),
+        .sets(both!("accumulate")),
+    Flag::switch("model-ema", "true", "Keep an exponential mean of the parameters beside them").does(keep_mean),
+    Flag::number("model-ema-decay", "D", "The mean's decay at every step").sets(both!("optimiser.ema")),
+    Flag::switch("no-model-ema", "true", "Keep none").does(keep_no_mean),
+    Flag::switch("linear-probe", "head", "Train the last linear layers alone").sets(both!("trainable")),
+    Flag::word("readout", "HOW", words::<Readout>, "How two heads make one prediction").sets(both!("readout")),
 ];
 
 // The parts that a batch is run in keep their size: it is what memory holds, and what some losses compare within.
 fn batch_size(layer: &mut Layer, given: &Given) -> Result<()> {
     let Some(batch) = given.parsed::<usize>("batch-size")? else { return Ok(()) };
-    layer.rewrite(|recipe| {
-        for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
-            if network.accumulate > 1 {
-                let part = network.batch_size.div_ceil(network.accumulate).max(1);
-                network.accumulate = batch.div_ceil(part);
-            }
-            network.batch_size = batch;
+    layer.each(|network| {
+        if network.accumulate > 1 {
+            let part = network.batch_size.div_ceil(network.accumulate).max(1);
+            network.accumulate = batch.div_ceil(part);
         }
-        Ok(())
+        network.batch_size = batch;
     })
 }
 
@@ -98,27 +75,20 @@ fn betas(layer: &mut Layer, given: &Given) -> Result<()> {
 
 // DeiT's decay, where the recipe has none.
 fn keep_mean(layer: &mut Layer, _: &Given) -> Result<()> {
-    layer.rewrite(|recipe| {
-        for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
-            network.optimiser.ema.get_or_insert(0.99996);
-        }
-        Ok(())
+    layer.each(|network| {
+        network.optimiser.ema.get_or_insert(0.99996);
     })
 }
 
 fn keep_no_mean(layer: &mut Layer, _: &Given) -> Result<()> {
-    layer.rewrite(|recipe| {
-        for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
-            network.optimiser.ema = None;
-        }
-        Ok(())
+    layer.each(|network| {
+        network.optimiser.ema = None;
     })
 }
 
-fn schedule(layer: &Layer) -> String {
-    let named = layer.learner().and_then(|network| network.get("schedule")?.get("kind")?.as_str());
-    let named = named.unwrap_or("of the recipe");
-    format!("the schedule {named}; name another with --sched, for example --sched deit")
+fn schedule(layer: &Layer, key: &str) -> String {
+    let name = layer.text(&[key.split('.').next().unwrap_or_default(), "schedule", "kind"]).unwrap_or_default();
+    format!("the schedule {name}; name another with --sched, for example --sched deit")
 }
 
 fn sched(layer: &mut Layer, given: &Given) -> Result<()> {
@@ -134,14 +104,11 @@ fn sched(layer: &mut Layer, given: &Given) -> Result<()> {
             "there is no schedule {name:?}; there are constant, step, cosine, deit and epoch-cosine"
         ))
     })?;
-    layer.rewrite(|recipe| {
-        for network in [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten() {
-            // DeiT calls its own schedule cosine.
-            let own = network.schedule.name();
-            if name != own && (name, own) != ("cosine", "deit") {
-                network.schedule = named;
-            }
+    layer.each(|network| {
+        // DeiT calls its own schedule cosine.
+        let own = network.schedule.name();
+        if name != own && (name, own) != ("cosine", "deit") {
+            network.schedule = named;
         }
-        Ok(())
     })
 }
