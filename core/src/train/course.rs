@@ -11,13 +11,13 @@
 use std::borrow::Cow;
 
 use burn::module::Module;
-use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
+use burn::tensor::{Device, ExecutionError, Tensor};
 
+use super::device_batch::rows_on;
 use super::{
-    AdamW, Batches, Error, Learner, Renormalise, State, StateError, StepBatch, Trainable, TrainingRecipe, heads_alone,
-    state, training_step,
+    AdamW, Batches, DeviceBatch, Error, Learner, Renormalise, State, StateError, StepBatch, Trainable, TrainingRecipe,
+    heads_alone, state, training_step,
 };
-use crate::data::{Batch, ImageShape};
 use crate::model::Network;
 use crate::objective::retrospection::TableError;
 use crate::objective::{LogitTable, Mismatch, Objective};
@@ -36,50 +36,10 @@ pub struct CourseConfig {
     pub recipe: TrainingRecipe,
     /// On which samples.
     pub batches: Batches,
-    /// For how many steps: [`CourseConfig::whole_epochs`], or fewer or more.
+    /// For how many steps: [`TrainingRecipe::steps`], or fewer or more.
     pub steps: u64,
     /// The seed of what is trained beside the student, and of what a step drops.
     pub seed: u64,
-}
-
-impl CourseConfig {
-    /// Steps of all epochs of `recipe`.
-    pub fn whole_epochs(recipe: &TrainingRecipe, batches: &Batches) -> u64 {
-        recipe.epochs * batches.per_epoch()
-    }
-}
-
-/// Samples on the device. Clones share their tensors, so several networks are taught with one upload.
-#[derive(Clone, Debug)]
-pub struct DeviceBatch {
-    /// Each sample's index in its data set.
-    pub indices: Vec<u64>,
-    /// Normalised images `[B, C, S, S]`.
-    pub images: Tensor<4>,
-    /// A distribution over the classes for each, `[B, classes]`.
-    pub targets: Tensor<2>,
-    /// The teacher's logits `[B, classes]`, where they are known: it is then not asked for them.
-    pub teacher_logits: Option<Tensor<2>>,
-}
-
-impl DeviceBatch {
-    /// Brings a batch to a device.
-    pub fn new(batch: Batch, device: &Device) -> Self {
-        let Batch { images, shape, indices, targets, classes, .. } = batch;
-        let images = images_on(images, shape, indices.len(), device);
-        Self { images, targets: rows_on(targets, classes, device), teacher_logits: None, indices }
-    }
-}
-
-/// Images of one shape on a device, `[samples, C, H, W]`.
-pub(super) fn images_on(pixels: Vec<f32>, shape: ImageShape, samples: usize, device: &Device) -> Tensor<4> {
-    Tensor::from_data(TensorData::new(pixels, [samples, shape.channels, shape.height, shape.width]), device)
-}
-
-/// Rows of `classes` numbers on a device, `[rows, classes]`.
-pub fn rows_on(values: Vec<f32>, classes: usize, device: &Device) -> Tensor<2> {
-    let rows = values.len() / classes;
-    Tensor::from_data(TensorData::new(values, [rows, classes]), device)
 }
 
 /// A step that was taken and read back.

@@ -6,7 +6,7 @@ use burn::cubecl::future::block_on;
 use burn::tensor::{Device, Tensor};
 use potstill_core::model::Network;
 use potstill_core::objective::{Objective, Readout};
-use potstill_core::train::course::rows_on;
+use potstill_core::train::device_batch::rows_on;
 use potstill_core::train::evaluate::logits;
 use potstill_core::train::{Batches, DeviceBatch, Renormalise};
 

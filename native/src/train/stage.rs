@@ -166,7 +166,7 @@ impl Stage<'_> {
             objective: self.objective.clone(),
             teacher: self.teacher.cloned(),
             renormalise: self.view.clone(),
-            steps: CourseConfig::whole_epochs(&recipe, &batches),
+            steps: recipe.steps(&batches),
             recipe,
             batches,
             seed: self.seed,
