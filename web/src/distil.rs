@@ -1,6 +1,6 @@
-//! A distillation under way: a teacher, a student, and the student's twin that nobody teaches.
+//! A distillation under way: a teacher, a student, and the baseline: the same student without a teacher.
 //!
-//! Student and twin start from the same values and see the same batches, so that what tells them apart is the teaching
+//! Student and baseline start from the same values and see the same batches, so that what tells them apart is the teaching
 //! alone. The step is core's, the one that the native program takes; batches follow from (seed, step), so a run that was
 //! saved goes on as if it had never stopped.
 //!
@@ -19,7 +19,7 @@ use potstill_core::train::{AdamW, Evaluation, Learner, StepBatch, StepReport, Wa
 
 use crate::data::transform;
 use crate::plan::{Plan, live_teacher, optimiser};
-use crate::protocol::{DistilRecipe, History, Model};
+use crate::protocol::{DistilRecipe, History, Model, Quantity};
 
 /// Held-out samples of the checks during training.
 const CHECKED: usize = 1_000;
@@ -68,10 +68,10 @@ pub struct Distillation {
     /// Who is taught.
     pub student: Pupil,
     /// Who is not.
-    pub twin: Pupil,
+    pub baseline: Pupil,
     /// What the student said of each training sample, for a retrospection.
     pub past: Option<LogitTable>,
-    /// Steps of the phase: of the teacher while it learns, else of student and twin.
+    /// Steps of the phase: of the teacher while it learns, else of student and baseline.
     pub step: u32,
     /// What was recorded.
     pub history: History,
@@ -87,7 +87,7 @@ pub struct Distillation {
 struct Unread {
     step: u32,
     indices: Vec<u64>,
-    // Student and twin, or the teacher alone.
+    // Student and baseline, or the teacher alone.
     reports: Vec<StepReport>,
 }
 
@@ -116,7 +116,7 @@ impl Distillation {
             plan.objective.check(&plan.student.shape(), &shape).map_err(|error| error.to_string())?;
         }
         let pupil = || Pupil::new(&plan.student, plan.seed(), device);
-        let (student, twin) = (pupil()?, pupil()?);
+        let (student, baseline) = (pupil()?, pupil()?);
         let teacher = match teacher {
             Some(network) => Teacher::Ready(network),
             None => {
@@ -130,7 +130,7 @@ impl Distillation {
             plan,
             teacher,
             student,
-            twin,
+            baseline,
             past,
             step: 0,
             history: History::default(),
@@ -149,7 +149,7 @@ impl Distillation {
             (Model::Teacher, Teacher::Ready(network)) => network.clone(),
             (Model::Teacher, Teacher::Learning(pupil)) => pupil.network(),
             (Model::Student, _) => self.student.network(),
-            (Model::Twin, _) => self.twin.network(),
+            (Model::Baseline, _) => self.baseline.network(),
         }
     }
 
@@ -296,10 +296,10 @@ impl Distillation {
         let objective = applied.as_ref().unwrap_or(&self.plan.objective);
         let Teacher::Ready(teacher) = &self.teacher else { return Err("the teacher has not learnt yet".into()) };
         let student = step(&mut self.student, Some(teacher), objective, taught, seed, self.step, rate, &self.device);
-        let twin = step(&mut self.twin, None, &labels, inputs, seed, self.step, rate, &self.device);
+        let baseline = step(&mut self.baseline, None, &labels, inputs, seed, self.step, rate, &self.device);
         let samples = batch.indices.len() as u32;
         self.step += 1;
-        self.unread.push(Unread { step: self.step, indices: batch.indices, reports: vec![student, twin] });
+        self.unread.push(Unread { step: self.step, indices: batch.indices, reports: vec![student, baseline] });
         Ok(2 * samples)
     }
 
@@ -335,30 +335,25 @@ impl Distillation {
         Ok(())
     }
 
-    fn record(&mut self, step: u32, report: &StepReport, first: &[f32], twin: Option<&[f32]>) -> Result<(), String> {
+    fn record(
+        &mut self,
+        step: u32,
+        report: &StepReport,
+        first: &[f32],
+        baseline: Option<&[f32]>,
+    ) -> Result<(), String> {
         let loss = first[0];
-        let history = &mut self.history;
-        let Some(twin) = twin else {
-            history.teacher_steps.push(step);
-            history.teacher_loss.push(loss);
+        let Some(baseline) = baseline else {
+            self.history.record(Model::Teacher, Quantity::Loss, step, loss);
             return self.finite(step, "teacher", loss);
         };
-        // A retrospection has a term more from its second epoch on: what was not there before counts as zero.
-        for name in &report.names {
-            if !history.term_names.iter().any(|known| known == name) {
-                history.term_names.push(name.to_string());
-                history.terms.push(vec![0.0; history.steps.len()]);
-            }
-        }
-        history.steps.push(step);
-        history.student_loss.push(loss);
-        history.twin_loss.push(twin[0]);
-        for (name, list) in history.term_names.iter().zip(&mut history.terms) {
-            let place = report.names.iter().position(|own| own == name);
-            list.push(place.map_or(0.0, |place| first[1 + place]));
+        self.history.record(Model::Student, Quantity::Loss, step, loss);
+        self.history.record(Model::Baseline, Quantity::Loss, step, baseline[0]);
+        for (name, term) in report.names.iter().zip(&first[1..]) {
+            self.history.record(Model::Student, Quantity::Term(name.to_string()), step, *term);
         }
         self.finite(step, "student", loss)?;
-        self.finite(step, "twin", twin[0])
+        self.finite(step, "baseline", baseline[0])
     }
 
     fn finite(&self, step: u32, whose: &str, loss: f32) -> Result<(), String> {
@@ -374,23 +369,18 @@ impl Distillation {
     async fn check(&mut self, held_out: &dyn Dataset) -> Result<(), String> {
         let samples = CHECKED.min(held_out.len());
         let mut says = Vec::new();
-        let mut right = Vec::new();
-        for model in [Model::Teacher, Model::Student, Model::Twin] {
+        for model in [Model::Teacher, Model::Student, Model::Baseline] {
             let known = self.teacher_says.clone().filter(|_| model == Model::Teacher);
             let decisions = match known {
                 Some(decisions) => decisions,
                 None => decisions(&logits(&self.network(model), held_out, 0..samples, &self.device).await?, held_out),
             };
             let count = decisions.iter().enumerate().filter(|(i, class)| held_out.label(*i) == **class).count();
-            right.push(count as f32 / samples.max(1) as f32);
+            let right = count as f32 / samples.max(1) as f32;
+            self.history.record(model, Quantity::Accuracy, self.step, right);
             says.push(decisions);
         }
-        let history = &mut self.history;
-        history.checks.push(self.step);
-        history.teacher_accuracy.push(right[0]);
-        history.student_accuracy.push(right[1]);
-        history.twin_accuracy.push(right[2]);
-        history.agreement.push(agreement(&says[0], &says[1]));
+        self.history.record(Model::Student, Quantity::Agreement, self.step, agreement(&says[0], &says[1]));
         self.teacher_says = says.into_iter().next();
         Ok(())
     }
@@ -490,7 +480,8 @@ pub async fn rehearsal(device: &Device) -> Result<Vec<f32>, String> {
     run.chunk = 2;
     // No held-out samples, and so nothing but steps.
     run.advance(2, &Digits::new(Split::Test, 0), || 0.0).await?;
-    Ok([run.history.student_loss, run.history.twin_loss].concat())
+    let losses = run.history.curves.into_iter().filter(|curve| curve.quantity == Quantity::Loss);
+    Ok(losses.flat_map(|curve| curve.values).collect())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const TEACHER_SEED: u64 = 0x7eac_4e12;
 pub struct Plan {
     /// The recipe.
     pub recipe: DistilRecipe,
-    /// The student's and the twin's configuration.
+    /// The student's and the baseline's configuration.
     pub student: NetworkConfig,
     /// What the student is taught.
     pub objective: Objective,
@@ -105,7 +105,7 @@ impl Plan {
         WarmupCosine { peak: f64::from(self.recipe.learning_rate), floor: 0.0, warmup_steps, total_steps }
     }
 
-    /// The seed of the student's and the twin's initial values.
+    /// The seed of the student's and the baseline's initial values.
     pub fn seed(&self) -> u64 {
         u64::from(self.recipe.seed)
     }

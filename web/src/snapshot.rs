@@ -1,7 +1,7 @@
 //! A run as one file: a student that other programs read, with what it takes to go on beside it.
 //!
 //! The file is safetensors. Its plain tensors and its description are the student's, so `potstill eval` and the Classify view
-//! take it for a student. Everything else has a name that begins with [`STATE_PREFIX`]: the twin, a live teacher, moments,
+//! take it for a student. Everything else has a name that begins with [`STATE_PREFIX`]: the baseline, a live teacher, moments,
 //! the table of past logits; and `potstill.run` in the metadata holds the recipe, the step and the curves. All numbers are
 //! float32, so a run that goes on from it takes the steps that it would have taken.
 
@@ -18,6 +18,7 @@ use potstill_core::weights::{self, Description, NamedTensor, STATE_PREFIX};
 use serde::{Deserialize, Serialize};
 
 use crate::distil::{Distillation, Pupil, Teacher, failure};
+use crate::older;
 use crate::plan::{Plan, live_teacher};
 use crate::protocol::{DistilRecipe, History, TeacherChoice};
 
@@ -34,6 +35,7 @@ struct RunState {
     teacher_learns: bool,
     // Updates of each optimiser, by whose it is.
     updates: BTreeMap<String, u64>,
+    #[serde(deserialize_with = "older::history")]
     history: History,
 }
 
@@ -52,9 +54,9 @@ pub async fn save(run: &Distillation, class_names: &[String]) -> Result<Vec<u8>,
     let mut tensors = weights::read(&run.student.network()).await.map_err(failure)?;
     let mut others = Vec::new();
     let mut updates = BTreeMap::new();
-    let twin = weights::read(&run.twin.network()).await.map_err(failure)?;
-    others.extend(prefixed("twin.", twin));
-    let mut pupils = vec![("student", &run.student), ("twin", &run.twin)];
+    let baseline = weights::read(&run.baseline.network()).await.map_err(failure)?;
+    others.extend(prefixed("baseline.", baseline));
+    let mut pupils = vec![("student", &run.student), ("baseline", &run.baseline)];
     let shipped = run.plan.recipe.teacher == TeacherChoice::Shipped;
     match &run.teacher {
         Teacher::Ready(_) if shipped => {}
@@ -122,10 +124,14 @@ impl Snapshot {
         let Some(json) = metadata.get(RUN) else {
             return Err("it holds no saved run: take a file that this page saved".into());
         };
-        let state: RunState =
+        let mut state: RunState =
             serde_json::from_str(json).map_err(|error| format!("its saved run is damaged: {error}"))?;
+        if let Some(updates) = state.updates.remove("twin") {
+            state.updates.insert("baseline".into(), updates);
+        }
         let (others, student) = tensors.into_iter().partition::<Vec<_>, _>(|t| t.name.starts_with(STATE_PREFIX));
-        let others = others.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+        let named = |tensor: NamedTensor| (older::name(tensor.name.clone()), tensor);
+        let others = others.into_iter().map(named).collect();
         Ok(Self { state, student, others })
     }
 
@@ -154,8 +160,8 @@ impl Snapshot {
         let mut run = Distillation::new(plan, teacher, train, device)?;
         let student = std::mem::take(&mut self.student);
         self.fill("student", &mut run.student, student)?;
-        let twin = self.take("twin.");
-        self.fill("twin", &mut run.twin, twin)?;
+        let baseline = self.take("baseline.");
+        self.fill("baseline", &mut run.baseline, baseline)?;
         if live {
             let tensors = self.take("teacher.");
             if self.state.teacher_learns {

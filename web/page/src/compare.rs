@@ -179,9 +179,9 @@ fn note_training() {
     let step = state.prepared.as_ref().map_or(0, |prepared| prepared.step);
     let words = match () {
         () if state.prepared.is_none() => String::new(),
-        () if step == 0 => "Student and twin are not trained yet. Train them in the Distil view.".to_owned(),
-        () if state.running => format!("Student and twin are being trained, step {step}. Pause to test them."),
-        () => format!("Student and twin have been trained for {step} steps."),
+        () if step == 0 => "The students are not trained yet. Train them in the Distil view.".to_owned(),
+        () if state.running => format!("The students are being trained, step {step}. Pause to test them."),
+        () => format!("The students have been trained for {step} steps."),
     };
     dom::text(&dom::by_id("compare-note"), &words);
 }
@@ -483,11 +483,11 @@ async fn show_cell(model: Model, label: u32, predicted: u32) -> Result<(), Strin
 fn caption(sample: &SampleNote) -> String {
     let name = |class| run().class_name(class);
     format!(
-        "label {}, teacher {}, student {}, twin {}",
+        "label {}, teacher {}, student {}, without a teacher {}",
         name(sample.label),
         name(sample.teacher),
         name(sample.student),
-        name(sample.twin)
+        name(sample.baseline)
     )
 }
 

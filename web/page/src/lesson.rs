@@ -39,10 +39,10 @@ const STEPS: [Step; LESSON_STEPS as usize] = [
         ],
     },
     Step {
-        title: "A student with a teacher, and a twin without",
+        title: "A student with a teacher, and one without",
         view: View::Distil,
         text: &[
-            "Press Start. Student and twin begin with the same numbers and see the same pictures. Only the student hears the teacher.",
+            "Press Start. The student with a teacher and the one without begin with the same numbers and see the same pictures.",
             "Ask: whose curve rises first? Is the difference larger with fewer training pictures, or with another seed?",
         ],
     },

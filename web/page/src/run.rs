@@ -13,7 +13,7 @@ use potstill_protocol::{
 };
 
 use crate::worker::Client;
-use crate::{classify, compare, distil, dom, files, notice, shelf, table, words};
+use crate::{classify, compare, distil, dom, files, notice, shelf, words};
 
 /// After so many lost workers the page stops trying: something else is wrong.
 const MOST_RESTARTS: u32 = 4;
@@ -329,7 +329,7 @@ impl Run {
                         if phase != Model::Teacher {
                             prepared.step = step;
                         }
-                        table::append(&mut prepared.history, *history);
+                        prepared.history.extend(*history);
                     }
                 }
                 compare::clear_tests();
