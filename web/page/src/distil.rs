@@ -1,6 +1,6 @@
 //! The Distil view: what to try, start and pause, curves, and keeping runs.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use potstill_protocol::{
     Answer, Command, Curve, DataChoice, DistilRecipe, History, Model, Quantity, StopReason, TeacherChoice,
@@ -9,8 +9,8 @@ use web_sys::Event;
 
 use crate::address::{self, NAMES, NUMBERS};
 use crate::chart::{Chart, Series};
-use crate::run::{name_of, run, size_text, spawn};
-use crate::{dom, files, notice, page, store, table, words};
+use crate::run::{Change, name_of, run, size_text, spawn};
+use crate::{dom, files, notice, place, store, table, words};
 
 /// Rows of a table beside a chart; all numbers are in the CSV.
 const MOST_ROWS: usize = 40;
@@ -26,8 +26,6 @@ struct Distil {
     loss: Chart,
     tables_at: Cell<f64>,
     spoken_at: Cell<f64>,
-    /// The recipe that the form shows, as far as it makes sense.
-    shown: RefCell<DistilRecipe>,
 }
 
 thread_local! {
@@ -36,12 +34,20 @@ thread_local! {
         loss: Chart::new("loss", "loss", None),
         tables_at: Cell::new(0.0),
         spoken_at: Cell::new(0.0),
-        shown: RefCell::default(),
     };
 }
 
 /// Connects the view's controls.
 pub fn start() {
+    run().listen(|change| match change {
+        Change::State => refresh(),
+        Change::Networks => networks_changed(),
+        Change::Progress { phase, step, steps_per_second, images_per_second } => {
+            progress(*phase, *step, *steps_per_second, *images_per_second);
+        }
+        Change::Stopped(reason) => stopped(reason),
+        Change::Data | Change::Worker => {}
+    });
     for number in &NUMBERS {
         let field = dom::input(&field_id(number.key));
         field.set_min(&number.least.to_string());
@@ -66,7 +72,7 @@ pub fn start() {
     dom::on_press("one-step", || spawn(go(Some(1))));
     dom::on_press("reset", || {
         spawn(async {
-            let recipe = wanted()?;
+            let recipe = read_form()?;
             run()
                 .change(async || {
                     if run().state.borrow().running {
@@ -133,7 +139,7 @@ pub fn show_recipe(recipe: &DistilRecipe) {
     for key in NAMES {
         dom::select(&field_id(key)).set_value(&address::name_text(recipe, key));
     }
-    VIEW.with(|view| *view.shown.borrow_mut() = recipe.clone());
+    *run().wanted.borrow_mut() = recipe.clone();
     read_form().ok();
     refresh();
 }
@@ -157,33 +163,23 @@ fn read_form() -> Result<DistilRecipe, String> {
     }
 }
 
-/// The recipe that the person wants.
-pub fn wanted() -> Result<DistilRecipe, String> {
-    read_form()
-}
-
 /// The recipe of the networks there are, else of the form as last understood.
 fn trained() -> DistilRecipe {
     let state = run().state.borrow();
-    state.prepared.as_ref().map(|prepared| prepared.recipe.clone()).unwrap_or_else(shown)
-}
-
-/// The recipe that the form showed when it last made sense: for the address.
-pub fn shown() -> DistilRecipe {
-    VIEW.with(|view| view.shown.borrow().clone())
+    state.prepared.as_ref().map(|prepared| prepared.recipe.clone()).unwrap_or_else(|| run().wanted.borrow().clone())
 }
 
 fn form_changed() {
     match read_form() {
-        Ok(recipe) => VIEW.with(|view| *view.shown.borrow_mut() = recipe),
+        Ok(recipe) => *run().wanted.borrow_mut() = recipe,
         Err(problem) => notice::tell(&format!("Please check: {problem}.")),
     }
-    page::write_address();
+    place::write();
     refresh();
 }
 
 fn copy_address() {
-    page::write_address();
+    place::write();
     spawn(async {
         let address = dom::window().location().href().unwrap_or_default();
         let clipboard = dom::window().navigator().clipboard().into();
@@ -205,7 +201,7 @@ fn choose_mnist(chosen: Vec<web_sys::File>) {
     run().choose_mnist(chosen);
     // Reading them now tells at once what is wrong with them.
     spawn(async {
-        let recipe = wanted()?;
+        let recipe = read_form()?;
         run().change(async || run().prepare(&recipe).await).await?;
         let state = run().state.borrow();
         if let Some(data) = &state.data {
@@ -216,8 +212,8 @@ fn choose_mnist(chosen: Vec<web_sys::File>) {
 }
 
 /// Shows what is possible now.
-pub fn refresh() {
-    let recipe = shown();
+fn refresh() {
+    let recipe = run().wanted.borrow().clone();
     let state = run().state.borrow();
     let live = recipe.teacher == TeacherChoice::Live;
     for element in ["temperature", "alpha", "weight", "smoothing", "teacher-steps"] {
@@ -279,7 +275,7 @@ pub fn refresh() {
 
 /// Trains; makes new networks first where the options changed or the run is at its end.
 async fn go(steps: Option<u32>) -> Result<(), String> {
-    let recipe = wanted()?;
+    let recipe = read_form()?;
     let anew = {
         let state = run().state.borrow();
         !state.prepared.as_ref().is_some_and(|prepared| prepared.recipe == recipe && prepared.step < recipe.steps)
@@ -291,7 +287,7 @@ async fn go(steps: Option<u32>) -> Result<(), String> {
 }
 
 /// The worker trained on.
-pub fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_second: f32) {
+fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_second: f32) {
     refresh();
     dom::text(&dom::by_id("figure-speed"), &format!("{steps_per_second:.1} steps/s"));
     dom::text(&dom::by_id("figure-images"), &format!("{images_per_second:.0} pictures/s"));
@@ -315,7 +311,7 @@ pub fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_secon
 }
 
 /// Training stopped.
-pub fn stopped(reason: &StopReason) {
+fn stopped(reason: &StopReason) {
     refresh();
     draw_curves(true);
     let words = dom::by_id("run-state").text_content().unwrap_or_default();
@@ -325,10 +321,10 @@ pub fn stopped(reason: &StopReason) {
 }
 
 /// Other networks, other curves.
-pub fn networks_changed() {
+fn networks_changed() {
     let recipe = trained();
     show_recipe(&recipe);
-    page::write_address();
+    place::write();
     draw_curves(true);
 }
 

@@ -3,7 +3,7 @@
 use web_sys::Event;
 
 use crate::address::{LESSON_STEPS, View};
-use crate::{compare, distil, dom, page};
+use crate::{compare, distil, dom, place};
 
 /// A step of the lesson.
 struct Step {
@@ -70,10 +70,10 @@ pub fn start() {
 }
 
 fn turn(by: i32) {
-    let Some(step) = page::lesson() else { return };
+    let Some(step) = place::lesson() else { return };
     match step.checked_add_signed(by) {
-        Some(step) if (1..=LESSON_STEPS).contains(&step) => page::go(STEPS[step as usize - 1].view, Some(step)),
-        _ => page::go(View::Lesson, None),
+        Some(step) if (1..=LESSON_STEPS).contains(&step) => place::go(STEPS[step as usize - 1].view, Some(step)),
+        _ => place::go(View::Lesson, None),
     }
 }
 
