@@ -1,8 +1,8 @@
 //! The course of one network's training: what comes next, a step taken, what was done read back.
 //!
-//! Its driver brings the batches, from threads or from a page's own data, and decides how often to read, to look at held-out
-//! samples and to save: the command blocks on what is async here, a page awaits it. Several networks that see the same batches are several
-//! courses, which one transfer reads.
+//! Its driver brings the batches, from threads or from a page's own data, and decides how often to read, to look at
+//! held-out samples and to save: the command blocks on what is async here, a page awaits it. Several networks that see the
+//! same batches are several courses, which one transfer reads.
 //!
 //! A course after any step is its parameters, the optimiser's moments, the table of past logits and the step's number:
 //! order, augmentation and dropped branches follow from (seed, epoch, index) and (seed, step). So a course that is restored
