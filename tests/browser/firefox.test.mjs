@@ -99,7 +99,7 @@ test("Firefox shows the views and trains 20 steps", async ({ site }) => {
     const loss = await script("return document.querySelector('#loss-table tbody td').textContent");
     assert(Number.isFinite(Number(loss)), `the loss is ${loss}`);
     for (const [view, shown] of [
-      ["compare", ".opinion.twin"],
+      ["compare", ".opinion.baseline"],
       ["classify", "#classifier-choice option"],
       ["lesson", "#lesson-steps li"],
       ["distil", "#accuracy-plot canvas"],

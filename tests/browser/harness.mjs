@@ -233,10 +233,17 @@ export async function opened(browser, site, device) {
 
 /** The curves that a worker's news tell, as one history. */
 export function curves(events) {
-  const whole = { steps: [], studentLoss: [], twinLoss: [], checks: [], studentAccuracy: [], teacherAccuracy: [], twinAccuracy: [] };
-  for (const event of events.filter((event) => event.is === "progress"))
-    for (const key of Object.keys(whole)) whole[key].push(...event.history[key]);
-  return whole;
+  const progress = events.filter((event) => event.is === "progress");
+  const told = (model, quantity) =>
+    progress.flatMap((event) => event.history.curves.filter((curve) => curve.model === model && curve.quantity === quantity));
+  const whole = (model, quantity) => told(model, quantity).flatMap((curve) => curve.values);
+  return {
+    steps: told("student", "loss").flatMap((curve) => curve.steps),
+    studentLoss: whole("student", "loss"),
+    baselineLoss: whole("baseline", "loss"),
+    studentAccuracy: whole("student", "accuracy"),
+    teacherAccuracy: whole("teacher", "accuracy"),
+  };
 }
 
 /** Throws unless `condition` holds. */

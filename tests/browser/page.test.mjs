@@ -71,7 +71,7 @@ for (const theme of ["light", "dark"])
     for (const view of views) {
       await go(page, view);
       if (view === "compare") {
-        await page.waitForSelector(".opinion.twin", { timeout: 60_000 });
+        await page.waitForSelector(".opinion.baseline", { timeout: 60_000 });
         await page.click("#evaluate");
         await page.waitForSelector(".confusions button", { timeout: 120_000 });
         await page.click("#disagreements-show");
@@ -119,7 +119,7 @@ test("the views are walked through by keyboard alone", async ({ browser, site })
   await says(page, "#run-state", "Finished", 180);
 
   await press("#tab-compare");
-  await page.waitForSelector(".opinion.twin", { timeout: 60_000 });
+  await page.waitForSelector(".opinion.baseline", { timeout: 60_000 });
   await press("#sample-next");
   await says(page, "#sample-label", "Sample 1;");
   await reach("#temperature");
@@ -263,7 +263,7 @@ test("a run saved in the browser goes on after a reload as if nothing had been",
   const column = (table, at) => table.map((row) => row[at]);
   assert(JSON.stringify(column(found, 0)) === JSON.stringify(column(expected, 0)), "the same steps were recorded");
   close(column(found, 1), column(expected, 1), 1e-6, "the student's losses");
-  close(column(found, 2), column(expected, 2), 1e-6, "the twin's losses");
+  close(column(found, 2), column(expected, 2), 1e-6, "the losses without a teacher");
   await page.click('#saved-runs button[aria-label^="Delete"]');
   await page.waitForFunction(() => !document.querySelector("#saved-runs li"));
 });
@@ -338,10 +338,10 @@ test("a lost device is told, and the run goes on in a new worker", async ({ brow
   await says(page, "#run-state", "Training");
   await page.waitForFunction(() => Number(/step (\d+)/.exec(document.querySelector("#figure-steps").textContent)[1]) > 2, null, { timeout: 300_000 });
   await go(page, "compare");
-  await page.waitForSelector(".opinion.twin", { timeout: 300_000 });
+  await page.waitForSelector(".opinion.baseline", { timeout: 300_000 });
   await page.evaluate(() => window.dispatchEvent(new CustomEvent("potstill-lose-device")));
   await message(page, "device was lost", "continues from step");
-  await page.waitForSelector(".opinion.twin", { timeout: 300_000 });
+  await page.waitForSelector(".opinion.baseline", { timeout: 300_000 });
   assert((await page.locator("#sample-strip button").count()) === 10, "there are samples to choose from again");
   await go(page, "distil");
   await says(page, "#run-state", "Training");
@@ -353,7 +353,7 @@ test("a picture and curves can be kept", async ({ browser, site }) => {
   await train(page);
   for (const [button, name, head] of [
     ["#accuracy-csv", "potstill-accuracy.csv", "step,teacher accuracy"],
-    ["#loss-csv", "potstill-loss.csv", "step,student loss,twin loss"],
+    ["#loss-csv", "potstill-loss.csv", "step,student loss,baseline loss"],
     ["#accuracy-png", "potstill-accuracy.png", "\x89PNG"],
     ["#loss-png", "potstill-loss.png", "\x89PNG"],
   ]) {
@@ -483,7 +483,7 @@ test("a lesson is printed as its questions, shown large, and kept as numbers and
   const page = await visit(browser, site, `?device=cpu#distil?${quick}`);
   await train(page);
   await go(page, "compare");
-  await page.waitForSelector(".opinion.twin", { timeout: 60_000 });
+  await page.waitForSelector(".opinion.baseline", { timeout: 60_000 });
   await page.click("#evaluate");
   await page.waitForSelector(".confusions button", { timeout: 120_000 });
   await go(page, "lesson");
@@ -525,7 +525,7 @@ test("nothing is wider than a phone", async ({ browser, site }) => {
   await train(page);
   for (const view of views) {
     await go(page, view);
-    if (view === "compare") await page.waitForSelector(".opinion.twin", { timeout: 60_000 });
+    if (view === "compare") await page.waitForSelector(".opinion.baseline", { timeout: 60_000 });
     const width = await page.evaluate(() => document.documentElement.scrollWidth);
     assert(width <= 360, `${view} is ${width} wide`);
   }

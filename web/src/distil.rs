@@ -19,7 +19,7 @@ use potstill_core::train::{
 
 use crate::data::transform;
 use crate::plan::{Plan, live_teacher};
-use crate::protocol::{DistilRecipe, History, Model};
+use crate::protocol::{DistilRecipe, History, Model, Quantity};
 
 /// Held-out samples of the checks during training.
 const CHECKED: usize = 1_000;
@@ -134,7 +134,7 @@ impl Distillation {
         match model {
             Model::Teacher => self.teacher.network(),
             Model::Student => self.student.network(),
-            Model::Twin => self.baseline.network(),
+            Model::Baseline => self.baseline.network(),
         }
     }
 
@@ -230,41 +230,31 @@ impl Distillation {
         let mut taken = Course::read(&mut self.courses()).await.map_err(said)?.into_iter();
         let (first, second) = (taken.next().unwrap_or_default(), taken.next());
         let Some(baseline) = second else {
-            return first.into_iter().try_for_each(|taken| {
-                self.history.teacher_steps.push(taken.step as u32);
-                self.history.teacher_loss.push(taken.loss);
-                self.finite("teacher", &taken)
-            });
+            return first.into_iter().try_for_each(|taken| self.record(vec![(Model::Teacher, taken)]));
         };
         first.into_iter().zip(baseline).try_for_each(|(student, baseline)| {
-            self.record(&student, &baseline);
-            self.finite("student", &student)?;
-            self.finite("twin", &baseline)
+            self.record(vec![(Model::Student, student), (Model::Baseline, baseline)])
         })
     }
 
-    fn record(&mut self, student: &Taken, baseline: &Taken) {
-        let history = &mut self.history;
-        // A retrospection has a term more from its second epoch on: what was not there before counts as zero.
-        for (name, _) in &student.terms {
-            if !history.term_names.iter().any(|known| known == name) {
-                history.term_names.push(name.to_string());
-                history.terms.push(vec![0.0; history.steps.len()]);
+    // What the courses of a phase did in one step.
+    fn record(&mut self, taken: Vec<(Model, Taken)>) -> Result<(), String> {
+        let mut failed = None;
+        for (model, Taken { step, loss, terms, .. }) in taken {
+            self.history.record(model, Quantity::Loss, step as u32, loss);
+            // What the others are taught by has one term.
+            for (name, value) in terms.into_iter().filter(|_| model == Model::Student) {
+                self.history.record(model, Quantity::Term(name.into_owned()), step as u32, value);
             }
+            failed = failed.or((!loss.is_finite()).then_some((model, step)));
         }
-        history.steps.push(student.step as u32);
-        history.student_loss.push(student.loss);
-        history.twin_loss.push(baseline.loss);
-        for (name, list) in history.term_names.iter().zip(&mut history.terms) {
-            list.push(student.terms.iter().find(|(own, _)| own == name).map_or(0.0, |(_, value)| *value));
-        }
-    }
-
-    fn finite(&self, whose: &str, taken: &Taken) -> Result<(), String> {
-        if taken.loss.is_finite() {
-            return Ok(());
-        }
-        let (step, rate) = (taken.step, self.plan.recipe.learning_rate);
+        let Some((model, step)) = failed else { return Ok(()) };
+        let whose = match model {
+            Model::Teacher => "teacher",
+            Model::Student => "student",
+            Model::Baseline => "baseline",
+        };
+        let rate = self.plan.recipe.learning_rate;
         Err(format!(
             "the {whose}'s loss is no longer a number at step {step}; lower the learning rate, which is {rate}"
         ))
@@ -272,25 +262,19 @@ impl Distillation {
 
     async fn check(&mut self, held_out: &dyn Dataset) -> Result<(), String> {
         let samples = CHECKED.min(held_out.len());
-        let mut says = Vec::new();
-        let mut right = Vec::new();
-        for model in [Model::Teacher, Model::Student, Model::Twin] {
+        let (step, mut says) = (self.step(), Vec::new());
+        for model in [Model::Teacher, Model::Student, Model::Baseline] {
             let known = self.teacher_says.take().filter(|_| model == Model::Teacher);
             let decisions = match known {
                 Some(decisions) => decisions,
                 None => decisions(&logits(&self.network(model), held_out, 0..samples, &self.device).await?, held_out),
             };
             let count = decisions.iter().enumerate().filter(|(i, class)| held_out.label(*i) == **class).count();
-            right.push(count as f32 / samples.max(1) as f32);
+            let right = count as f32 / samples.max(1) as f32;
+            self.history.record(model, Quantity::Accuracy, step, right);
             says.push(decisions);
         }
-        let step = self.step();
-        let history = &mut self.history;
-        history.checks.push(step);
-        history.teacher_accuracy.push(right[0]);
-        history.student_accuracy.push(right[1]);
-        history.twin_accuracy.push(right[2]);
-        history.agreement.push(agreement(&says[0], &says[1]));
+        self.history.record(Model::Student, Quantity::Agreement, step, agreement(&says[0], &says[1]));
         self.teacher_says = says.into_iter().next();
         Ok(())
     }
@@ -374,7 +358,8 @@ pub async fn rehearsal(device: &Device) -> Result<Vec<f32>, String> {
     run.chunk = 2;
     // No held-out samples, and so nothing but steps.
     run.advance(2, &Digits::new(Split::Test, 0), || 0.0).await?;
-    Ok([run.history.student_loss, run.history.twin_loss].concat())
+    let losses = run.history.curves.into_iter().filter(|curve| curve.quantity == Quantity::Loss);
+    Ok(losses.flat_map(|curve| curve.values).collect())
 }
 
 #[cfg(test)]

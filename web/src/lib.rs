@@ -10,6 +10,7 @@ pub mod classify;
 pub mod data;
 pub mod distil;
 pub mod look;
+mod older;
 pub mod plan;
 pub mod session;
 pub mod snapshot;

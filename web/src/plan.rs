@@ -20,7 +20,7 @@ use crate::protocol::{DistilRecipe, Method};
 pub struct Plan {
     /// The recipe.
     pub recipe: DistilRecipe,
-    /// The student's and the twin's configuration.
+    /// The student's and the baseline's configuration.
     pub student: NetworkConfig,
     /// What the student is taught.
     pub objective: Preset,
@@ -105,7 +105,7 @@ impl Plan {
         lesson.map_err(|mismatch| mismatch.to_string())
     }
 
-    /// The seed of the student's and the twin's initial values.
+    /// The seed of the student's and the baseline's initial values.
     pub fn seed(&self) -> u64 {
         u64::from(self.recipe.seed)
     }

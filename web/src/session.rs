@@ -19,7 +19,7 @@ use crate::distil::{Chunk, Clock, Distillation, agreement, count, decisions, log
 use crate::look::{grey, look};
 use crate::plan::{Plan, live_teacher};
 use crate::protocol::{
-    Answer, Command, DataChoice, DistilRecipe, Evaluation, Event, History, Model, ModelEvaluation, Opinion, SampleNote,
+    Answer, Command, DataChoice, DistilRecipe, Evaluation, Event, Mark, Model, ModelEvaluation, Opinion, SampleNote,
     StopReason, TeacherChoice,
 };
 use crate::snapshot::{self, Snapshot};
@@ -36,7 +36,7 @@ const CHECKPOINT_EVERY: f64 = 10_000.0;
 /// Samples shown at once, at most.
 const MOST_SAMPLES: usize = 500;
 /// In the order of every list of three.
-const MODELS: [Model; 3] = [Model::Teacher, Model::Student, Model::Twin];
+const MODELS: [Model; 3] = [Model::Teacher, Model::Student, Model::Baseline];
 
 /// The state of a worker whose device is open.
 pub struct Session {
@@ -53,19 +53,12 @@ pub struct Session {
 struct Going {
     // Steps that may still be taken.
     left: u32,
-    reported: Mark,
+    reported: f64,
+    sent: Mark,
     checkpointed: f64,
     // Since the last report.
     steps: u32,
     images: u32,
-}
-
-/// A moment, and how much of the history was sent by then.
-struct Mark {
-    time: f64,
-    teacher: usize,
-    losses: usize,
-    checks: usize,
 }
 
 /// What all three networks say of all held-out samples, at one step.
@@ -220,15 +213,9 @@ impl Session {
 
     fn start(&mut self, steps: Option<u32>) -> Result<Answer, String> {
         let run = self.run.as_ref().ok_or_else(prepare_first)?;
-        let (time, history) = ((self.clock)(), &run.history);
-        let reported = Mark {
-            time,
-            teacher: history.teacher_steps.len(),
-            losses: history.steps.len(),
-            checks: history.checks.len(),
-        };
+        let (time, sent) = ((self.clock)(), run.history.mark());
         let left = steps.unwrap_or(u32::MAX);
-        self.going = Some(Going { left, reported, checkpointed: time, steps: 0, images: 0 });
+        self.going = Some(Going { left, reported: time, sent, checkpointed: time, steps: 0, images: 0 });
         Ok(Answer::Done)
     }
 
@@ -269,36 +256,20 @@ impl Session {
     // Tells what is new since the last report, if that is long enough ago.
     fn report(&mut self, now: bool, chunk: Option<Chunk>, news: &mut News<'_>) {
         let (Some(run), Some(going)) = (&self.run, &mut self.going) else { return };
-        let (time, mark) = ((self.clock)(), &going.reported);
-        let seconds = (time - mark.time) / 1000.0;
+        let time = (self.clock)();
+        let seconds = (time - going.reported) / 1000.0;
         if going.steps == 0 || (!now && seconds * 1000.0 < REPORT_EVERY) {
             return;
         }
-        let whole = &run.history;
-        let history = History {
-            teacher_steps: whole.teacher_steps[mark.teacher..].to_vec(),
-            teacher_loss: whole.teacher_loss[mark.teacher..].to_vec(),
-            steps: whole.steps[mark.losses..].to_vec(),
-            student_loss: whole.student_loss[mark.losses..].to_vec(),
-            twin_loss: whole.twin_loss[mark.losses..].to_vec(),
-            term_names: whole.term_names.clone(),
-            terms: whole.terms.iter().map(|term| term[mark.losses..].to_vec()).collect(),
-            checks: whole.checks[mark.checks..].to_vec(),
-            teacher_accuracy: whole.teacher_accuracy[mark.checks..].to_vec(),
-            student_accuracy: whole.student_accuracy[mark.checks..].to_vec(),
-            twin_accuracy: whole.twin_accuracy[mark.checks..].to_vec(),
-            agreement: whole.agreement[mark.checks..].to_vec(),
-        };
         let rate = |count: u32| (f64::from(count) / seconds.max(1e-3)) as f32;
         let event = Event::Progress {
             phase: chunk.map_or_else(|| run.phase(), |chunk| chunk.phase),
             step: run.step(),
             steps_per_second: rate(going.steps),
             images_per_second: rate(going.images),
-            history: Box::new(history),
+            history: Box::new(run.history.since(&going.sent)),
         };
-        going.reported =
-            Mark { time, teacher: whole.teacher_steps.len(), losses: whole.steps.len(), checks: whole.checks.len() };
+        (going.reported, going.sent) = (time, run.history.mark());
         (going.steps, going.images) = (0, 0);
         news(event, Vec::new());
     }
@@ -330,7 +301,7 @@ impl Session {
         let run = self.run.as_ref().ok_or_else(prepare_first)?;
         let (name, config) = match model {
             Model::Student => ("student", run.plan.student.clone()),
-            Model::Twin => ("twin", run.plan.student.clone()),
+            Model::Baseline => ("baseline", run.plan.student.clone()),
             Model::Teacher if run.plan.recipe.teacher == TeacherChoice::Live => ("teacher", live_teacher()),
             Model::Teacher => return Err("the teacher is the file that comes with the page".into()),
         };
@@ -497,8 +468,8 @@ fn picture(held_out: &dyn Dataset, index: usize) -> Result<Vec<u8>, String> {
     Ok(held_out.image(index).map_err(|error| error.to_string())?.pixels.into_owned())
 }
 
-fn note(held_out: &dyn Dataset, index: usize, [teacher, student, twin]: [u32; 3]) -> SampleNote {
-    SampleNote { index: index as u32, label: held_out.label(index), teacher, student, twin }
+fn note(held_out: &dyn Dataset, index: usize, [teacher, student, baseline]: [u32; 3]) -> SampleNote {
+    SampleNote { index: index as u32, label: held_out.label(index), teacher, student, baseline }
 }
 
 fn samples(held_out: &dyn Dataset, samples: Vec<SampleNote>) -> Result<(Answer, Buffers), String> {

@@ -1,7 +1,7 @@
 //! A run as one file: a student that other programs read, with what it takes to go on beside it.
 //!
 //! The file is safetensors. Its plain tensors and its description are the student's, so `potstill eval` and the Classify view
-//! take it for a student. Everything else has a name that begins with [`STATE_PREFIX`]: the twin, a live teacher, moments,
+//! take it for a student. Everything else has a name that begins with [`STATE_PREFIX`]: the baseline, a live teacher, moments,
 //! the table of past logits; and `potstill.run` in the metadata holds the recipe, the step and the curves. All numbers are
 //! float32, so a run that goes on from it takes the steps that it would have taken.
 
@@ -16,6 +16,7 @@ use potstill_core::weights::{self, Description, NamedTensor, STATE_PREFIX};
 use serde::{Deserialize, Serialize};
 
 use crate::distil::{Distillation, Teacher, failure};
+use crate::older;
 use crate::plan::{Plan, live_teacher};
 use crate::protocol::{DistilRecipe, History, TeacherChoice};
 
@@ -28,6 +29,7 @@ struct RunState {
     step: u32,
     // Whether a live teacher is still learning: then `step` is the teacher's.
     teacher_learns: bool,
+    #[serde(deserialize_with = "older::history")]
     history: History,
 }
 
@@ -83,7 +85,8 @@ impl Snapshot {
     /// # Errors
     /// A line that says why the file is none.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        let (tensors, metadata) = weights::from_safetensors(bytes).map_err(|error| error.to_string())?;
+        let (mut tensors, metadata) = weights::from_safetensors(bytes).map_err(|error| error.to_string())?;
+        tensors.iter_mut().for_each(|tensor| tensor.name = older::name(std::mem::take(&mut tensor.name)));
         let Some(json) = metadata.get(RUN) else {
             return Err("it holds no saved run: take a file that this page saved".into());
         };
@@ -119,8 +122,7 @@ impl Snapshot {
         let step = u64::from(step);
         // While the teacher learns, the others stand at their beginning.
         let theirs = if teacher_learns { 0 } else { step };
-        // Before the baseline had its name, it was the twin.
-        let baseline = self.course("baseline", theirs).or_else(|| self.course("twin", theirs));
+        let baseline = self.course("baseline", theirs);
         restore("baseline", &mut run.baseline, baseline)?;
         match &mut run.teacher {
             Teacher::Learning(course) if teacher_learns => restore("teacher", course, self.course("teacher", step))?,

@@ -12,7 +12,7 @@ use potstill_core::weights::{self, Description};
 use potstill_web::data::transform;
 use potstill_web::plan::{Plan, live_teacher};
 use potstill_web::protocol::{
-    Answer, Command, DataChoice, DistilRecipe, Event, History, Method, Model, StopReason, TeacherChoice,
+    Answer, Command, DataChoice, DistilRecipe, Event, History, Method, Model, Quantity, StopReason, TeacherChoice,
 };
 use potstill_web::session::{Buffers, Session};
 
@@ -55,7 +55,7 @@ fn run(session: &mut Session, steps: Option<u32>) -> (History, StopReason) {
     let (mut whole, mut stopped) = (History::default(), None);
     while session.is_running() {
         let mut news = |event, _| match event {
-            Event::Progress { history, .. } => join(&mut whole, *history),
+            Event::Progress { history, .. } => whole.extend(*history),
             Event::Stopped { reason, .. } => stopped = Some(reason),
             _ => {}
         };
@@ -64,25 +64,19 @@ fn run(session: &mut Session, steps: Option<u32>) -> (History, StopReason) {
     (whole, stopped.expect("it stopped"))
 }
 
-fn join(whole: &mut History, new: History) {
-    whole.teacher_steps.extend(new.teacher_steps);
-    whole.teacher_loss.extend(new.teacher_loss);
-    let before = whole.steps.len();
-    whole.steps.extend(new.steps);
-    whole.student_loss.extend(new.student_loss);
-    whole.twin_loss.extend(new.twin_loss);
-    for (index, (name, term)) in new.term_names.into_iter().zip(new.terms).enumerate() {
-        if index == whole.terms.len() {
-            whole.term_names.push(name);
-            whole.terms.push(vec![0.0; before]);
-        }
-        whole.terms[index].extend(term);
-    }
-    whole.checks.extend(new.checks);
-    whole.teacher_accuracy.extend(new.teacher_accuracy);
-    whole.student_accuracy.extend(new.student_accuracy);
-    whole.twin_accuracy.extend(new.twin_accuracy);
-    whole.agreement.extend(new.agreement);
+/// One curve's values.
+fn values(history: &History, model: Model, quantity: Quantity) -> &[f32] {
+    history.curve(model, &quantity).map_or(&[], |curve| &curve.values)
+}
+
+/// A model's total losses.
+fn losses(history: &History, model: Model) -> &[f32] {
+    values(history, model, Quantity::Loss)
+}
+
+/// The steps of a model's total losses.
+fn steps(history: &History, model: Model) -> &[u32] {
+    history.curve(model, &Quantity::Loss).map_or(&[], |curve| &curve.steps)
 }
 
 /// The curves that a snapshot holds.
@@ -132,14 +126,16 @@ fn twenty_steps_are_those_of_the_command() {
     let mut session = session();
     prepare(&mut session, recipe.clone());
     let (told, reason) = run(&mut session, None);
-    assert_eq!((reason, told.steps.len()), (StopReason::Finished, 20));
+    assert_eq!((reason, steps(&told, Model::Student).len()), (StopReason::Finished, 20));
     let kd = LogitDistillation::default();
     assert_eq!((kd.alpha, kd.temperature), (f64::from(recipe.alpha), f64::from(recipe.temperature)));
-    assert_eq!(told.student_loss, command_losses(&recipe, &Preset::Kd(kd)));
-    assert_eq!(told.twin_loss, command_losses(&recipe, &Preset::Labels { smoothing: 0.0 }));
+    assert_eq!(losses(&told, Model::Student), command_losses(&recipe, &Preset::Kd(kd)));
+    assert_eq!(losses(&told, Model::Baseline), command_losses(&recipe, &Preset::Labels { smoothing: 0.0 }));
     assert_eq!(told, history(&mut session), "the events tell all that the run recorded");
-    assert_eq!(told.checks, [10, 20]);
-    assert_eq!(told.term_names, ["labels", "logits"]);
+    assert_eq!(told.curve(Model::Student, &Quantity::Accuracy).expect("checked").steps, [10, 20]);
+    for term in ["labels", "logits"] {
+        assert_eq!(values(&told, Model::Student, Quantity::Term(term.into())).len(), 20, "{term}");
+    }
 }
 
 #[test]
@@ -166,8 +162,44 @@ fn a_run_goes_on_from_its_snapshot_as_if_it_had_never_stopped() {
         run(&mut now, None);
         let found = history(&mut now);
         assert_eq!(found, expected, "{method:?}");
-        assert_eq!(found.steps, (1..=10).collect::<Vec<_>>());
-        assert!(found.student_loss.iter().all(|loss| loss.is_finite()));
+        assert_eq!(steps(&found, Model::Student), (1..=10).collect::<Vec<_>>());
+        assert!(losses(&found, Model::Student).iter().all(|loss| loss.is_finite()));
+    }
+}
+
+/// A saved run as it was written when the baseline was called the twin and curves were lists.
+fn in_older_names(file: &[u8], history: &History) -> Vec<u8> {
+    let (mut tensors, mut metadata) = weights::from_safetensors(file).expect("readable");
+    for tensor in &mut tensors {
+        tensor.name = tensor.name.replace("baseline.", "twin.");
+    }
+    let mut run: serde_json::Value = serde_json::from_str(&metadata["potstill.run"]).expect("json");
+    run["updates"] = serde_json::json!({ "student": run["step"], "twin": run["step"] });
+    run["history"] = serde_json::json!({
+        "steps": steps(history, Model::Student), "studentLoss": losses(history, Model::Student),
+        "twinLoss": losses(history, Model::Baseline), "termNames": [], "terms": [], "checks": [],
+        "teacherAccuracy": [], "studentAccuracy": [], "twinAccuracy": [], "agreement": [],
+    });
+    metadata.insert("potstill.run".into(), run.to_string());
+    weights::to_safetensors(&tensors, metadata).expect("a file")
+}
+
+#[test]
+fn a_run_that_an_older_version_saved_goes_on() {
+    let mut whole = session();
+    prepare(&mut whole, recipe(Method::None));
+    run(&mut whole, Some(4));
+    let (_, file) = ask(&mut whole, Command::Snapshot, Vec::new()).expect("a snapshot");
+    let older = in_older_names(&file[0], &history(&mut whole));
+    let mut now = session();
+    ask(&mut now, Command::Restore, vec![older, teacher_file()]).expect("restored");
+    for session in [&mut whole, &mut now] {
+        run(session, Some(3));
+    }
+    let [expected, found] = [&mut whole, &mut now].map(history);
+    assert_eq!(steps(&found, Model::Baseline), [1, 2, 3, 4, 5, 6, 7]);
+    for model in [Model::Student, Model::Baseline] {
+        assert_eq!(losses(&found, model), losses(&expected, model));
     }
 }
 
@@ -230,10 +262,10 @@ fn every_method_trains() {
         prepare(&mut session, DistilRecipe { steps: 6, ..recipe(method) });
         let (told, reason) = run(&mut session, None);
         assert_eq!(reason, StopReason::Finished, "{method:?}");
-        let numbers = told.student_loss.iter().chain(&told.twin_loss).chain(told.terms.iter().flatten());
-        assert!(numbers.into_iter().all(|number| number.is_finite()), "{method:?}: {told:?}");
-        let same = told.student_loss == told.twin_loss;
-        assert_eq!(same, method == Method::None, "{method:?}: the twin is not taught");
+        let mut numbers = told.curves.iter().flat_map(|curve| &curve.values);
+        assert!(numbers.all(|number| number.is_finite()), "{method:?}: {told:?}");
+        let same = losses(&told, Model::Student) == losses(&told, Model::Baseline);
+        assert_eq!(same, method == Method::None, "{method:?}: the baseline is not taught");
     }
 }
 
@@ -266,7 +298,7 @@ fn three_networks_are_shown_side_by_side() {
     assert_eq!(samples.iter().map(|note| note.index).collect::<Vec<_>>(), (1_990..2_000).collect::<Vec<_>>());
     let look = Command::Look { sample: Some(4), temperature: 5.0 };
     let Ok((Answer::Opinions { opinions }, maps)) = ask(&mut session, look, Vec::new()) else { panic!("opinions") };
-    assert_eq!(opinions.iter().map(|o| o.model).collect::<Vec<_>>(), [Model::Teacher, Model::Student, Model::Twin]);
+    assert_eq!(opinions.iter().map(|o| o.model).collect::<Vec<_>>(), [Model::Teacher, Model::Student, Model::Baseline]);
     for (opinion, maps) in opinions.iter().zip(&maps) {
         assert_eq!(maps.len(), 4 * 784 * opinion.layers as usize);
         assert!((opinion.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
@@ -336,7 +368,7 @@ fn a_loss_that_is_no_number_ends_the_run_with_advice() {
     let (_, reason) = run(&mut session, None);
     let StopReason::Failed(line) = reason else { panic!("{reason:?}") };
     assert!(line.contains("no longer a number") && line.contains("lower the learning rate"), "{line}");
-    assert!(history(&mut session).student_loss[0].is_nan(), "what was saved of it can be loaded");
+    assert!(losses(&history(&mut session), Model::Student)[0].is_nan(), "what was saved of it can be loaded");
 }
 
 /// Four files in MNIST's form, of drawn digits.
@@ -436,7 +468,7 @@ fn steps_of_a_live_teacher_are_not_the_students() {
     };
     let restored = ask(&mut session, Command::Restore, files.clone()).expect("restored").0;
     let Answer::Prepared { step: 0, history, .. } = restored else { panic!("{restored:?}") };
-    assert_eq!(history.teacher_steps, [1, 2, 3]);
+    assert_eq!(steps(&history, Model::Teacher), [1, 2, 3]);
     let heard = hear(&mut session, None, false);
     assert!(matches!(heard[..], [(Event::Checkpoint { step: 4 }, _), (Event::Stopped { step: 4, .. }, _)]));
 }

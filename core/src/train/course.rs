@@ -1,8 +1,8 @@
 //! The course of one network's training: what comes next, a step taken, what was done read back.
 //!
-//! Its driver brings the batches, from threads or from a page's own data, and decides how often to read, to look at held-out
-//! samples and to save: the command blocks on what is async here, a page awaits it. Several networks that see the same batches are several
-//! courses, which one transfer reads.
+//! Its driver brings the batches, from threads or from a page's own data, and decides how often to read, to look at
+//! held-out samples and to save: the command blocks on what is async here, a page awaits it. Several networks that see the
+//! same batches are several courses, which one transfer reads.
 //!
 //! A course after any step is its parameters, the optimiser's moments, the table of past logits and the step's number:
 //! order, augmentation and dropped branches follow from (seed, epoch, index) and (seed, step). So a course that is restored
@@ -11,15 +11,15 @@
 use std::borrow::Cow;
 
 use burn::module::Module;
-use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
+use burn::tensor::{Device, ExecutionError, Tensor};
 
+use super::device_batch::rows_on;
 use super::{
-    AdamW, Batches, Error, Learner, State, StateError, StepBatch, Trainable, TrainingRecipe, heads_alone, state,
-    training_step,
+    AdamW, Batches, DeviceBatch, Error, Learner, State, StateError, StepBatch, Trainable, TrainingRecipe, heads_alone,
+    state, training_step,
 };
-use crate::data::{Batch, ImageShape};
 use crate::method::retrospection::TableError;
-use crate::method::{Known, Lesson, LogitTable, Past};
+use crate::method::{Lesson, LogitTable, Past};
 use crate::model::Network;
 use crate::weights;
 
@@ -31,53 +31,10 @@ pub struct CourseConfig {
     pub recipe: TrainingRecipe,
     /// On which samples.
     pub batches: Batches,
-    /// For how many steps: [`CourseConfig::whole_epochs`], or fewer or more.
+    /// For how many steps: [`TrainingRecipe::steps`], or fewer or more.
     pub steps: u64,
     /// The seed of what is trained beside the student, and of what a step drops.
     pub seed: u64,
-}
-
-impl CourseConfig {
-    /// Steps of all epochs of `recipe`.
-    pub fn whole_epochs(recipe: &TrainingRecipe, batches: &Batches) -> u64 {
-        recipe.epochs * batches.per_epoch()
-    }
-}
-
-/// Samples on the device. Clones share their tensors, so several networks are taught with one upload.
-#[derive(Clone, Debug)]
-pub struct DeviceBatch {
-    /// Each sample's index in its data set.
-    pub indices: Vec<u64>,
-    /// Normalised images `[B, C, S, S]`.
-    pub images: Tensor<4>,
-    /// A distribution over the classes for each, `[B, classes]`.
-    pub targets: Tensor<2>,
-    /// Which labels are known; `None` where all are.
-    pub known: Option<Known>,
-    /// The teacher's logits `[B, classes]`, where they are known: it is then not asked for them.
-    pub teacher_logits: Option<Tensor<2>>,
-}
-
-impl DeviceBatch {
-    /// Brings a batch to a device.
-    pub fn new(batch: Batch, device: &Device) -> Self {
-        let Batch { images, shape, indices, targets, known, classes, .. } = batch;
-        let images = images_on(images, shape, indices.len(), device);
-        let known = known.map(|shares| Known::new(shares, device));
-        Self { images, targets: rows_on(targets, classes, device), known, teacher_logits: None, indices }
-    }
-}
-
-/// Images of one shape on a device, `[samples, C, H, W]`.
-pub(super) fn images_on(pixels: Vec<f32>, shape: ImageShape, samples: usize, device: &Device) -> Tensor<4> {
-    Tensor::from_data(TensorData::new(pixels, [samples, shape.channels, shape.height, shape.width]), device)
-}
-
-/// Rows of `classes` numbers on a device, `[rows, classes]`.
-pub fn rows_on(values: Vec<f32>, classes: usize, device: &Device) -> Tensor<2> {
-    let rows = values.len() / classes;
-    Tensor::from_data(TensorData::new(values, [rows, classes]), device)
 }
 
 /// A step that was taken and read back.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 
-use super::course::images_on;
+use super::device_batch::images_on;
 use super::{Error, Evaluation};
 use crate::data::{Dataset, Transform, assemble};
 

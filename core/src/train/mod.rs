@@ -5,6 +5,7 @@
 pub mod adamw;
 pub mod batches;
 pub mod course;
+pub mod device_batch;
 pub mod evaluate;
 mod learner;
 pub mod metrics;
@@ -17,7 +18,8 @@ pub mod step;
 
 pub use adamw::{AdamW, AdamWConfig, Decay};
 pub use batches::{Batches, Order};
-pub use course::{Course, CourseConfig, DeviceBatch, Taken};
+pub use course::{Course, CourseConfig, Taken};
+pub use device_batch::DeviceBatch;
 pub use learner::{Learner, Student};
 pub use metrics::Evaluation;
 pub use packing::Packing;

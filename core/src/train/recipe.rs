@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdamWConfig, Schedule};
+use super::{AdamWConfig, Batches, Schedule};
 use crate::method::Retrospection;
 
 /// Which parameters of a network learn.
@@ -72,6 +72,11 @@ impl TrainingRecipe {
             optimiser: AdamWConfig { weight_decay: 0.05, beta_2: 0.98, clip_norm: Some(1.0), ..AdamWConfig::default() },
             retrospection: None,
         }
+    }
+
+    /// Steps of all epochs.
+    pub fn steps(&self, batches: &Batches) -> u64 {
+        self.epochs * batches.per_epoch()
     }
 
     /// The peak learning rate of the recipe's own batch.

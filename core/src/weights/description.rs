@@ -204,7 +204,11 @@ mod tests {
         assert_eq!(after, before);
         let tensors = block_on(read(&config.init(3, &device).expect("valid"))).expect("readable");
         let mut state = tensors.clone();
-        state.push(NamedTensor { name: format!("{STATE_PREFIX}twin.head.bias"), shape: vec![1], values: vec![0.0] });
+        state.push(NamedTensor {
+            name: format!("{STATE_PREFIX}baseline.head.bias"),
+            shape: vec![1],
+            values: vec![0.0],
+        });
         let network = after.network(state, &device).expect("fits");
         assert_eq!(block_on(read(&network)).expect("readable"), tensors);
     }

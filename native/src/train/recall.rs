@@ -6,7 +6,7 @@ use burn::cubecl::future::block_on;
 use burn::tensor::{Device, Tensor};
 use potstill_core::method::Teachers;
 use potstill_core::model::Taps;
-use potstill_core::train::course::rows_on;
+use potstill_core::train::device_batch::rows_on;
 use potstill_core::train::evaluate::logits;
 use potstill_core::train::{Batches, DeviceBatch};
 

@@ -164,7 +164,7 @@ impl Stage<'_> {
         let lesson = Lesson::new(&self.objective.objective(), &self.config.shape(), self.teachers.clone());
         let config = CourseConfig {
             lesson: lesson.map_err(Failure::usage)?,
-            steps: CourseConfig::whole_epochs(&recipe, &batches),
+            steps: recipe.steps(&batches),
             recipe,
             batches,
             seed: self.seed,

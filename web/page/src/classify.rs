@@ -12,9 +12,9 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, ClipboardEvent, Event, File, HtmlCanvasElement, HtmlVideoElement, ImageBitmap, MediaStream};
 
 use crate::address::View;
-use crate::run::{run, spawn};
+use crate::run::{Change, run, spawn};
 use crate::shelf::{self, Shelf};
-use crate::{dom, files, notice, page, picture, words};
+use crate::{dom, files, notice, picture, place, words};
 
 /// Runs after the first, for the steady latency.
 const STEADY_RUNS: usize = 3;
@@ -59,6 +59,11 @@ thread_local! {
 
 /// Connects the view's controls.
 pub fn start() {
+    run().listen(|change| {
+        if matches!(change, Change::Worker) {
+            worker_changed();
+        }
+    });
     dom::on(&dom::select("classifier-choice"), "change", |_: Event| spawn(show_choice()));
     dom::on_press("classifier-load", || spawn(exclusively(Kind::Network, load_choice)));
     let from_file = |chosen: Vec<File>| {
@@ -90,7 +95,7 @@ pub fn start() {
     dom::on(&dom::document(), "paste", |event: ClipboardEvent| {
         let files = event.clipboard_data().and_then(|data| data.files());
         let file = files.and_then(|files| files.get(0));
-        if let (View::Classify, Some(file)) = (page::view(), file) {
+        if let (View::Classify, Some(file)) = (place::view(), file) {
             event.prevent_default();
             spawn(exclusively(Kind::Picture, async move || take_file(&file).await));
         }
@@ -128,7 +133,7 @@ pub fn left() {
 }
 
 /// Another worker: what is loaded is sent again when it is next needed.
-pub fn worker_changed() {
+fn worker_changed() {
     VIEW.with(|view| {
         if let Some(loaded) = view.loaded.borrow_mut().as_mut() {
             loaded.first = None;
@@ -338,7 +343,7 @@ async fn open_camera() -> Result<(), String> {
     wanted.set_video(&JsValue::TRUE);
     let stream = devices.get_user_media_with_constraints(&wanted).map_err(refused)?;
     let stream: MediaStream = JsFuture::from(stream).await.map_err(refused)?.unchecked_into();
-    if page::view() != View::Classify {
+    if place::view() != View::Classify {
         stop(&stream);
         return Ok(());
     }

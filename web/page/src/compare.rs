@@ -10,8 +10,8 @@ use web_sys::{Event, PointerEvent};
 
 use crate::address::View;
 use crate::picture::{Bars, SIDE};
-use crate::run::{run, spawn};
-use crate::{confusion, distil, dom, files, notice, page, picture, table, words};
+use crate::run::{Change, run, spawn};
+use crate::{confusion, dom, files, notice, picture, place, table, words};
 
 /// Samples in the strip.
 const STRIP: u32 = 10;
@@ -54,6 +54,16 @@ thread_local! {
 
 /// Connects the view's controls.
 pub fn start() {
+    run().listen(|change| match change {
+        Change::Data => data_changed(),
+        Change::Networks => networks_changed(),
+        Change::Progress { .. } => {
+            clear_tests();
+            trained();
+        }
+        Change::Stopped(_) => trained(),
+        Change::State | Change::Worker => {}
+    });
     VIEW.with(|view| *view.ink.borrow_mut() = vec![0.0; SIDE * SIDE]);
     let pad = dom::canvas("pad");
     dom::paint(&pad, SIDE as u32, &picture::grey(&[0; SIDE * SIDE]));
@@ -103,7 +113,7 @@ pub fn start() {
             run().need_networks().await?;
             dom::enable("evaluate", false);
             let done = run().evaluate().await;
-            distil::refresh();
+            run().tell(&Change::State);
             done?;
             show_confusions();
             notice::speak("Tested on all new pictures");
@@ -129,7 +139,7 @@ pub fn shown() {
 }
 
 /// Other data: what was shown of the old is gone.
-pub fn data_changed() {
+fn data_changed() {
     VIEW.with(|view| {
         *view.bars.borrow_mut() = None;
         view.strip.set(None);
@@ -142,10 +152,10 @@ pub fn data_changed() {
 }
 
 /// Other networks: their old test is gone, and they are asked anew.
-pub fn networks_changed() {
+fn networks_changed() {
     clear_tests();
     note_training();
-    if page::view() != View::Compare {
+    if place::view() != View::Compare {
         return;
     }
     if VIEW.with(|view| view.strip.get()).is_none() {
@@ -156,15 +166,15 @@ pub fn networks_changed() {
 }
 
 /// The networks are no longer those that were tested.
-pub fn clear_tests() {
+fn clear_tests() {
     for id in ["confusions", "cell", "disagreements"] {
         dom::clear(&dom::by_id(id));
     }
 }
 
 /// The networks were trained on: asks them anew, now and then.
-pub fn trained() {
-    if page::view() != View::Compare {
+fn trained() {
+    if place::view() != View::Compare {
         return;
     }
     note_training();
@@ -179,9 +189,9 @@ fn note_training() {
     let step = state.prepared.as_ref().map_or(0, |prepared| prepared.step);
     let words = match () {
         () if state.prepared.is_none() => String::new(),
-        () if step == 0 => "Student and twin are not trained yet. Train them in the Distil view.".to_owned(),
-        () if state.running => format!("Student and twin are being trained, step {step}. Pause to test them."),
-        () => format!("Student and twin have been trained for {step} steps."),
+        () if step == 0 => "The students are not trained yet. Train them in the Distil view.".to_owned(),
+        () if state.running => format!("The students are being trained, step {step}. Pause to test them."),
+        () => format!("The students have been trained for {step} steps."),
     };
     dom::text(&dom::by_id("compare-note"), &words);
 }
@@ -483,11 +493,11 @@ async fn show_cell(model: Model, label: u32, predicted: u32) -> Result<(), Strin
 fn caption(sample: &SampleNote) -> String {
     let name = |class| run().class_name(class);
     format!(
-        "label {}, teacher {}, student {}, twin {}",
+        "label {}, teacher {}, student {}, without a teacher {}",
         name(sample.label),
         name(sample.teacher),
         name(sample.student),
-        name(sample.twin)
+        name(sample.baseline)
     )
 }
 

@@ -1,14 +1,16 @@
 //! The Distil view: what to try, start and pause, curves, and keeping runs.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
-use potstill_protocol::{Answer, Command, DataChoice, DistilRecipe, Model, StopReason, TeacherChoice};
+use potstill_protocol::{
+    Answer, Command, Curve, DataChoice, DistilRecipe, History, Model, Quantity, StopReason, TeacherChoice,
+};
 use web_sys::Event;
 
 use crate::address::{self, NAMES, NUMBERS};
 use crate::chart::{Chart, Series};
-use crate::run::{name_of, run, size_text, spawn};
-use crate::{dom, files, notice, page, store, table, words};
+use crate::run::{Change, name_of, run, size_text, spawn};
+use crate::{dom, files, notice, place, store, table, words};
 
 /// Rows of a table beside a chart; all numbers are in the CSV.
 const MOST_ROWS: usize = 40;
@@ -24,8 +26,6 @@ struct Distil {
     loss: Chart,
     tables_at: Cell<f64>,
     spoken_at: Cell<f64>,
-    /// The recipe that the form shows, as far as it makes sense.
-    shown: RefCell<DistilRecipe>,
 }
 
 thread_local! {
@@ -34,12 +34,20 @@ thread_local! {
         loss: Chart::new("loss", "loss", None),
         tables_at: Cell::new(0.0),
         spoken_at: Cell::new(0.0),
-        shown: RefCell::default(),
     };
 }
 
 /// Connects the view's controls.
 pub fn start() {
+    run().listen(|change| match change {
+        Change::State => refresh(),
+        Change::Networks => networks_changed(),
+        Change::Progress { phase, step, steps_per_second, images_per_second } => {
+            progress(*phase, *step, *steps_per_second, *images_per_second);
+        }
+        Change::Stopped(reason) => stopped(reason),
+        Change::Data | Change::Worker => {}
+    });
     for number in &NUMBERS {
         let field = dom::input(&field_id(number.key));
         field.set_min(&number.least.to_string());
@@ -64,7 +72,7 @@ pub fn start() {
     dom::on_press("one-step", || spawn(go(Some(1))));
     dom::on_press("reset", || {
         spawn(async {
-            let recipe = wanted()?;
+            let recipe = read_form()?;
             run()
                 .change(async || {
                     if run().state.borrow().running {
@@ -104,7 +112,7 @@ pub fn start() {
             Ok(())
         });
     });
-    for model in [Model::Teacher, Model::Student, Model::Twin] {
+    for model in [Model::Teacher, Model::Student, Model::Baseline] {
         dom::on_press(&format!("export-{}", words::model_class(model)), move || spawn(export(model)));
     }
     dom::on_press("accuracy-csv", || curves_csv(true));
@@ -131,7 +139,7 @@ pub fn show_recipe(recipe: &DistilRecipe) {
     for key in NAMES {
         dom::select(&field_id(key)).set_value(&address::name_text(recipe, key));
     }
-    VIEW.with(|view| *view.shown.borrow_mut() = recipe.clone());
+    *run().wanted.borrow_mut() = recipe.clone();
     read_form().ok();
     refresh();
 }
@@ -155,33 +163,23 @@ fn read_form() -> Result<DistilRecipe, String> {
     }
 }
 
-/// The recipe that the person wants.
-pub fn wanted() -> Result<DistilRecipe, String> {
-    read_form()
-}
-
 /// The recipe of the networks there are, else of the form as last understood.
 fn trained() -> DistilRecipe {
     let state = run().state.borrow();
-    state.prepared.as_ref().map(|prepared| prepared.recipe.clone()).unwrap_or_else(shown)
-}
-
-/// The recipe that the form showed when it last made sense: for the address.
-pub fn shown() -> DistilRecipe {
-    VIEW.with(|view| view.shown.borrow().clone())
+    state.prepared.as_ref().map(|prepared| prepared.recipe.clone()).unwrap_or_else(|| run().wanted.borrow().clone())
 }
 
 fn form_changed() {
     match read_form() {
-        Ok(recipe) => VIEW.with(|view| *view.shown.borrow_mut() = recipe),
+        Ok(recipe) => *run().wanted.borrow_mut() = recipe,
         Err(problem) => notice::tell(&format!("Please check: {problem}.")),
     }
-    page::write_address();
+    place::write();
     refresh();
 }
 
 fn copy_address() {
-    page::write_address();
+    place::write();
     spawn(async {
         let address = dom::window().location().href().unwrap_or_default();
         let clipboard = dom::window().navigator().clipboard().into();
@@ -203,7 +201,7 @@ fn choose_mnist(chosen: Vec<web_sys::File>) {
     run().choose_mnist(chosen);
     // Reading them now tells at once what is wrong with them.
     spawn(async {
-        let recipe = wanted()?;
+        let recipe = read_form()?;
         run().change(async || run().prepare(&recipe).await).await?;
         let state = run().state.borrow();
         if let Some(data) = &state.data {
@@ -214,8 +212,8 @@ fn choose_mnist(chosen: Vec<web_sys::File>) {
 }
 
 /// Shows what is possible now.
-pub fn refresh() {
-    let recipe = shown();
+fn refresh() {
+    let recipe = run().wanted.borrow().clone();
     let state = run().state.borrow();
     let live = recipe.teacher == TeacherChoice::Live;
     for element in ["temperature", "alpha", "weight", "smoothing", "teacher-steps"] {
@@ -231,7 +229,8 @@ pub fn refresh() {
     let same = prepared.is_some_and(|prepared| prepared.recipe == recipe);
     let step = prepared.map_or(0, |prepared| prepared.step);
     // Of the teacher, which learns before the student takes its first step.
-    let taught = prepared.and_then(|prepared| prepared.history.teacher_steps.last()).filter(|_| step == 0);
+    let taught = prepared.and_then(|prepared| prepared.history.curve(Model::Teacher, &Quantity::Loss)?.steps.last());
+    let taught = taught.filter(|_| step == 0);
     let finished = same && prepared.is_some_and(|prepared| prepared.step >= prepared.recipe.steps);
     let start = dom::by_id("start");
     dom::text(
@@ -247,7 +246,7 @@ pub fn refresh() {
     dom::enable("one-step", !state.changing && !state.running);
     dom::enable("reset", !state.changing && prepared.is_some());
     let kept = !state.changing && prepared.is_some();
-    for id in ["save-browser", "save-file", "export-student", "export-teacher", "export-twin"] {
+    for id in ["save-browser", "save-file", "export-student", "export-teacher", "export-baseline"] {
         dom::enable(id, kept);
     }
     dom::enable("loads", !state.changing);
@@ -276,7 +275,7 @@ pub fn refresh() {
 
 /// Trains; makes new networks first where the options changed or the run is at its end.
 async fn go(steps: Option<u32>) -> Result<(), String> {
-    let recipe = wanted()?;
+    let recipe = read_form()?;
     let anew = {
         let state = run().state.borrow();
         !state.prepared.as_ref().is_some_and(|prepared| prepared.recipe == recipe && prepared.step < recipe.steps)
@@ -288,7 +287,7 @@ async fn go(steps: Option<u32>) -> Result<(), String> {
 }
 
 /// The worker trained on.
-pub fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_second: f32) {
+fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_second: f32) {
     refresh();
     dom::text(&dom::by_id("figure-speed"), &format!("{steps_per_second:.1} steps/s"));
     dom::text(&dom::by_id("figure-images"), &format!("{images_per_second:.0} pictures/s"));
@@ -303,7 +302,8 @@ pub fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_secon
         if now - view.spoken_at.get() > SPEECH_PAUSE {
             view.spoken_at.set(now);
             let state = run().state.borrow();
-            let right = state.prepared.as_ref().and_then(|prepared| prepared.history.student_accuracy.last().copied());
+            let right =
+                state.prepared.as_ref().and_then(|prepared| prepared.history.last(Model::Student, &Quantity::Accuracy));
             let right = right.map(|right| format!(", student right on {}", words::percent(right))).unwrap_or_default();
             notice::speak(&format!("{} step {step}{right}", words::model(phase)));
         }
@@ -311,7 +311,7 @@ pub fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_secon
 }
 
 /// Training stopped.
-pub fn stopped(reason: &StopReason) {
+fn stopped(reason: &StopReason) {
     refresh();
     draw_curves(true);
     let words = dom::by_id("run-state").text_content().unwrap_or_default();
@@ -321,10 +321,10 @@ pub fn stopped(reason: &StopReason) {
 }
 
 /// Other networks, other curves.
-pub fn networks_changed() {
+fn networks_changed() {
     let recipe = trained();
     show_recipe(&recipe);
-    page::write_address();
+    place::write();
     draw_curves(true);
 }
 
@@ -361,58 +361,63 @@ pub fn layout_changed() {
 
 fn draw_curves(now: bool) {
     let state = run().state.borrow();
-    let empty = potstill_protocol::History::default();
+    let empty = History::default();
     let history = state.prepared.as_ref().map_or(&empty, |prepared| &prepared.history);
-    let curve = |label: &str, colour, dash, values: Vec<f32>| Series { label: label.to_owned(), colour, dash, values };
-    let parts = |values: &[f32]| values.iter().map(|value| value * 100.0).collect::<Vec<_>>();
-    let accuracies = vec![
-        curve("Teacher", "--teacher", &[10, 5], parts(&history.teacher_accuracy)),
-        curve("Student", "--student", &[], parts(&history.student_accuracy)),
-        curve("Twin, without teacher", "--twin", &[3, 3], parts(&history.twin_accuracy)),
-        curve("Agreement of student and teacher", "--term-1", &[6, 3], parts(&history.agreement)),
-    ];
-    let mut losses = vec![
-        curve("Student, all terms", "--student", &[], history.student_loss.clone()),
-        curve("Twin", "--twin", &[3, 3], history.twin_loss.clone()),
-    ];
-    for (at, (name, values)) in history.term_names.iter().zip(&history.terms).enumerate() {
-        let label = format!("Student: {name}");
-        losses.push(curve(&label, TERM_COLOURS[at % TERM_COLOURS.len()], &[8, 4], values.clone()));
-    }
-    // A teacher that is trained here comes first, and alone.
-    let mut steps = &history.steps;
-    if steps.is_empty() && !history.teacher_steps.is_empty() {
-        steps = &history.teacher_steps;
-        losses = vec![curve("Teacher", "--teacher", &[10, 5], history.teacher_loss.clone())];
-    }
+    let (accuracies, losses) = (table::accuracies(history), table::losses(history));
     VIEW.with(|view| {
-        view.accuracy.set(history.checks.clone(), accuracies.clone());
-        view.loss.set(steps.clone(), losses.clone());
         let clock = js_sys::Date::now();
-        if now || clock - view.tables_at.get() > TABLE_PAUSE {
+        let tables = now || clock - view.tables_at.get() > TABLE_PAUSE;
+        if tables {
             view.tables_at.set(clock);
-            fill("accuracy-table", None, &history.checks, &accuracies, words::percent_of);
-            fill("loss-table", Some(&losses), steps, &losses, words::number);
+        }
+        for (chart, id, curves, scale, write) in [
+            (&view.accuracy, "accuracy-table", accuracies, 100.0, words::percent_of as fn(f32) -> String),
+            (&view.loss, "loss-table", losses, 1.0, words::number),
+        ] {
+            let (steps, series) = (table::steps(&curves).to_vec(), series(&curves, scale));
+            if tables {
+                fill(id, &steps, &series, write);
+            }
+            chart.set(steps, series);
         }
     });
-    let last = |values: &[f32]| values.last().map_or("–".to_owned(), |value| words::percent(*value));
-    dom::text(&dom::by_id("tile-teacher"), &last(&history.teacher_accuracy));
-    dom::text(&dom::by_id("tile-student"), &last(&history.student_accuracy));
-    dom::text(&dom::by_id("tile-twin"), &last(&history.twin_accuracy));
-    dom::text(&dom::by_id("tile-agreement"), &last(&history.agreement));
+    for model in [Model::Teacher, Model::Student, Model::Baseline] {
+        show_tile(words::model_class(model), history.last(model, &Quantity::Accuracy));
+    }
+    show_tile("agreement", history.last(Model::Student, &Quantity::Agreement));
+}
+
+fn show_tile(name: &str, fraction: Option<f32>) {
+    dom::text(&dom::by_id(&format!("tile-{name}")), &fraction.map_or("–".to_owned(), words::percent));
+}
+
+/// The curves of one chart over its steps, in their colours.
+fn series(curves: &[&Curve], scale: f32) -> Vec<Series> {
+    let steps = table::steps(curves);
+    let mut colours = TERM_COLOURS.iter().cycle();
+    let drawn = curves.iter().map(|curve| {
+        let (colour, dash): (_, &[u32]) = match (&curve.quantity, curve.model) {
+            (Quantity::Agreement, _) => (TERM_COLOURS[0], &[6, 3]),
+            (Quantity::Term(_), _) => (*colours.next().expect("endless"), &[8, 4]),
+            (_, Model::Teacher) => ("--teacher", &[10, 5]),
+            (_, Model::Student) => ("--student", &[]),
+            (_, Model::Baseline) => ("--baseline", &[3, 3]),
+        };
+        let values = curve.at(steps).into_iter().map(|value| value * scale).collect();
+        Series { label: words::curve(curve), colour, dash, values }
+    });
+    drawn.collect()
 }
 
 /// Writes a chart's table, the newest row on top.
-fn fill(id: &str, heads: Option<&[Series]>, steps: &[u32], series: &[Series], write: fn(f32) -> String) {
+fn fill(id: &str, steps: &[u32], series: &[Series], write: fn(f32) -> String) {
     let table = dom::by_id(id);
     let part = |name| table.query_selector(name).ok().flatten().expect("tables have a head and a body");
-    if let Some(heads) = heads {
-        let head = part("thead");
-        dom::clear(&head);
-        let row = dom::add(&head, dom::make("tr", "", ""));
-        for label in std::iter::once("Step").chain(heads.iter().map(|one| one.label.as_str())) {
-            dom::set(&dom::add(&row, dom::make("th", "", label)), "scope", "col");
-        }
+    let head = part("thead");
+    dom::clear(&head);
+    let row = dom::add(&head, dom::make("tr", "", ""));
+    for label in std::iter::once("Step").chain(series.iter().map(|one| one.label.as_str())) {
+        dom::set(&dom::add(&row, dom::make("th", "", label)), "scope", "col");
     }
     let body = part("tbody");
     dom::clear(&body);
@@ -436,9 +441,9 @@ pub fn curves_csv(accuracy: bool) {
     let state = run().state.borrow();
     let Some(prepared) = &state.prepared else { return notice::tell("There are no curves yet: train first.") };
     let (name, text) = if accuracy {
-        ("potstill-accuracy.csv", table::accuracies(&prepared.history))
+        ("potstill-accuracy.csv", table::curves(&table::accuracies(&prepared.history)))
     } else {
-        ("potstill-loss.csv", table::losses(&prepared.history))
+        ("potstill-loss.csv", table::curves(&table::losses(&prepared.history)))
     };
     dom::download_text(name, "text/csv", &text);
 }

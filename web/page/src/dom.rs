@@ -3,6 +3,8 @@
 //! The page lives as long as its tab, so listeners are never removed, and an id that is missing is a mistake in
 //! `index.html` that every start shows.
 
+use std::cell::RefCell;
+
 use js_sys::{Array, Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -100,13 +102,28 @@ pub fn show(element: &HtmlElement, shown: bool) {
     element.set_hidden(!shown);
 }
 
-/// Enables or disables a button or field.
+thread_local! {
+    /// The element that was disabled while it had the focus, which a browser then takes away.
+    static LEFT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Enables or disables a button or field. One that had the focus gets it back, unless the person has moved on.
 pub fn enable(id: &str, enabled: bool) {
     let element = by_id(id);
-    if enabled {
-        element.remove_attribute("disabled").ok();
-    } else {
+    let focused = document().active_element();
+    if !enabled {
+        if focused.is_some_and(|focused| focused.id() == id) {
+            LEFT.set(id.to_owned());
+        }
         set(&element, "disabled", "");
+        return;
+    }
+    element.remove_attribute("disabled").ok();
+    if LEFT.with_borrow(|left| left == id) {
+        LEFT.take();
+        if focused.is_none_or(|focused| focused.tag_name() == "BODY") {
+            element.focus().ok();
+        }
     }
 }
 

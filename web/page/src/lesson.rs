@@ -3,7 +3,7 @@
 use web_sys::Event;
 
 use crate::address::{LESSON_STEPS, View};
-use crate::{compare, distil, dom, page};
+use crate::{compare, distil, dom, place};
 
 /// A step of the lesson.
 struct Step {
@@ -39,10 +39,10 @@ const STEPS: [Step; LESSON_STEPS as usize] = [
         ],
     },
     Step {
-        title: "A student with a teacher, and a twin without",
+        title: "A student with a teacher, and one without",
         view: View::Distil,
         text: &[
-            "Press Start. Student and twin begin with the same numbers and see the same pictures. Only the student hears the teacher.",
+            "Press Start. The student with a teacher and the one without begin with the same numbers and see the same pictures.",
             "Ask: whose curve rises first? Is the difference larger with fewer training pictures, or with another seed?",
         ],
     },
@@ -70,10 +70,10 @@ pub fn start() {
 }
 
 fn turn(by: i32) {
-    let Some(step) = page::lesson() else { return };
+    let Some(step) = place::lesson() else { return };
     match step.checked_add_signed(by) {
-        Some(step) if (1..=LESSON_STEPS).contains(&step) => page::go(STEPS[step as usize - 1].view, Some(step)),
-        _ => page::go(View::Lesson, None),
+        Some(step) if (1..=LESSON_STEPS).contains(&step) => place::go(STEPS[step as usize - 1].view, Some(step)),
+        _ => place::go(View::Lesson, None),
     }
 }
 

@@ -31,6 +31,8 @@ mod page;
 #[cfg(target_family = "wasm")]
 mod picture;
 #[cfg(target_family = "wasm")]
+mod place;
+#[cfg(target_family = "wasm")]
 mod run;
 #[cfg(target_family = "wasm")]
 mod shelf;

@@ -1,30 +1,11 @@
 //! The frame of the views: which one is shown, the address, colours and type, and what is kept for use offline.
 
-use std::cell::{Cell, RefCell};
-
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{CustomEvent, Event};
 
 use crate::address::{self, View};
 use crate::run::{self, run, spawn};
-use crate::{classify, compare, distil, dom, files, lesson, notice, shelf};
-
-thread_local! {
-    static VIEW: Cell<View> = const { Cell::new(View::Distil) };
-    static LESSON: Cell<Option<u32>> = const { Cell::new(None) };
-    /// What this page wrote into the address itself.
-    static WRITTEN: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-/// The view that is shown.
-pub fn view() -> View {
-    VIEW.get()
-}
-
-/// The step of the lesson that is shown.
-pub fn lesson() -> Option<u32> {
-    LESSON.get()
-}
+use crate::{classify, compare, distil, dom, files, lesson, notice, place, shelf};
 
 /// Starts everything.
 pub fn start() {
@@ -50,11 +31,12 @@ pub fn start() {
     }
     // For tests: a device can be lost here as a driver would lose it.
     dom::on(&dom::window(), "potstill-lose-device", |_: CustomEvent| spawn(run().lose_device()));
+    // Before the address is read: the view that it names may ask the worker at once.
+    spawn(run().open());
     read_address(false);
     for problem in problems {
         notice::tell(&format!("The address: {problem}."));
     }
-    spawn(run().open());
     // For tests, and for whoever measures: the page can be used.
     dom::set(&dom::document().document_element().expect("a root"), "data-ready", "");
     let performance = js_sys::Reflect::get(&dom::window(), &"performance".into()).unwrap_or_default();
@@ -65,7 +47,7 @@ pub fn start() {
 
 fn read_address(moved: bool) {
     let hash = dom::window().location().hash().unwrap_or_default();
-    if moved && WRITTEN.with_borrow(|written| *written == hash) {
+    if moved && place::is_own(&hash) {
         return;
     }
     let read = address::parse(&hash);
@@ -78,33 +60,12 @@ fn read_address(moved: bool) {
     if options && !run().state.borrow().running {
         distil::show_recipe(&read.recipe);
     }
-    LESSON.set(read.lesson);
-    show(read.view, moved);
-    write_address();
+    show(read.view, read.lesson, moved);
+    place::write();
 }
 
-/// Goes to a view.
-pub fn go(view: View, step: Option<u32>) {
-    LESSON.set(step);
-    let hash = address::write(view, step, &distil::shown());
-    let location = dom::window().location();
-    if location.hash().is_ok_and(|now| now == hash) { show(view, true) } else { location.set_hash(&hash).unwrap_or(()) }
-}
-
-/// Brings the address up to date with the view and the options.
-pub fn write_address() {
-    let hash = address::write(view(), lesson(), &distil::shown());
-    if dom::window().location().hash().is_ok_and(|now| now == hash) {
-        return;
-    }
-    WRITTEN.set(hash.clone());
-    if let Ok(history) = dom::window().history() {
-        history.replace_state_with_url(&wasm_bindgen::JsValue::NULL, "", Some(&hash)).ok();
-    }
-}
-
-fn show(shown: View, moved: bool) {
-    let before = VIEW.replace(shown);
+fn show(shown: View, step: Option<u32>, moved: bool) {
+    let before = place::set(shown, step);
     for one in View::ALL {
         let name = one.name();
         dom::show(&dom::by_id(&format!("view-{name}")), one == shown);
@@ -117,7 +78,7 @@ fn show(shown: View, moved: bool) {
     }
     let title = dom::by_id(&format!("tab-{}", shown.name())).text_content().unwrap_or_default();
     dom::document().set_title(&format!("{title} – Potstill"));
-    lesson::show(lesson(), moved);
+    lesson::show(step, moved);
     if before == View::Classify && shown != View::Classify {
         classify::left();
     }
@@ -174,7 +135,7 @@ fn apply_looks() {
 }
 
 fn layout_changed() {
-    if view() == View::Distil {
+    if place::view() == View::Distil {
         distil::layout_changed();
     }
 }

@@ -13,7 +13,7 @@ use potstill_protocol::{
 };
 
 use crate::worker::Client;
-use crate::{classify, compare, distil, dom, files, notice, shelf, table, words};
+use crate::{dom, files, notice, shelf, words};
 
 /// After so many lost workers the page stops trying: something else is wrong.
 const MOST_RESTARTS: u32 = 4;
@@ -69,12 +69,31 @@ pub struct State {
     restarts: u32,
 }
 
+/// What the views hear of.
+pub enum Change {
+    /// What is possible now: whether the worker trains, or something is being made ready.
+    State,
+    /// Another data set.
+    Data,
+    /// Other networks.
+    Networks,
+    /// The worker trained on; the fields are those of [`Event::Progress`].
+    Progress { phase: Model, step: u32, steps_per_second: f32, images_per_second: f32 },
+    /// Training stopped.
+    Stopped(StopReason),
+    /// Another worker.
+    Worker,
+}
+
 /// The page's one run and its worker.
 pub struct Run {
     /// The worker.
     pub client: Client,
     /// What is known. Never borrowed across an `await`.
     pub state: RefCell<State>,
+    /// The recipe that the form showed when it last made sense.
+    pub wanted: RefCell<DistilRecipe>,
+    listeners: RefCell<Vec<fn(&Change)>>,
     preference: DevicePreference,
     fault: Cell<Option<Fault>>,
 }
@@ -93,6 +112,8 @@ pub fn start(preference: DevicePreference, fault: Option<Fault>) {
     let run = Box::new(Run {
         client: Client::new(|event, buffers| run().hear(event, buffers)),
         state: RefCell::default(),
+        wanted: RefCell::default(),
+        listeners: RefCell::default(),
         preference,
         fault: Cell::new(fault),
     });
@@ -123,6 +144,17 @@ fn unexpected() -> String {
 }
 
 impl Run {
+    /// Calls `listener` at each change, after the listeners before it.
+    pub fn listen(&self, listener: fn(&Change)) {
+        self.listeners.borrow_mut().push(listener);
+    }
+
+    /// Tells all views of a change. The state must not be borrowed meanwhile.
+    pub fn tell(&self, change: &Change) {
+        let listeners = self.listeners.borrow().clone();
+        listeners.iter().for_each(|listener| listener(change));
+    }
+
     /// Starts a worker and lets it choose a device.
     pub async fn open(&'static self) -> Result<(), String> {
         self.client.start()?;
@@ -178,7 +210,7 @@ impl Run {
                         (state.prepared, state.evaluation, state.running) = (None, None, false);
                     }
                 }
-                compare::data_changed();
+                self.tell(&Change::Data);
                 Ok(())
             }
             _ => Err(unexpected()),
@@ -241,8 +273,7 @@ impl Run {
             (state.running, state.failed) = (false, false);
         }
         notice::idle();
-        distil::networks_changed();
-        compare::networks_changed();
+        self.tell(&Change::Networks);
         Ok(())
     }
 
@@ -255,7 +286,7 @@ impl Run {
         if self.state.borrow().prepared.is_some() {
             return Ok(());
         }
-        let recipe = distil::wanted()?;
+        let recipe = self.wanted.borrow().clone();
         self.change(async || self.prepare(&recipe).await).await
     }
 
@@ -264,11 +295,11 @@ impl Run {
         if std::mem::replace(&mut self.state.borrow_mut().changing, true) {
             return Err("something else is being made ready; try again when it is done".to_owned());
         }
-        distil::refresh();
+        self.tell(&Change::State);
         let done = task().await;
         self.state.borrow_mut().changing = false;
         notice::idle();
-        distil::refresh();
+        self.tell(&Change::State);
         done
     }
 
@@ -278,11 +309,11 @@ impl Run {
             let mut state = self.state.borrow_mut();
             (state.running, state.failed) = (true, false);
         }
-        distil::refresh();
+        self.tell(&Change::State);
         let asked = self.client.ask(Command::Run { steps }, Vec::new()).await;
         if let Err(problem) = asked {
             self.state.borrow_mut().running = false;
-            distil::refresh();
+            self.tell(&Change::State);
             return Err(problem);
         }
         Ok(())
@@ -329,12 +360,10 @@ impl Run {
                         if phase != Model::Teacher {
                             prepared.step = step;
                         }
-                        table::append(&mut prepared.history, *history);
+                        prepared.history.extend(*history);
                     }
                 }
-                compare::clear_tests();
-                distil::progress(phase, step, steps_per_second, images_per_second);
-                compare::trained();
+                self.tell(&Change::Progress { phase, step, steps_per_second, images_per_second });
             }
             Event::Stopped { step, reason } => {
                 notice::idle();
@@ -348,8 +377,7 @@ impl Run {
                 if let StopReason::Failed(problem) = &reason {
                     notice::tell(&sentence(problem));
                 }
-                distil::stopped(&reason);
-                compare::trained();
+                self.tell(&Change::Stopped(reason));
             }
             Event::Checkpoint { step } => {
                 if let Some(buffer) = buffers.into_iter().next() {
@@ -380,7 +408,7 @@ impl Run {
         };
         self.client.end("the device was lost; the run continues from its last checkpoint");
         self.show_device();
-        distil::refresh();
+        self.tell(&Change::State);
         if self.state.borrow().restarts > MOST_RESTARTS {
             return Err(format!(
                 "{said}. This happened {MOST_RESTARTS} times; reload the page, or add ?device=cpu to its address"
@@ -405,7 +433,7 @@ impl Run {
         .await?;
         let device = self.state.borrow().device.as_ref().map(|device| device.name.clone()).unwrap_or_default();
         notice::tell(&format!("{said}. {from}, on {device}."));
-        classify::worker_changed();
+        self.tell(&Change::Worker);
         if go_on && was_running {
             self.train(None).await?;
         }

@@ -1,34 +1,28 @@
-//! Curves and confusion matrices as CSV, and a run's history as it grows.
+//! Which curves belong in one chart; curves and confusion matrices as CSV.
 
-use potstill_protocol::{Evaluation, History};
+use potstill_protocol::{Curve, Evaluation, History, Model, Quantity};
 
 use crate::words;
 
-/// Appends what is new. Terms may appear later than the first loss; then earlier steps have none of them.
-pub fn append(history: &mut History, new: History) {
-    let before = history.steps.len();
-    history.steps.extend(&new.steps);
-    history.student_loss.extend(&new.student_loss);
-    history.twin_loss.extend(&new.twin_loss);
-    for (name, values) in new.term_names.into_iter().zip(new.terms) {
-        let at = history.term_names.iter().position(|known| *known == name).unwrap_or_else(|| {
-            history.term_names.push(name);
-            history.terms.push(vec![f32::NAN; before]);
-            history.terms.len() - 1
-        });
-        history.terms[at].extend(values);
-    }
-    let after = history.steps.len();
-    for values in &mut history.terms {
-        values.resize(after, f32::NAN);
-    }
-    history.checks.extend(&new.checks);
-    history.teacher_accuracy.extend(&new.teacher_accuracy);
-    history.student_accuracy.extend(&new.student_accuracy);
-    history.twin_accuracy.extend(&new.twin_accuracy);
-    history.agreement.extend(&new.agreement);
-    history.teacher_steps.extend(&new.teacher_steps);
-    history.teacher_loss.extend(&new.teacher_loss);
+/// The curves of the loss chart: of a teacher that is trained here first, and alone, then of those without one.
+pub fn losses(history: &History) -> Vec<&Curve> {
+    let of = |teacher: bool| {
+        let is_loss = |curve: &&Curve| matches!(curve.quantity, Quantity::Loss | Quantity::Term(_));
+        let fits = move |curve: &&Curve| is_loss(curve) && (curve.model == Model::Teacher) == teacher;
+        history.curves.iter().filter(fits).collect::<Vec<_>>()
+    };
+    Some(of(false)).filter(|curves| !curves.is_empty()).unwrap_or_else(|| of(true))
+}
+
+/// The curves of the accuracy chart.
+pub fn accuracies(history: &History) -> Vec<&Curve> {
+    let fits = |curve: &&Curve| matches!(curve.quantity, Quantity::Accuracy | Quantity::Agreement);
+    history.curves.iter().filter(fits).collect()
+}
+
+/// The steps that the curves of one chart share: those of its longest.
+pub fn steps<'a>(curves: &[&'a Curve]) -> &'a [u32] {
+    curves.iter().max_by_key(|curve| curve.steps.len()).map_or(&[], |curve| &curve.steps)
 }
 
 /// At most `most` positions of `length`, evenly spaced, the last one among them.
@@ -37,32 +31,24 @@ pub fn thin(length: usize, most: usize) -> Vec<usize> {
     (0..length).filter(|at| (length - 1 - at).is_multiple_of(stride)).collect()
 }
 
-/// The losses, a line a recorded step.
-pub fn losses(history: &History) -> String {
-    let mut csv = String::from("step,student loss,twin loss");
-    for name in &history.term_names {
-        csv.push_str(&format!(",{}", quoted(name)));
+/// Curves of one chart, a column each, a line a step.
+pub fn curves(curves: &[&Curve]) -> String {
+    let steps = steps(curves);
+    let columns: Vec<_> = curves.iter().map(|curve| curve.at(steps)).collect();
+    let mut csv = String::from("step");
+    for curve in curves {
+        let whose = words::model_class(curve.model);
+        csv.push_str(&match &curve.quantity {
+            Quantity::Loss => format!(",{whose} loss"),
+            Quantity::Accuracy => format!(",{whose} accuracy"),
+            Quantity::Agreement => ",agreement".to_owned(),
+            Quantity::Term(name) => format!(",{}", quoted(name)),
+        });
     }
     csv.push('\n');
-    for (at, step) in history.steps.iter().enumerate() {
+    for (at, step) in steps.iter().enumerate() {
         csv.push_str(&step.to_string());
-        for values in [&history.student_loss, &history.twin_loss].into_iter().chain(&history.terms) {
-            csv.push_str(&cell(values.get(at)));
-        }
-        csv.push('\n');
-    }
-    csv
-}
-
-/// The accuracies, a line a check.
-pub fn accuracies(history: &History) -> String {
-    let mut csv = String::from("step,teacher accuracy,student accuracy,twin accuracy,agreement\n");
-    for (at, step) in history.checks.iter().enumerate() {
-        csv.push_str(&step.to_string());
-        for values in [&history.teacher_accuracy, &history.student_accuracy, &history.twin_accuracy, &history.agreement]
-        {
-            csv.push_str(&cell(values.get(at)));
-        }
+        columns.iter().for_each(|values| csv.push_str(&cell(values[at])));
         csv.push('\n');
     }
     csv
@@ -87,8 +73,8 @@ pub fn side(cells: usize) -> usize {
     cells.isqrt()
 }
 
-fn cell(value: Option<&f32>) -> String {
-    value.filter(|value| value.is_finite()).map_or_else(|| ",".to_owned(), |value| format!(",{value}"))
+fn cell(value: f32) -> String {
+    if value.is_finite() { format!(",{value}") } else { ",".to_owned() }
 }
 
 fn quoted(text: &str) -> String {
@@ -98,29 +84,25 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use potstill_protocol::{Model, ModelEvaluation};
-
-    fn piece(steps: &[u32], terms: &[&str]) -> History {
-        History {
-            steps: steps.to_vec(),
-            student_loss: steps.iter().map(|step| *step as f32 + 0.5).collect(),
-            twin_loss: steps.iter().map(|step| *step as f32).collect(),
-            term_names: terms.iter().map(|name| name.to_string()).collect(),
-            terms: terms.iter().map(|_| steps.iter().map(|step| *step as f32).collect()).collect(),
-            ..History::default()
-        }
-    }
+    use potstill_protocol::ModelEvaluation;
 
     #[test]
-    fn pieces_of_a_history_stay_aligned() {
+    fn curves_stand_side_by_side() {
         let mut history = History::default();
-        append(&mut history, piece(&[1, 2], &["labels"]));
-        append(&mut history, piece(&[3], &["labels", "a, \"b\""]));
-        append(&mut history, piece(&[4], &[]));
-        assert_eq!(
-            losses(&history),
-            "step,student loss,twin loss,labels,\"a, \"\"b\"\"\"\n1,1.5,1,1,\n2,2.5,2,2,\n3,3.5,3,3,3\n4,4.5,4,,\n"
-        );
+        history.record(Model::Teacher, Quantity::Loss, 9, 0.5);
+        assert_eq!(curves(&losses(&history)), "step,teacher loss\n9,0.5\n");
+        for step in 1..=3 {
+            history.record(Model::Student, Quantity::Loss, step, step as f32 + 0.5);
+            history.record(Model::Baseline, Quantity::Loss, step, f32::NAN);
+            if step > 1 {
+                history.record(Model::Student, Quantity::Term("a, \"b\"".into()), step, step as f32);
+            }
+        }
+        history.record(Model::Student, Quantity::Agreement, 3, 0.75);
+        let csv = "step,student loss,baseline loss,\"a, \"\"b\"\"\"\n1,1.5,,\n2,2.5,,2\n3,3.5,,3\n";
+        assert_eq!(curves(&losses(&history)), csv);
+        assert_eq!(curves(&accuracies(&history)), "step,agreement\n3,0.75\n");
+        assert_eq!(curves(&[]), "step\n");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Names and numbers as the page writes them.
 
-use potstill_protocol::{Method, Model};
+use potstill_protocol::{Curve, Method, Model, Quantity};
 
 /// A fraction as a percentage with one decimal; the sign never stands alone on a line.
 pub fn percent(fraction: f32) -> String {
@@ -33,7 +33,7 @@ pub fn model(model: Model) -> &'static str {
     match model {
         Model::Teacher => "Teacher",
         Model::Student => "Student",
-        Model::Twin => "Twin",
+        Model::Baseline => "Without a teacher",
     }
 }
 
@@ -42,7 +42,17 @@ pub fn model_class(model: Model) -> &'static str {
     match model {
         Model::Teacher => "teacher",
         Model::Student => "student",
-        Model::Twin => "twin",
+        Model::Baseline => "baseline",
+    }
+}
+
+/// A curve in a legend or over a column.
+pub fn curve(curve: &Curve) -> String {
+    match &curve.quantity {
+        Quantity::Loss if curve.model == Model::Student => "Student, all terms".to_owned(),
+        Quantity::Loss | Quantity::Accuracy => model(curve.model).to_owned(),
+        Quantity::Agreement => "Agreement of student and teacher".to_owned(),
+        Quantity::Term(name) => format!("{}: {name}", model(curve.model)),
     }
 }
 
@@ -50,7 +60,7 @@ pub fn model_class(model: Model) -> &'static str {
 pub fn method(method: Method) -> &'static str {
     match method {
         Method::None => {
-            "The student learns from labels alone, as its twin does. The two curves should lie on each other."
+            "The student learns from labels alone, as the one without a teacher does. The two curves should lie on each other."
         }
         Method::Soft => {
             "The student copies the teacher's probabilities at a raised temperature (Hinton and others, 2015)."

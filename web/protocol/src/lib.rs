@@ -8,6 +8,10 @@
 //!
 //! The worker owns WebAssembly's heap and the device; the page holds no model and no data set, only what it shows.
 
+mod history;
+
+pub use history::{Curve, History, Mark, Quantity};
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// From the page.
@@ -59,7 +63,7 @@ pub enum Command {
         #[serde(default)]
         names: Vec<String>,
     },
-    /// Makes teacher, student and twin ready at step 0 and forgets the ones before. Answer: [`Answer::Prepared`].
+    /// Makes teacher, student and baseline ready at step 0 and forgets the ones before. Answer: [`Answer::Prepared`].
     /// Buffer: the shipped teacher's safetensors where the recipe takes it.
     Prepare {
         /// What to train.
@@ -79,7 +83,7 @@ pub enum Command {
     /// Continues from a snapshot. Buffer: the snapshot, and the shipped teacher's safetensors where its recipe takes it.
     /// Answer: [`Answer::Prepared`].
     Restore,
-    /// The student's, twin's or teacher's weights as safetensors. Answer: [`Answer::Done`] with one buffer.
+    /// The student's, baseline's or teacher's weights as safetensors. Answer: [`Answer::Done`] with one buffer.
     Export {
         /// Whose.
         model: Model,
@@ -197,7 +201,7 @@ pub struct DistilRecipe {
     pub batch: u32,
     /// Peak learning rate.
     pub learning_rate: f32,
-    /// Steps of student and twin.
+    /// Steps of student and baseline.
     pub steps: u32,
     /// Seed of everything that is drawn.
     pub seed: u32,
@@ -277,7 +281,7 @@ pub enum Model {
     /// Is taught.
     Student,
     /// The student's architecture, initial values and batches, without a teacher.
-    Twin,
+    Baseline,
 }
 
 /// Which of two heads decides.
@@ -332,7 +336,7 @@ pub enum Answer {
     Evaluation(Box<Evaluation>),
     /// What each model says.
     Opinions {
-        /// One a model, in the order teacher, student, twin.
+        /// One a model, in the order teacher, student, baseline.
         opinions: Vec<Opinion>,
     },
     /// Samples whose pictures are in the buffer.
@@ -369,52 +373,25 @@ impl From<Option<f32>> for Real {
     }
 }
 
-fn reals<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
+/// Reads numbers of which some may be none.
+///
+/// # Errors
+/// If it is no list of numbers.
+pub fn reals<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
     Ok(Vec::deserialize(from)?.into_iter().map(|Real(number)| number).collect())
 }
 
-fn real_lists<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<f32>>, D::Error> {
+/// Reads lists of numbers of which some may be none.
+///
+/// # Errors
+/// If it is no list of such lists.
+pub fn real_lists<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<f32>>, D::Error> {
     let lists = Vec::<Vec<Real>>::deserialize(from)?;
     Ok(lists.into_iter().map(|list| list.into_iter().map(|Real(number)| number).collect()).collect())
 }
 
 fn real_shares<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(u32, f32)>, D::Error> {
     Ok(Vec::deserialize(from)?.into_iter().map(|(class, Real(share))| (class, share)).collect())
-}
-
-/// Curves of a run. All lists of a kind have the same length. Losses of a run that failed may be no numbers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct History {
-    /// Steps of a teacher that was trained live.
-    #[serde(default)]
-    pub teacher_steps: Vec<u32>,
-    /// Its loss at each.
-    #[serde(default, deserialize_with = "reals")]
-    pub teacher_loss: Vec<f32>,
-    /// Steps at which losses were recorded.
-    pub steps: Vec<u32>,
-    /// The student's total loss.
-    #[serde(deserialize_with = "reals")]
-    pub student_loss: Vec<f32>,
-    /// The twin's loss.
-    #[serde(deserialize_with = "reals")]
-    pub twin_loss: Vec<f32>,
-    /// The names of the student's terms.
-    pub term_names: Vec<String>,
-    /// A list a term, before its weight.
-    #[serde(deserialize_with = "real_lists")]
-    pub terms: Vec<Vec<f32>>,
-    /// Steps at which accuracy was measured.
-    pub checks: Vec<u32>,
-    /// Fractions of held-out samples.
-    pub teacher_accuracy: Vec<f32>,
-    /// Fractions of held-out samples.
-    pub student_accuracy: Vec<f32>,
-    /// Fractions of held-out samples.
-    pub twin_accuracy: Vec<f32>,
-    /// Fraction of held-out samples on which student and teacher decide alike.
-    pub agreement: Vec<f32>,
 }
 
 /// News from the worker.
@@ -487,7 +464,7 @@ pub enum StopReason {
 pub struct Evaluation {
     /// Held-out samples looked at.
     pub samples: u32,
-    /// One a network, in the order teacher, student, twin.
+    /// One a network, in the order teacher, student, baseline.
     pub models: Vec<ModelEvaluation>,
     /// Fraction on which student and teacher decide alike.
     pub agreement: f32,
@@ -533,8 +510,8 @@ pub struct SampleNote {
     pub teacher: u32,
     /// The student's.
     pub student: u32,
-    /// The twin's.
-    pub twin: u32,
+    /// The baseline's.
+    pub baseline: u32,
 }
 
 /// A classifier as its file describes it.
@@ -604,14 +581,11 @@ mod tests {
     #[test]
     fn what_is_no_number_is_read_again() {
         let loss = vec![0.5, f32::NAN, f32::INFINITY];
-        let history = History {
-            teacher_loss: loss.clone(),
-            student_loss: loss.clone(),
-            twin_loss: loss.clone(),
-            terms: vec![loss.clone()],
-            ..History::default()
-        };
-        let opinion = Opinion { model: Model::Twin, probabilities: loss.clone(), softened: loss.clone(), layers: 0 };
+        let (model, quantity) = (Model::Baseline, Quantity::Loss);
+        let curve = Curve { model, quantity, steps: vec![1, 2, 3], values: loss.clone() };
+        let history = History { curves: vec![curve] };
+        let opinion =
+            Opinion { model: Model::Baseline, probabilities: loss.clone(), softened: loss.clone(), layers: 0 };
         let top = vec![(3, 0.5), (4, f32::NAN)];
         let classified = Classified { top, logits: loss, milliseconds: 1.0, layers: 0, side: 1 };
         let sent = |answer| {
@@ -624,10 +598,7 @@ mod tests {
         let same = |found: &[f32]| assert!(found[0] == 0.5 && found[1].is_nan() && found[2].is_nan(), "{found:?}");
         let (recipe, history) = (Box::default(), Box::new(history));
         match sent(Answer::Prepared { recipe, step: 0, parameters: [0; 2], history }) {
-            Answer::Prepared { history, .. } => {
-                let History { teacher_loss, student_loss, twin_loss, terms, .. } = *history;
-                [&teacher_loss, &student_loss, &twin_loss, &terms[0]].into_iter().for_each(|losses| same(losses));
-            }
+            Answer::Prepared { history, .. } => same(&history.curves[0].values),
             other => panic!("{other:?}"),
         }
         match sent(Answer::Opinions { opinions: vec![opinion] }) {
