@@ -268,6 +268,12 @@ test("a run saved in the browser goes on after a reload as if nothing had been",
   await page.waitForFunction(() => !document.querySelector("#saved-runs li"));
 });
 
+test("the page can be opened on the Compare view", async ({ browser, site }) => {
+  const page = await visit(browser, site, "?device=cpu#compare");
+  await page.waitForSelector(".opinion.baseline", { timeout: 60_000 });
+  assert((await page.locator("#messages p").count()) === 0, `it says ${await page.textContent("#messages")}`);
+});
+
 test("a teacher that learns here can be paused", async ({ browser, site }) => {
   const page = await visit(browser, site, `?device=cpu#distil?${quick}&teacher=live&teacher-steps=10000`);
   await page.click("#start");

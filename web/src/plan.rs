@@ -59,28 +59,7 @@ impl Plan {
     /// # Errors
     /// A line that names the number, its value and what is accepted.
     pub fn new(recipe: DistilRecipe) -> Result<Self, String> {
-        let whole = |what: &str, value: u32, least: u32, most: u32| match (least..=most).contains(&value) {
-            true => Ok(()),
-            false => Err(format!("{what} is {value}; take {least} to {most}")),
-        };
-        whole("the number of training samples", recipe.train_samples, 10, 100_000)?;
-        whole("the teacher's number of steps", recipe.teacher_steps, 1, 100_000)?;
-        whole("the student's depth", recipe.depth, 1, 12)?;
-        whole("the student's width", recipe.width, 4, 256)?;
-        if !recipe.width.is_multiple_of(4) {
-            return Err(format!("the student's width is {}; take a multiple of its 4 heads", recipe.width));
-        }
-        whole("the batch", recipe.batch, 1, 1024)?;
-        whole("the number of steps", recipe.steps, 1, 100_000)?;
-        let real = |what: &str, value: f32, fits: bool, allowed: &str| match fits {
-            true => Ok(()),
-            false => Err(format!("{what} is {value}; take {allowed}")),
-        };
-        let (rate, weight) = (recipe.learning_rate, recipe.weight);
-        real("the learning rate", rate, rate > 0.0 && rate <= 1.0, "a number above 0 and at most 1")?;
-        real("the weight", weight, (0.0..=1e6).contains(&weight), "a number from 0 to 1000000")?;
-        let smoothing = recipe.smoothing;
-        real("the smoothing", smoothing, (0.0..1.0).contains(&smoothing), "a number from 0 to below 1")?;
+        recipe.check()?;
         let (objective, retrospection) = objective(&recipe);
         let training = TrainingRecipe {
             batch_size: recipe.batch as usize,
@@ -201,14 +180,14 @@ mod tests {
         for (recipe, word) in [
             (DistilRecipe { width: 66, ..good() }, "width"),
             (DistilRecipe { width: 0, ..good() }, "width"),
-            (DistilRecipe { depth: 99, ..good() }, "depth"),
-            (DistilRecipe { batch: 0, ..good() }, "batch"),
+            (DistilRecipe { depth: 99, ..good() }, "blocks"),
+            (DistilRecipe { batch: 0, ..good() }, "pictures a step"),
             (DistilRecipe { steps: 0, ..good() }, "steps"),
-            (DistilRecipe { train_samples: u32::MAX, ..good() }, "samples"),
+            (DistilRecipe { train_samples: u32::MAX, ..good() }, "training pictures"),
             (DistilRecipe { learning_rate: f32::NAN, ..good() }, "learning rate"),
             (DistilRecipe { weight: -1.0, ..good() }, "weight"),
             (DistilRecipe { smoothing: 1.0, ..good() }, "smoothing"),
-            (DistilRecipe { alpha: 2.0, ..good() }, "alpha"),
+            (DistilRecipe { alpha: 2.0, ..good() }, "share"),
             (DistilRecipe { temperature: 0.0, ..good() }, "temperature"),
         ] {
             let error = Plan::new(recipe.clone()).expect_err("nonsense");

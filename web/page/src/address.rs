@@ -1,10 +1,10 @@
 //! What the page's address says: the view, a step of the lesson, and every option that is not the default.
 //!
 //! `#distil?method=saf&depth=2` can be sent to a class. An address is written by people, so nothing in it is trusted: an
-//! option that makes no sense keeps its default and leaves a line for the person. The form's limits come from the same
-//! table, [`NUMBERS`].
+//! option that makes no sense keeps its default and leaves a line for the person. The limits are those of
+//! [`NUMBERS`].
 
-use potstill_protocol::{DevicePreference, DistilRecipe, Fault};
+use potstill_protocol::{DevicePreference, DistilRecipe, Fault, NUMBERS, shorten};
 
 /// What the page shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,101 +38,6 @@ impl View {
 /// How many steps the lesson has.
 pub const LESSON_STEPS: u32 = 5;
 
-/// A numeric option of a recipe.
-pub struct NumberOption {
-    /// In the address; `option-` before it is the field's id.
-    pub key: &'static str,
-    /// For messages.
-    pub label: &'static str,
-    /// The least that is taken.
-    pub least: f64,
-    /// The most that is taken: what a school's laptop can hold.
-    pub most: f64,
-    /// The spacing of values; whole numbers are multiples of it.
-    pub step: f64,
-    /// Whether only whole numbers are taken.
-    pub whole: bool,
-    /// From a recipe.
-    pub get: fn(&DistilRecipe) -> f64,
-    /// Into a recipe; the value is within the limits.
-    pub set: fn(&mut DistilRecipe, f64),
-}
-
-macro_rules! whole {
-    ($key:literal, $label:literal, $field:ident, $least:literal, $most:expr, $step:literal) => {
-        NumberOption {
-            key: $key,
-            label: $label,
-            least: $least as f64,
-            most: $most as f64,
-            step: $step as f64,
-            whole: true,
-            get: |recipe| f64::from(recipe.$field),
-            set: |recipe, value| recipe.$field = value as u32,
-        }
-    };
-}
-
-macro_rules! real {
-    ($key:literal, $label:literal, $field:ident, $least:literal, $most:literal, $step:literal) => {
-        NumberOption {
-            key: $key,
-            label: $label,
-            least: $least,
-            most: $most,
-            step: $step,
-            whole: false,
-            get: |recipe| f64::from(recipe.$field),
-            set: |recipe, value| recipe.$field = value as f32,
-        }
-    };
-}
-
-/// Every numeric option.
-pub const NUMBERS: [NumberOption; 12] = [
-    real!("temperature", "the temperature", temperature, 0.5, 20.0, 0.5),
-    real!("alpha", "the teacher's share", alpha, 0.0, 1.0, 0.05),
-    real!("weight", "the weight of the extra term", weight, 0.0, 1000.0, 0.1),
-    real!("smoothing", "the smoothing", smoothing, 0.0, 0.9, 0.05),
-    whole!("depth", "the number of blocks", depth, 1, 12, 1),
-    whole!("width", "the width", width, 16, 256, 4),
-    whole!("teacher-steps", "the steps of the teacher", teacher_steps, 1, 100_000, 1),
-    whole!("samples", "the number of training pictures", train_samples, 10, 60_000, 1),
-    whole!("steps", "the number of steps", steps, 1, 100_000, 1),
-    whole!("batch", "the pictures a step", batch, 1, 512, 1),
-    real!("learning-rate", "the learning rate", learning_rate, 0.000001, 1.0, 0.0005),
-    whole!("seed", "the seed", seed, 0, u32::MAX, 1),
-];
-
-impl NumberOption {
-    /// A value as a person writes it.
-    pub fn text(&self, recipe: &DistilRecipe) -> String {
-        let value = (self.get)(recipe);
-        // The fields are f32; their own shortest text is what was typed.
-        if self.whole { format!("{}", value as u64) } else { format!("{}", value as f32) }
-    }
-
-    /// Takes a value as a person wrote it, or says what is wrong with it.
-    pub fn take(&self, recipe: &mut DistilRecipe, text: &str) -> Result<(), String> {
-        let (label, least, most) = (self.label, self.least, self.most);
-        let value: f64 = text
-            .trim()
-            .replace(',', ".")
-            .parse()
-            .map_err(|_| format!("{label} must be a number from {least} to {most}, not “{}”", shorten(text)))?;
-        if !(least..=most).contains(&value) {
-            return Err(format!("{label} must lie between {least} and {most}, not {}", shorten(text)));
-        }
-        if self.whole && value % self.step != 0.0 {
-            let kind =
-                if self.step == 1.0 { "a whole number".to_owned() } else { format!("a multiple of {}", self.step) };
-            return Err(format!("{label} must be {kind}, not {}", shorten(text)));
-        }
-        (self.set)(recipe, value);
-        Ok(())
-    }
-}
-
 /// Takes one of the named options: `data`, `teacher`, `method`.
 pub fn take_name(recipe: &mut DistilRecipe, key: &str, text: &str) -> Result<(), String> {
     fn named<T: serde::de::DeserializeOwned>(text: &str, what: &str, known: &str) -> Result<T, String> {
@@ -162,17 +67,6 @@ pub fn name_text(recipe: &DistilRecipe, key: &str) -> String {
 
 /// The keys of the named options.
 pub const NAMES: [&str; 3] = ["data", "teacher", "method"];
-
-/// What only holds for several options together.
-pub fn check(recipe: &DistilRecipe) -> Result<(), String> {
-    if recipe.batch > recipe.train_samples {
-        return Err(format!(
-            "a step needs {} pictures and there are {} to train on; lower the pictures a step",
-            recipe.batch, recipe.train_samples
-        ));
-    }
-    Ok(())
-}
 
 /// An address taken apart.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -216,7 +110,7 @@ pub fn parse(hash: &str) -> Address {
             address.problems.push(format!("{problem}; the default is used"));
         }
     }
-    if let Err(problem) = check(&address.recipe) {
+    if let Err(problem) = address.recipe.check() {
         address.problems.push(problem);
     }
     address
@@ -263,15 +157,6 @@ pub fn device(search: &str) -> (DevicePreference, Option<Fault>, Vec<String>) {
     (preference, fault, problems)
 }
 
-/// At most 40 characters of something from outside.
-fn shorten(text: &str) -> String {
-    let mut short: String = text.chars().take(40).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,25 +174,6 @@ mod tests {
         let read = parse(&text);
         assert_eq!((read.view, read.lesson, read.problems.len()), (View::Compare, Some(3), 0));
         assert_eq!(read.recipe, recipe);
-    }
-
-    #[test]
-    fn every_number_survives_its_limits() {
-        for number in &NUMBERS {
-            for value in [number.least, number.most] {
-                let mut recipe = DistilRecipe::default();
-                (number.set)(&mut recipe, value);
-                let text = number.text(&recipe);
-                let mut back = DistilRecipe::default();
-                number.take(&mut back, &text).unwrap_or_else(|problem| panic!("{}: {problem}", number.key));
-                assert_eq!(back, recipe, "{}", number.key);
-            }
-            let mut recipe = DistilRecipe::default();
-            for nonsense in ["", "x", "NaN", "inf", "-1", "1e99"] {
-                assert!(number.take(&mut recipe, nonsense).is_err(), "{} took {nonsense:?}", number.key);
-            }
-            assert_eq!(recipe, DistilRecipe::default(), "{} changed by nonsense", number.key);
-        }
     }
 
     #[test]

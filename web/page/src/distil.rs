@@ -3,11 +3,11 @@
 use std::cell::Cell;
 
 use potstill_protocol::{
-    Answer, Command, Curve, DataChoice, DistilRecipe, History, Model, Quantity, StopReason, TeacherChoice,
+    Answer, Command, Curve, DataChoice, DistilRecipe, History, Model, NUMBERS, Quantity, StopReason, TeacherChoice,
 };
 use web_sys::Event;
 
-use crate::address::{self, NAMES, NUMBERS};
+use crate::address::{self, NAMES};
 use crate::chart::{Chart, Series};
 use crate::run::{Change, name_of, run, size_text, spawn};
 use crate::{dom, files, notice, place, store, table, words};
@@ -24,6 +24,7 @@ const TERM_COLOURS: [&str; 4] = ["--term-1", "--term-2", "--term-3", "--term-4"]
 struct Distil {
     accuracy: Chart,
     loss: Chart,
+    terms: Chart,
     tables_at: Cell<f64>,
     spoken_at: Cell<f64>,
 }
@@ -31,7 +32,8 @@ struct Distil {
 thread_local! {
     static VIEW: Distil = Distil {
         accuracy: Chart::new("accuracy", "right answers, %", None),
-        loss: Chart::new("loss", "loss", None),
+        loss: Chart::new("loss", "loss on labels", None),
+        terms: Chart::new("terms", "loss", None),
         tables_at: Cell::new(0.0),
         spoken_at: Cell::new(0.0),
     };
@@ -52,7 +54,7 @@ pub fn start() {
         let field = dom::input(&field_id(number.key));
         field.set_min(&number.least.to_string());
         field.set_max(&number.most.to_string());
-        field.set_step(if number.whole { if number.step == 4.0 { "4" } else { "1" } } else { "any" });
+        field.set_step(&if number.whole { number.step.to_string() } else { "any".to_owned() });
         dom::on(&field, "change", |_: Event| form_changed());
     }
     for key in NAMES {
@@ -157,7 +159,7 @@ fn read_form() -> Result<DistilRecipe, String> {
         dom::set(&field, "aria-invalid", if taken.is_err() { "true" } else { "false" });
         problem = problem.or(taken.err());
     }
-    match problem.map_or_else(|| address::check(&recipe), Err) {
+    match problem.map_or_else(|| recipe.check(), Err) {
         Ok(()) => Ok(recipe),
         Err(problem) => Err(problem),
     }
@@ -356,6 +358,7 @@ pub fn layout_changed() {
     VIEW.with(|view| {
         view.accuracy.draw_anew();
         view.loss.draw_anew();
+        view.terms.draw_anew();
     });
 }
 
@@ -363,7 +366,7 @@ fn draw_curves(now: bool) {
     let state = run().state.borrow();
     let empty = History::default();
     let history = state.prepared.as_ref().map_or(&empty, |prepared| &prepared.history);
-    let (accuracies, losses) = (table::accuracies(history), table::losses(history));
+    let (accuracies, [losses, terms]) = (table::accuracies(history), table::by_labels(&table::losses(history)));
     VIEW.with(|view| {
         let clock = js_sys::Date::now();
         let tables = now || clock - view.tables_at.get() > TABLE_PAUSE;
@@ -373,6 +376,7 @@ fn draw_curves(now: bool) {
         for (chart, id, curves, scale, write) in [
             (&view.accuracy, "accuracy-table", accuracies, 100.0, words::percent_of as fn(f32) -> String),
             (&view.loss, "loss-table", losses, 1.0, words::number),
+            (&view.terms, "terms-table", terms, 1.0, words::number),
         ] {
             let (steps, series) = (table::steps(&curves).to_vec(), series(&curves, scale));
             if tables {
@@ -398,6 +402,7 @@ fn series(curves: &[&Curve], scale: f32) -> Vec<Series> {
     let drawn = curves.iter().map(|curve| {
         let (colour, dash): (_, &[u32]) = match (&curve.quantity, curve.model) {
             (Quantity::Agreement, _) => (TERM_COLOURS[0], &[6, 3]),
+            (Quantity::Term(name), Model::Student) if name == "labels" => ("--student", &[]),
             (Quantity::Term(_), _) => (*colours.next().expect("endless"), &[8, 4]),
             (_, Model::Teacher) => ("--teacher", &[10, 5]),
             (_, Model::Student) => ("--student", &[]),

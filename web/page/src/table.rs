@@ -4,7 +4,7 @@ use potstill_protocol::{Curve, Evaluation, History, Model, Quantity};
 
 use crate::words;
 
-/// The curves of the loss chart: of a teacher that is trained here first, and alone, then of those without one.
+/// All losses: of a teacher that is trained here first, and alone, then of those without one.
 pub fn losses(history: &History) -> Vec<&Curve> {
     let of = |teacher: bool| {
         let is_loss = |curve: &&Curve| matches!(curve.quantity, Quantity::Loss | Quantity::Term(_));
@@ -12,6 +12,16 @@ pub fn losses(history: &History) -> Vec<&Curve> {
         history.curves.iter().filter(fits).collect::<Vec<_>>()
     };
     Some(of(false)).filter(|curves| !curves.is_empty()).unwrap_or_else(|| of(true))
+}
+
+/// Parts losses into those on the labels, which tell a student from the one without a teacher, and the others: a total with
+/// a teacher's terms in it is no match for one without.
+pub fn by_labels<'a>(losses: &[&'a Curve]) -> [Vec<&'a Curve>; 2] {
+    let labels = |curve: &Curve| matches!(&curve.quantity, Quantity::Term(name) if name == "labels");
+    let has_term = |model| losses.iter().any(|curve| curve.model == model && labels(curve));
+    let on_labels = |curve: &&&'a Curve| labels(curve) || (curve.quantity == Quantity::Loss && !has_term(curve.model));
+    let (on, other): (Vec<_>, Vec<_>) = losses.iter().partition(on_labels);
+    [on, other]
 }
 
 /// The curves of the accuracy chart.
@@ -103,6 +113,23 @@ mod tests {
         assert_eq!(curves(&losses(&history)), csv);
         assert_eq!(curves(&accuracies(&history)), "step,agreement\n3,0.75\n");
         assert_eq!(curves(&[]), "step\n");
+    }
+
+    #[test]
+    fn losses_on_labels_stand_together() {
+        let mut history = History::default();
+        history.record(Model::Student, Quantity::Loss, 1, 3.0);
+        history.record(Model::Baseline, Quantity::Loss, 1, 2.0);
+        let parts = |history: &History| {
+            by_labels(&losses(history)).map(|curves| curves.iter().map(|curve| curve.values[0]).collect::<Vec<_>>())
+        };
+        assert_eq!(parts(&history), [vec![3.0, 2.0], vec![]]);
+        for (name, value) in [("labels", 2.5), ("logits", 0.5)] {
+            history.record(Model::Student, Quantity::Term(name.into()), 1, value);
+        }
+        let [mut on, other] = parts(&history);
+        on.sort_by(f32::total_cmp);
+        assert_eq!((on, other), (vec![2.0, 2.5], vec![3.0, 0.5]));
     }
 
     #[test]

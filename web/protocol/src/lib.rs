@@ -9,8 +9,10 @@
 //! The worker owns WebAssembly's heap and the device; the page holds no model and no data set, only what it shows.
 
 mod history;
+mod limits;
 
 pub use history::{Curve, History, Mark, Quantity};
+pub use limits::{NUMBERS, NumberOption, shorten};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
