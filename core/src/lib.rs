@@ -10,5 +10,3 @@ pub mod model;
 pub mod op;
 pub mod train;
 pub mod weights;
-
-pub use op as kernel;

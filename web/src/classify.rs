@@ -6,9 +6,9 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{ImageShape, Preprocess, Transform, decode, normalised, prepare};
-use potstill_core::kernel::{LONGEST_ROW, WIDEST_HEAD};
 use potstill_core::method::Readout;
 use potstill_core::model::{Network, NetworkConfig, Pool, VitConfig};
+use potstill_core::op::{LONGEST_ROW, WIDEST_HEAD};
 use potstill_core::train::metrics::softmax;
 use potstill_core::weights::{self, Description, Measured, Metadata, NamedTensor, STATE_PREFIX, to_timm};
 

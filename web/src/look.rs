@@ -7,9 +7,9 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use potstill_core::data::Normalisation;
-use potstill_core::kernel;
 use potstill_core::method::Readout;
 use potstill_core::model::{Network, Taps};
+use potstill_core::op;
 
 use crate::distil::{Clock, values};
 
@@ -61,7 +61,7 @@ fn attention(qkv: Tensor<5>, by_first: bool) -> Tensor<1> {
     let part = |index| qkv.clone().narrow(2, index, 1).squeeze_dim::<4>(2).swap_dims(1, 2);
     let rows = if by_first { 1 } else { tokens };
     let queries = part(0).narrow(2, 0, rows).mul_scalar(1.0 / (head_size as f64).sqrt());
-    softmax(kernel::matmul(queries, part(1).swap_dims(2, 3)), 3).mean_dim(1).mean_dim(2).reshape([tokens])
+    softmax(op::matmul(queries, part(1).swap_dims(2, 3)), 3).mean_dim(1).mean_dim(2).reshape([tokens])
 }
 
 /// A square of patches over `side` x `side` pixels, divided by its largest value.

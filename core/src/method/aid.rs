@@ -4,9 +4,9 @@ use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleM
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
-use crate::kernel;
 use crate::model::init::{Initialiser, WeightInit};
 use crate::model::layers::project;
+use crate::op;
 
 /// One of [`Aids`], as asked for: see [`Ask::aid`](super::Ask::aid).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Aid {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let x = project(&self.fc1, x);
         match &self.fc2 {
-            Some(last) => project(last, kernel::gelu(x)),
+            Some(last) => project(last, op::gelu(x)),
             None => x,
         }
     }

@@ -25,8 +25,8 @@ use super::numbers::{WEIGHT, numbers};
 use super::pairs::{self, Pairs, end_pairs};
 use super::term::{Ask, Evaluate, Method, NamedLoss};
 use super::{Section, Term};
-use crate::kernel;
 use crate::model::NetworkShape;
+use crate::op;
 
 /// How class tokens of different widths are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,7 +129,7 @@ pub fn projected_loss(projected: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
 pub fn relation_loss(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
     let cosines = |tokens: Tensor<2>| {
         let rows = normalise_rows(tokens);
-        kernel::matmul(rows.clone(), rows.transpose())
+        op::matmul(rows.clone(), rows.transpose())
     };
     mean_square(cosines(teacher) - cosines(student))
 }
@@ -142,7 +142,7 @@ pub fn map_loss(student: Tensor<3>, student_prefix: usize, teacher: Tensor<3>, t
         let count = tokens.dims()[1];
         let rows = normalise_rows(tokens);
         // [B, 1, D] x [B, D, P]
-        kernel::matmul(rows.clone().narrow(1, 0, 1), rows.narrow(1, prefix, count - prefix).swap_dims(1, 2))
+        op::matmul(rows.clone().narrow(1, 0, 1), rows.narrow(1, prefix, count - prefix).swap_dims(1, 2))
     };
     mean_square(cosines(teacher, teacher_prefix) - cosines(student, student_prefix))
 }

@@ -6,7 +6,7 @@
 
 use super::numbers::{SMOOTHING, WEIGHT, numbers};
 use super::term::{Ask, Evaluate, Heads, Method, NamedLoss};
-use crate::kernel;
+use crate::op;
 
 numbers! {
     /// The numbers of the labels' term.
@@ -30,7 +30,7 @@ impl Method for Labels {
     fn prepare(&self, _: &mut Ask) -> Evaluate {
         let Self { weight, smoothing } = *self;
         Box::new(move |scene| {
-            let rows = kernel::cross_entropy(scene.student.logits.clone(), scene.targets.clone(), smoothing as f32);
+            let rows = op::cross_entropy(scene.student.logits.clone(), scene.targets.clone(), smoothing as f32);
             vec![NamedLoss::new("labels", weight, scene.mean_of_labelled(rows))]
         })
     }

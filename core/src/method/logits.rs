@@ -12,8 +12,8 @@ use super::numbers::{TEMPERATURE, WEIGHT, numbers};
 use super::readout::Head;
 use super::term::{Ask, Evaluate, Heads, Method, NamedLoss, Scene};
 use super::{Section, Term};
-use crate::kernel;
 use crate::model::NetworkShape;
+use crate::op;
 
 /// What a sum of divergences over a batch is divided by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub(super) fn labels_and_divergence(
     let Divergence { other, temperature, normalisation } = divergence;
     let classes = student.dims()[1];
     // [B, 2]: cross-entropy and divergence of each row
-    let rows = kernel::distillation_loss(student, other, scene.targets.clone(), temperature as f32, smoothing as f32);
+    let rows = op::distillation_loss(student, other, scene.targets.clone(), temperature as f32, smoothing as f32);
     let means = rows.clone().mean_dim(0);
     let column = |index: usize| means.clone().narrow(1, index, 1).reshape([1]);
     let scale = match normalisation {

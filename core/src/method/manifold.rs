@@ -10,7 +10,7 @@
 //! * sample: the same with batch and tokens exchanged, `[N, B, B]`
 //! * random: K of the B N rows, the same of both networks, drawn anew for every pair and step, `[K, K]`
 //!
-//! No Gram matrix is kept for the backward pass ([`kernel::gram_loss`]).
+//! No Gram matrix is kept for the backward pass ([`op::gram_loss`]).
 //!
 //! A term is the mean over the pairs. Where the two networks have different prefix tokens, patches alone are compared.
 
@@ -22,8 +22,8 @@ use super::pairs::{self, Pairs, end_pairs};
 use super::term::{Ask, Evaluate, Method, NamedLoss};
 use super::{Section, Term};
 use crate::data::{Purpose, Rng};
-use crate::kernel;
 use crate::model::NetworkShape;
+use crate::op;
 
 // Sets the draws apart from those of other subsets.
 const SEED: u64 = 0x6d61_6e69_666f_6c64;
@@ -92,7 +92,7 @@ impl Section for Manifold {
 
 /// Within images: normalised tokens `[B, N, D_S]` and `[B, N, D_T]` to `[1]`.
 pub fn patch_loss(student: Tensor<3>, teacher: Tensor<3>) -> Tensor<1> {
-    kernel::gram_loss(student, teacher)
+    op::gram_loss(student, teacher)
 }
 
 /// Across images at each token: normalised tokens `[B, N, D_S]` and `[B, N, D_T]` to `[1]`.

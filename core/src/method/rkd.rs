@@ -16,7 +16,7 @@ use super::maths::{normalise_rows, sum};
 use super::numbers::{WEIGHT, numbers};
 use super::term::{Ask, Evaluate, Method, NamedLoss};
 use super::{Section, Term};
-use crate::kernel;
+use crate::op;
 
 /// Numbers of one block of triples, about.
 const BLOCK: usize = 1 << 22;
@@ -68,7 +68,7 @@ pub fn angle_loss(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
     let share = |first: usize, count: usize, student: Tensor<2>| {
         let angles = |features: Tensor<2>| {
             let units = normalise_rows(steps_from(features.clone().narrow(0, first, count), features));
-            kernel::matmul(units.clone(), units.swap_dims(1, 2))
+            op::matmul(units.clone(), units.swap_dims(1, 2))
         };
         let rows = huber(angles(student) - angles(teacher.clone())).sum_dim(2).sum_dim(1);
         rows.sum().div_scalar((batch * batch * batch) as f64)

@@ -11,7 +11,7 @@
 //! 2 / N: the term is small beside a cross-entropy, and has a weight for that.
 //!
 //! Of the maps, the teacher's mean over heads is stored, and its difference from the student's: `N` numbers a token
-//! ([`kernel::attention_map_loss`]).
+//! ([`op::attention_map_loss`]).
 //!
 //! Without explicit pairs, block i of L_S follows block `r (i + 1) − 1` of L_T with `r = ⌊L_T / L_S⌋`. Both networks must
 //! see the same number of tokens: maps are never resampled.
@@ -20,8 +20,8 @@ use super::numbers::{WEIGHT, numbers};
 use super::pairs::{self, Pairs, stride_pairs};
 use super::term::{Ask, Evaluate, Method, NamedLoss};
 use super::{Section, Term, maths};
-use crate::kernel;
 use crate::model::NetworkShape;
+use crate::op;
 
 numbers! {
     /// The numbers of self-attention forcing.
@@ -54,7 +54,7 @@ impl Method for Saf {
             pairs.map(|[s, t]| (ask.student_taps.queries_and_keys(s), ask.teacher_taps.attention_map(t))).collect();
         Box::new(move |scene| {
             let losses = pairs.iter().map(|(s, t)| {
-                kernel::attention_map_loss(scene.student.queries_and_keys(*s), scene.teacher.attention_map(*t))
+                op::attention_map_loss(scene.student.queries_and_keys(*s), scene.teacher.attention_map(*t))
             });
             vec![NamedLoss::new("saf", weight, maths::sum(losses))]
         })

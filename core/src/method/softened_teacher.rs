@@ -6,7 +6,7 @@ use burn::tensor::activation::softmax;
 
 use super::numbers::{TEMPERATURE, WEIGHT, numbers};
 use super::term::{Ask, Evaluate, Heads, Method, NamedLoss};
-use crate::kernel;
+use crate::op;
 
 numbers! {
     /// The numbers of the softened teacher's term.
@@ -27,7 +27,7 @@ impl Method for SoftenedTeacher {
         let Self { weight, temperature } = *self;
         Box::new(move |scene| {
             let soft = softmax(scene.teacher.logits.clone().div_scalar(temperature), 1);
-            let value = kernel::cross_entropy(scene.student.logits.clone(), soft, 0.0).mean();
+            let value = op::cross_entropy(scene.student.logits.clone(), soft, 0.0).mean();
             vec![NamedLoss::new("softened-teacher", weight, value)]
         })
     }

@@ -11,7 +11,7 @@ use super::maths::{mean_square, normalise_rows};
 use super::numbers::{WEIGHT, numbers};
 use super::term::{Ask, Evaluate, Method, NamedLoss};
 use super::{Section, Term};
-use crate::kernel;
+use crate::op;
 
 numbers! {
     /// The number of similarity-preserving distillation, as published beside labels of weight 1.
@@ -34,7 +34,7 @@ impl Method for Sp {
 
 /// The loss, `[1]`, of features `[B, D_S]` and `[B, D_T]`.
 pub fn similarity_loss(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
-    let similar = |features: Tensor<2>| normalise_rows(kernel::matmul(features.clone(), features.transpose()));
+    let similar = |features: Tensor<2>| normalise_rows(op::matmul(features.clone(), features.transpose()));
     mean_square(similar(teacher) - similar(student))
 }
 

@@ -7,8 +7,8 @@ use burn::tensor::{Int, Tensor};
 use super::numbers::{SMOOTHING, WEIGHT, numbers};
 use super::readout::Head;
 use super::term::{Ask, Evaluate, Heads, Method, NamedLoss};
-use crate::kernel;
 use crate::model::NetworkShape;
+use crate::op;
 
 numbers! {
     /// The numbers of the teacher's labels' term.
@@ -42,7 +42,7 @@ impl Method for TeacherLabels {
 
 /// The cross-entropy, `[1]`, of a student's logits `[B, C]` with the teacher's label, smoothed.
 pub fn hard_loss(student: Tensor<2>, teacher: Tensor<2>, smoothing: f64) -> Tensor<1> {
-    kernel::cross_entropy(student, hard_targets(teacher), smoothing as f32).mean()
+    op::cross_entropy(student, hard_targets(teacher), smoothing as f32).mean()
 }
 
 /// 1 at the largest of each row of `[B, C]`, at the first of equals, and 0 elsewhere.

@@ -6,7 +6,7 @@ use burn::tensor::activation::softmax;
 
 use super::trace::Tap;
 use super::training::Training;
-use crate::kernel::{self, QueriesAndKeys};
+use crate::op::{self, QueriesAndKeys};
 
 /// Which tokens the weights of attention are distributed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +18,10 @@ pub(super) enum Over {
     Queries,
 }
 
-/// [`kernel::attention()`], which leaves at `tap`, if there is one, what it was computed from. `scale` is then `D^-½`.
+/// [`op::attention()`], which leaves at `tap`, if there is one, what it was computed from. `scale` is then `D^-½`.
 pub(super) fn attend(qkv: Tensor<5>, scale: f64, tap: Option<Tap<'_, '_>>) -> Tensor<4> {
-    let Some(tap) = tap else { return kernel::attention(qkv, scale as f32) };
-    let (mixed, lse) = kernel::attention_with_lse(qkv.clone(), scale as f32);
+    let Some(tap) = tap else { return op::attention(qkv, scale as f32) };
+    let (mixed, lse) = op::attention_with_lse(qkv.clone(), scale as f32);
     tap.leave(QueriesAndKeys { packed: qkv, lse: Some(lse) });
     mixed
 }
@@ -32,14 +32,14 @@ pub(super) fn explicit(qkv: Tensor<5>, scale: f64, over: Over, dropout: f64, tra
     let [batch, tokens, _, heads, head_size] = qkv.dims();
     let part =
         |index: usize| qkv.clone().narrow(2, index, 1).reshape([batch, tokens, heads, head_size]).swap_dims(1, 2);
-    let scores = kernel::matmul(part(0), part(1).transpose()).mul_scalar(scale);
+    let scores = op::matmul(part(0), part(1).transpose()).mul_scalar(scale);
     let axis = match over {
         Over::Keys => 3,
         #[cfg(feature = "all-models")]
         Over::Queries => 2,
     };
     let weights = drop(softmax(scores, axis), dropout, training);
-    kernel::matmul(weights, part(2)).swap_dims(1, 2)
+    op::matmul(weights, part(2)).swap_dims(1, 2)
 }
 
 /// Dropout in a training pass; `x` as it is outside one.

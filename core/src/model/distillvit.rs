@@ -20,7 +20,7 @@ use super::layers::{normalise, project};
 use super::shape::NetworkShape;
 use super::trace::{Recorder, Tap, Taps, Trace};
 use super::training::{Dropped, Training};
-use crate::kernel;
+use crate::op;
 
 const EPS: f64 = 1e-5;
 
@@ -209,7 +209,7 @@ impl Block {
         let hidden = self
             .mlp
             .iter()
-            .fold(x.clone(), |hidden, layer| drop(kernel::gelu(project(layer, hidden)), self.dropout, training));
+            .fold(x.clone(), |hidden, layer| drop(op::gelu(project(layer, hidden)), self.dropout, training));
         normed(hidden + x)
     }
 }

@@ -3,25 +3,25 @@
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::Tensor;
 
-use crate::kernel;
+use crate::op;
 
 /// `x W + b`, or `x W` of a layer without a bias.
 pub(crate) fn project<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     let weight = layer.weight.val();
     if let Some(bias) = &layer.bias {
-        return kernel::linear(x, weight, bias.val());
+        return op::linear(x, weight, bias.val());
     }
     let [inputs, outputs] = weight.dims();
     let mut shape = x.dims();
     shape[D - 1] = outputs;
     let rows = x.dims()[..D - 1].iter().product();
-    kernel::matmul(x.reshape([rows, inputs]), weight).reshape(shape)
+    op::matmul(x.reshape([rows, inputs]), weight).reshape(shape)
 }
 
 /// Layer normalisation; Burn keeps its epsilon to itself.
 pub(super) fn normalise<const D: usize>(norm: &LayerNorm, x: Tensor<D>, eps: f64) -> Tensor<D> {
     let [gamma, beta] = gain_and_shift(norm);
-    kernel::layer_norm(x, gamma, beta, eps as f32)
+    op::layer_norm(x, gamma, beta, eps as f32)
 }
 
 /// `x` plus what `layer` makes of `h`, and that sum normalised.
@@ -36,7 +36,7 @@ pub(super) fn add_and_normalise<const D: usize>(
     #[cfg(feature = "native")]
     if let Some(bias) = &layer.bias {
         let [gamma, beta] = gain_and_shift(norm);
-        return kernel::residual_norm(x, h, layer.weight.val(), [bias.val(), gamma, beta], eps as f32);
+        return op::residual_norm(x, h, layer.weight.val(), [bias.val(), gamma, beta], eps as f32);
     }
     let sum = x + project(layer, h);
     [sum.clone(), normalise(norm, sum, eps)]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use burn::module::ParamId;
 use burn::tensor::{FloatDType, Tensor};
 
-use crate::kernel::{QueriesAndKeys, attention_map};
+use crate::op::{QueriesAndKeys, attention_map};
 
 /// The tokens after a block, as asked for: see [`Taps::tokens`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

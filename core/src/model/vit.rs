@@ -2,7 +2,7 @@
 //!
 //! `x ← x + Attn(LN(x))`, `x ← x + MLP(LN(x))`, a last LayerNorm, one linear head on the class token or on the mean of the
 //! patch tokens, and where there is a distillation token a second head on it. Attention runs through
-//! [`crate::kernel::attention`] from the packed q, k, v product, so no N x N matrix is kept but
+//! [`crate::op::attention`] from the packed q, k, v product, so no N x N matrix is kept but
 //! where weights of attention are dropped, or an attention map is tapped.
 //!
 //! Shapes: B images, C channels, N tokens (prefix tokens first, then patches in row-major order), D width, H heads.
@@ -19,7 +19,7 @@ use super::layers::{add_and_normalise, normalise, project};
 use super::shape::NetworkShape;
 use super::trace::{Recorder, Tap, Taps, Trace};
 use super::training::{Dropped, Training};
-use crate::kernel;
+use crate::op;
 
 /// Which token the class head reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -424,7 +424,7 @@ impl PatchEmbed {
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch * rows * columns, channels * p * p]);
         let weight = weight.reshape([d, channels * p * p]).transpose();
-        let embedded = kernel::linear(normed(&self.norm_in, patches), weight, self.proj.bias.val());
+        let embedded = op::linear(normed(&self.norm_in, patches), weight, self.proj.bias.val());
         normed(&self.norm_out, embedded).reshape([batch, rows * columns, d])
     }
 }
@@ -567,7 +567,7 @@ struct Mlp {
 impl Mlp {
     // To what `fc2` takes.
     fn forward(&self, x: Tensor<3>, training: Option<&Training>) -> Tensor<3> {
-        drop(kernel::gelu(project(&self.fc1, x)), self.dropout, training)
+        drop(op::gelu(project(&self.fc1, x)), self.dropout, training)
     }
 }
 

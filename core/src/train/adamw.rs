@@ -24,7 +24,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, ExecutionError, Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{self, AdamWNumbers};
+use crate::op::{self, AdamWNumbers};
 use crate::weights::Path;
 
 /// How weight decay enters an update.
@@ -321,7 +321,7 @@ impl State {
         let first = std::mem::replace(&mut self.first, gradient.clone());
         let second = std::mem::replace(&mut self.second, gradient.clone());
         let state = [self.parameters.clone(), first, second];
-        [self.parameters, self.first, self.second] = kernel::adamw(state, gradient, self.decayed.clone(), numbers);
+        [self.parameters, self.first, self.second] = op::adamw(state, gradient, self.decayed.clone(), numbers);
         if let (Some(decay), Some(average)) = (config.ema, self.average.take()) {
             self.average = Some(average.mul_scalar(decay) + self.parameters.clone().mul_scalar(1.0 - decay));
         }
@@ -339,7 +339,7 @@ fn joined(layout: &[Slot], vectors: Vec<Option<Tensor<1>>>, length: usize, devic
         start += slot.length;
         Some((place, vector?))
     });
-    kernel::join(length, pieces.collect(), device)
+    op::join(length, pieces.collect(), device)
 }
 
 // Collects gradients, and where `slots` is there the parameters that take part, in the order of the module's fields.

@@ -1,12 +1,12 @@
 //! What holds of all objectives: names, sums, taps, and what is refused.
 
 use burn::tensor::Device;
-use potstill_core::kernel::attention_map;
 use potstill_core::method::{
     ClassToken, Deit, Given, Labels, Lesson, LogitDistillation, Logits, Loss, Manifold, Mode, Preset, Saf, Sum,
     Teachers, Term,
 };
 use potstill_core::model::{Network, Pool, Taps, Trace, VitConfig};
+use potstill_core::op::attention_map;
 use potstill_core::train::Learner;
 
 use crate::digits::{batch, values};

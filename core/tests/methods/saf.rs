@@ -1,9 +1,9 @@
 //! SAF: self-attention forcing.
 
 use burn::tensor::{Device, Tensor};
-use potstill_core::kernel;
 use potstill_core::method::end_pairs;
 use potstill_core::method::pairs::stride_pairs;
+use potstill_core::op;
 
 use crate::plain::{close_within, mean, plain, plain_head_mean, same_gradient, wave};
 
@@ -25,7 +25,7 @@ fn attention_forcing_is_the_published_number() {
         let (l, k) = (s as f64, t as f64);
         let student = golden_queries_and_keys(2, 0.5 + 0.1 * l, 0.2 * l);
         let teacher = golden_queries_and_keys(4, 0.9 + 0.1 * k, 0.1 * k);
-        let loss = kernel::attention_map_loss(student, kernel::attention_map(teacher));
+        let loss = op::attention_map_loss(student, op::attention_map(teacher));
         // A mean of squared differences of f32 probabilities: the differences keep about six digits.
         close_within(&format!("pair {s}"), loss.clone(), expected, 1e-5);
         total = total + loss;
@@ -57,7 +57,7 @@ fn attention_forcing_has_the_gradient_of_its_equation() {
         "attention",
         &student,
         [b, n, 3, h, d],
-        |qkv| kernel::attention_map_loss(qkv, kernel::attention_map(teacher.clone())),
+        |qkv| op::attention_map_loss(qkv, op::attention_map(teacher.clone())),
         |qkv| mean(plain_head_mean(qkv, shape).iter().zip(&teacher_map).map(|(s, t)| (s - t).powi(2))),
     );
 }
