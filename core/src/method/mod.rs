@@ -92,21 +92,32 @@ pub struct AboutNumber {
     pub help: &'static str,
     /// What it may be; `None` of what is no single number.
     pub range: Option<numbers::Range>,
+    /// Whether it is a whole number.
+    pub whole: bool,
     /// Flags of published commands that set it.
     pub flags: &'static [&'static str],
     /// What it is where nobody sets it; NaN of what is no single number.
     pub usual: f64,
 }
 
+impl AboutNumber {
+    /// The numbers of a method.
+    pub fn of<T: Numbers + Default>() -> Vec<Self> {
+        let usual = T::default();
+        let number = |field: &numbers::Field<T>| Self {
+            key: field.key,
+            help: field.help.trim(),
+            range: field.range,
+            whole: field.whole,
+            flags: field.flags,
+            usual: (field.value)(&usual),
+        };
+        T::FIELDS.iter().map(number).collect()
+    }
+}
+
 fn about<S: Section>(section: &'static str) -> About {
-    let numbers = S::FIELDS.iter().map(|field| AboutNumber {
-        key: field.key,
-        help: field.help.trim(),
-        range: field.range,
-        flags: field.flags,
-        usual: (field.value)(&S::default()),
-    });
-    About { name: S::NAME, section, numbers: numbers.collect() }
+    About { name: S::NAME, section, numbers: AboutNumber::of::<S>() }
 }
 
 /// The list of methods. A line is the method's struct, what a list of terms calls it (`term = "..."`), and, where people add it to

@@ -85,6 +85,8 @@ pub struct Field<T> {
     pub help: &'static str,
     /// What it may be; `None` of what is no single number (a list of pairs, a word).
     pub range: Option<Range>,
+    /// Whether it is a whole number.
+    pub whole: bool,
     /// The flags, beside the one that is made of method and key, that set it: those of published commands.
     pub flags: &'static [&'static str],
     /// Its value, NaN of what is no single number.
@@ -110,23 +112,32 @@ pub trait Numbers: Sized + 'static {
 
 /// What a [`Field`] reads as one number, where it is one.
 pub trait Number {
+    /// Whether it is a whole number.
+    const WHOLE: bool;
+
     /// The value.
     fn number(&self) -> f64;
 }
 
 impl Number for f64 {
+    const WHOLE: bool = false;
+
     fn number(&self) -> f64 {
         *self
     }
 }
 
 impl Number for usize {
+    const WHOLE: bool = true;
+
     fn number(&self) -> f64 {
         *self as f64
     }
 }
 
 impl Number for u64 {
+    const WHOLE: bool = true;
+
     fn number(&self) -> f64 {
         *self as f64
     }
@@ -157,6 +168,7 @@ macro_rules! numbers {
                     key: stringify!($field),
                     help: concat!($($help),+),
                     range: $crate::method::numbers::numbers!(@range $($range)?),
+                    whole: $crate::method::numbers::numbers!(@whole $type $(, $range)?),
                     flags: &[$($($flag),+)?],
                     value: $crate::method::numbers::numbers!(@value $field $($range)?),
                 },)*
@@ -165,6 +177,8 @@ macro_rules! numbers {
     };
     (@range) => { None };
     (@range $range:expr) => { Some($range) };
+    (@whole $type:ty) => { false };
+    (@whole $type:ty, $range:expr) => { <$type as $crate::method::numbers::Number>::WHOLE };
     (@value $field:ident) => { |_| f64::NAN };
     (@value $field:ident $range:expr) => { |own| $crate::method::numbers::Number::number(&own.$field) };
 }

@@ -227,7 +227,8 @@ fn table() -> impl Iterator<Item = Flag> {
 
 /// The flags of the numbers of distillation methods.
 fn methods() -> impl Iterator<Item = (Option<&'static str>, &'static [Flag])> {
-    [(Some("Method"), distillation::CLS_KD), (Some("Method"), distillation::RETROSPECTION)].into_iter()
+    let method = Some("Method");
+    [(method, distillation::CLS_KD), (method, distillation::RETROSPECT), (method, distillation::numbers())].into_iter()
 }
 
 /// Applies every flag that was given and returns the notices.
@@ -308,6 +309,17 @@ const RUN: &[Flag] = &[
     .excludes("data-dir"),
     Flag::whole("train-samples", "N", "Train on this many samples, drawn evenly over the classes by the seed")
         .sets(&["data.train_samples"]),
+    Flag::whole(
+        "labels",
+        "N",
+        "Tell the student the labels of this many training samples, drawn evenly over the classes by the seed; the others \
+         are shown to the teacher alone",
+    )
+    .sets(&["data.labels"]),
+    Flag::new("omit", Kind::Wholes, "CLASS", "Leave the samples of these classes, from 0, out of the student's training")
+        .sets(&["data.omit"]),
+    Flag::number("label-noise", "SHARE", "Replace this share of the student's labels, each by another class")
+        .sets(&["data.label_noise"]),
     Flag::whole("seed", "S", "Everything random follows from this number").sets(&["seed"]),
     Flag::switch("allow-untrained-teacher", "true", "Take a teacher that does no better than chance")
         .sets(&["allow_untrained_teacher"]),

@@ -1,7 +1,9 @@
 //! How a student is distilled, in the words of the line: a name, a mode of the CIFAR-10 project, or the options of DeiT,
 //! CLS-KD and learning with retrospection.
 
-use potstill_core::method::{Deit, Labels, Matching, Mode, Preset, Term};
+use std::sync::LazyLock;
+
+use potstill_core::method::{About, AboutNumber, Deit, Labels, Matching, Mode, Preset, Retrospection, Term, methods};
 use toml::Value;
 
 use super::{Flag, Given, words};
@@ -34,38 +36,9 @@ const fn cls_kd(flag: Flag, keys: &'static [&'static str]) -> Flag {
 
 pub(super) const CLS_KD: &[Flag] = &[
     cls_kd(
-        Flag::number("w-cls", "W", "CLS-KD: weight of the class token's term"),
-        &["distillation.class_token?.weight"],
-    ),
-    cls_kd(
-        Flag::number("w-atn", "W", "CLS-KD: weight of its cosines with the patches"),
-        &["distillation.class_token?.map_weight"],
-    ),
-    cls_kd(
-        Flag::number("last-w", "W", "CLS-KD: extra factor of the last pair of blocks"),
-        &["distillation.class_token?.last_weight"],
-    ),
-    cls_kd(
         Flag::word("dim-match", "HOW", words::<Matching>, "CLS-KD: how class tokens of different widths are compared"),
         &["distillation.class_token?.matching"],
     ),
-    cls_kd(
-        Flag::number("distillation-beta", "B", "CLS-KD: weight β of the manifold terms"),
-        &["distillation.manifold?.weight"],
-    ),
-    cls_kd(
-        Flag::number("w-sample", "W", "CLS-KD: weight of the manifold term across images"),
-        &["distillation.manifold?.sample"],
-    ),
-    cls_kd(
-        Flag::number("w-patch", "W", "CLS-KD: weight of the manifold term within images"),
-        &["distillation.manifold?.patch"],
-    ),
-    cls_kd(
-        Flag::number("w-rand", "W", "CLS-KD: weight of the manifold term of random rows"),
-        &["distillation.manifold?.random"],
-    ),
-    cls_kd(Flag::whole("K", "K", "CLS-KD: number of random rows"), &["distillation.manifold?.rows"]),
     Flag::new("s-id", super::Kind::Wholes, "BLOCK", "CLS-KD: the student's blocks, from 0").does(pairs),
     Flag::new("t-id", super::Kind::Wholes, "BLOCK", "CLS-KD: the teacher's blocks, from 0, as many").does(pairs),
     Flag::switch("manifold", "true", "CLS-KD: compare how tokens lie to one another, as it does unless told otherwise")
@@ -73,35 +46,55 @@ pub(super) const CLS_KD: &[Flag] = &[
     Flag::switch("no-manifold", "true", "CLS-KD: leave the manifold terms out").does(manifold),
 ];
 
-const fn past(flag: Flag, keys: &'static [&'static str]) -> Flag {
-    flag.sets(keys).any_or("a training without a past; give --retrospect")
+pub(super) const RETROSPECT: &[Flag] = &[Flag::switch(
+    "retrospect",
+    "true",
+    "Learn with retrospection: from the network's own past logits beside the labels",
+)
+.does(retrospect)];
+
+/// The flags of the numbers of methods, made of what the methods' own files say: `--dkd-beta` sets `distillation.dkd.beta`, and
+/// published commands' flags set the same keys.
+pub(super) fn numbers() -> &'static [Flag] {
+    static FLAGS: LazyLock<Vec<Flag>> = LazyLock::new(|| {
+        let methods = methods().into_iter().flat_map(|method| {
+            let About { name, section, numbers } = method;
+            numbers.into_iter().filter(|number| number.range.is_some()).flat_map(move |number| {
+                let keys = kept_keys(format!("distillation.{section}?.{}", number.key));
+                let own = kept(format!("{section}-{}", number.key).replace('_', "-"));
+                let unnamed = kept(format!("this distillation; name it, --distillation {name}"));
+                let own = flag(own, &number, name).sets(keys).any_or(unnamed);
+                let published = number.flags.iter().map(move |flags| cls_kd(flag(flags, &number, name), keys));
+                published.chain([own]).collect::<Vec<_>>()
+            })
+        });
+        let past = AboutNumber::of::<Retrospection>().into_iter().flat_map(|number| {
+            let keys = kept_keys(format!("learner.retrospection?.{}", number.key));
+            let without = "a training without a past; give --retrospect";
+            number.flags.iter().map(move |name| flag(name, &number, "Retrospection").sets(keys).any_or(without))
+        });
+        methods.chain(past).collect()
+    });
+    &FLAGS
 }
 
-pub(super) const RETROSPECTION: &[Flag] = &[
-    Flag::switch(
-        "retrospect",
-        "true",
-        "Learn with retrospection: from the network's own past logits beside the labels",
-    )
-    .does(retrospect),
-    past(
-        Flag::whole("lwr-k", "K", "Retrospection: epochs between two copies of the past"),
-        &["learner.retrospection?.k"],
-    ),
-    past(
-        Flag::number("lwr-update-rate", "RATE", "Retrospection: what the labels lose in all"),
-        &["learner.retrospection?.update_rate"],
-    ),
-    past(Flag::number("lwr-tau", "T", "Retrospection: temperature"), &["learner.retrospection?.temperature"]),
-    past(
-        Flag::whole("lwr-max-epochs", "E", "Retrospection: epochs over which the labels lose it"),
-        &["learner.retrospection?.max_epochs"],
-    ),
-];
+fn flag(name: &'static str, number: &AboutNumber, method: &str) -> Flag {
+    let help = kept(format!("{method}: {}", number.help));
+    if number.whole { Flag::whole(name, "N", help) } else { Flag::number(name, "X", help) }
+}
+
+// Rows live as long as the process.
+fn kept(text: String) -> &'static str {
+    text.leak()
+}
+
+fn kept_keys(key: String) -> &'static [&'static str] {
+    Vec::leak(vec![kept(key)])
+}
 
 /// Whether a line is CLS-KD's.
 pub fn is_cls_kd(given: &Given) -> bool {
-    CLS_KD.iter().any(|flag| given.has(flag.name))
+    CLS_KD.iter().chain(numbers()).any(|flag| flag.rewrite.is_some() && given.has(flag.name))
 }
 
 const CLS_KD_ONLY: &str = "this distillation; take --distillation CLS-KD, or leave it out";
