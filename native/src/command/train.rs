@@ -99,6 +99,7 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         folder: &folder,
         interrupt: &interrupt,
         more_teachers: &more_teachers,
+        known: &Default::default(),
     };
     run.finish(&run.train_all(networks, given_teacher)?, options.json)
 }

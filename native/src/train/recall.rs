@@ -35,7 +35,7 @@ pub struct Recall<'a> {
 
 impl<'a> Recall<'a> {
     /// What is known of `teachers` before the first step. Teachers that are asked for `logits_alone` say the same of an image
-    /// that is never varied: they are asked once.
+    /// that is never varied: they are asked once, and `known` is what they said in an earlier stage of the run.
     ///
     /// # Errors
     /// If what is kept cannot be read or written, or is not what the teacher says.
@@ -44,14 +44,15 @@ impl<'a> Recall<'a> {
         logits_alone: bool,
         source: &Source,
         keep: Option<&Keep<'_>>,
+        known: Option<Vec<f32>>,
         device: &'a Device,
     ) -> Result<Self> {
         let since = Instant::now();
         let (batches, classes) = (source.batches(), teachers.shape().classes);
-        let (table, cache) = (None, None);
-        let mut recall =
-            Self { teachers, batches, classes, device, table, cache, checked: false, asked: 0, spent: Duration::ZERO };
-        if logits_alone {
+        let table = known.filter(|_| logits_alone && source.is_still());
+        let (cache, checked, asked, spent) = (None, false, 0, Duration::ZERO);
+        let mut recall = Self { teachers, batches, classes, device, table, cache, checked, asked, spent };
+        if logits_alone && recall.table.is_none() {
             recall.open_logits(source, keep)?;
         }
         recall.spent = since.elapsed();
@@ -137,6 +138,11 @@ impl<'a> Recall<'a> {
             self.asked += rows as u64;
         }
         Ok(Some(kept))
+    }
+
+    /// What the teachers say of every image by its index, where images are never varied.
+    pub fn table(&self) -> Option<&Vec<f32>> {
+        self.table.as_ref()
     }
 
     /// Whether what the teacher is asked for is to be kept.

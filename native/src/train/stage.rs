@@ -1,5 +1,6 @@
 //! One network's training on this machine, from its first step or a checkpoint to its last: a driver of core's course.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use burn::cubecl::future::block_on;
@@ -42,6 +43,8 @@ pub struct Stage<'a> {
     pub readout: Readout,
     /// Where the teacher's logits are kept, and how.
     pub cache: Option<Keep<'a>>,
+    /// What the teachers say of every image of `data`, once a stage of the run has asked them.
+    pub known: &'a RefCell<Option<Vec<f32>>>,
     /// From what.
     pub data: &'a StageData,
     /// The seed of its initial values.
@@ -186,7 +189,10 @@ impl Stage<'_> {
     fn recall(&self, lesson: &Lesson, source: &Source) -> Result<Option<Recall<'_>>> {
         let Some(teachers) = lesson.teachers().cloned() else { return Ok(None) };
         let logits_alone = !lesson.asks_more_than_logits();
-        Recall::open(teachers, logits_alone, source, self.cache.as_ref(), self.device).map(Some)
+        let known = self.known.take();
+        let recall = Recall::open(teachers, logits_alone, source, self.cache.as_ref(), known, self.device)?;
+        self.known.replace(recall.table().cloned());
+        Ok(Some(recall))
     }
 
     // The network before its first step.

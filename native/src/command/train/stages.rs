@@ -1,5 +1,6 @@
 //! The stages of a run, one network after the other.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use burn::cubecl::future::block_on;
@@ -34,6 +35,8 @@ pub struct Run<'a> {
     pub interrupt: &'a Interrupt,
     /// Teachers beside the first one.
     pub more_teachers: &'a [LoadedNetwork],
+    /// What the teachers say of every image of the student's, once a stage has asked them.
+    pub known: &'a RefCell<Option<Vec<f32>>>,
 }
 
 /// A network that is trained or given.
@@ -164,7 +167,8 @@ impl Run<'_> {
             forward: self.forward(teacher),
         });
         let teachers = teacher.map(|teacher| self.teachers(teacher)).transpose()?;
-        Stage { role, recipe, config, objective, teachers, readout, cache, data, seed, device, run }.train(
+        let known = self.known;
+        Stage { role, recipe, config, objective, teachers, readout, cache, known, data, seed, device, run }.train(
             checkpoint,
             log,
             self.interrupt,
