@@ -87,8 +87,16 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
             _ if name.starts_with("cls-kd") => {
                 &["class-map", "class-token", "labels", "logits", "patches", "rows", "samples"]
             }
-            _ if name.ends_with("-saf-kd") => &["attention", "labels", "logits"],
-            _ if name.ends_with("-saf") => &["attention", "labels"],
+            "digits-at" => &["activity", "labels"],
+            "digits-dist" => &["between-classes", "labels", "within-classes"],
+            "digits-dkd" => &["labels", "other-classes", "target-class"],
+            "digits-hint" => &["hint", "labels"],
+            "digits-kd-standard" => &["labels", "standardised-logits"],
+            "digits-rkd" => &["angles", "distances", "labels"],
+            "digits-sp" => &["labels", "similarity"],
+            _ if name.ends_with("-saf-kd") => &["labels", "logits", "saf"],
+            _ if name.ends_with("-saf") => &["labels", "saf"],
+            _ if name.ends_with("-labels") => &["labels", "logits", "teacher-labels"],
             _ if name.ends_with("-kd") || name.ends_with("soft") => &["labels", "logits"],
             "cifar10-small-both" | "cifar10-vit-ti" => &["labels", "logits"],
             // The labels are those of the teacher's own new head.
@@ -96,7 +104,7 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
             _ if name.ends_with("hard") || name == "deit-ti-distilled-imagenet" => &["labels", "teacher-labels"],
             "distillvit-student" => &["labels", "softened-teacher"],
             "distillable-vit-lwr" => &["labels", "retrospection"],
-            "mnist" | "mnist-1000" => &["labels", "logits"],
+            "digits" | "mnist" | "mnist-1000" => &["labels", "logits"],
             _ => &["labels"],
         };
         let found: Vec<&str> = terms.keys().map(String::as_str).collect();
@@ -114,6 +122,7 @@ fn the_recipes_of_small_pictures_run_small() {
     let place = Place::with_mnist();
     cifar(&place);
     place.mnist("mnist", 64);
+    runs_small("digits", "none", &place);
     runs_small("MNIST", "mnist", &place);
     runs_small("CIFAR-10", "cifar-10", &place);
     runs_small("CIFAR-100", "cifar-100", &place);

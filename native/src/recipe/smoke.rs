@@ -16,12 +16,15 @@ use crate::error::{Context, Result};
 /// Training and held-out samples of a smoke run.
 const SAMPLES: usize = 64;
 const BATCH: usize = 16;
+/// Labels that a smoke run keeps, of a recipe whose student is told few.
+const LABELS: usize = 32;
 
 /// Shrinks every network of a recipe and the data it reads, and says what is left out, a line each.
 pub fn reduce(recipe: &mut Recipe) -> Result<Vec<String>> {
     let samples = |asked: Option<usize>| Some(asked.unwrap_or(SAMPLES).min(SAMPLES));
     recipe.data.train_samples = samples(recipe.data.train_samples);
     recipe.data.test_samples = samples(recipe.data.test_samples);
+    recipe.data.labels = recipe.data.labels.map(|labels| labels.min(LABELS));
     let networks = [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten();
     let weights =
         recipe.teacher_weights.take().into_iter().chain(networks.filter_map(|network| network.weights.take()));
