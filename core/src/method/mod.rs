@@ -9,11 +9,16 @@
 //! left into a loss. The log shows each part of a loss before its weight, so that the scale of a loss is never a guess.
 
 pub mod aid;
+#[cfg(feature = "all-methods")]
 pub mod at;
 pub mod class_token;
+#[cfg(feature = "all-methods")]
 pub mod dist;
+#[cfg(feature = "all-methods")]
 pub mod dkd;
+#[cfg(feature = "all-methods")]
 pub mod hint;
+#[cfg(feature = "all-methods")]
 pub mod kd_standard;
 mod labels;
 mod lesson;
@@ -26,9 +31,11 @@ pub mod pairs;
 mod preset;
 mod readout;
 pub mod retrospection;
+#[cfg(feature = "all-methods")]
 pub mod rkd;
 mod saf;
 mod softened_teacher;
+#[cfg(feature = "all-methods")]
 pub mod sp;
 pub mod teacher;
 pub mod teacher_labels;
@@ -37,11 +44,16 @@ pub mod term;
 use serde::{Deserialize, Serialize};
 
 pub use aid::{Aid, Aids};
+#[cfg(feature = "all-methods")]
 pub use at::At;
 pub use class_token::{ClassToken, Matching};
+#[cfg(feature = "all-methods")]
 pub use dist::Dist;
+#[cfg(feature = "all-methods")]
 pub use dkd::Dkd;
+#[cfg(feature = "all-methods")]
 pub use hint::Hint;
+#[cfg(feature = "all-methods")]
 pub use kd_standard::KdStandard;
 pub use labels::Labels;
 pub use lesson::{Given, Lesson, Loss};
@@ -53,9 +65,11 @@ pub use pairs::end_pairs;
 pub use preset::{Deit, LogitDistillation, Mode, Preset, TeacherTemperature};
 pub use readout::{Head, Readout};
 pub use retrospection::{LogitTable, Past, Retrospection};
+#[cfg(feature = "all-methods")]
 pub use rkd::Rkd;
 pub use saf::Saf;
 pub use softened_teacher::SoftenedTeacher;
+#[cfg(feature = "all-methods")]
 pub use sp::Sp;
 pub use teacher::{Renormalise, Teacher, Teachers};
 pub use teacher_labels::TeacherLabels;
@@ -120,15 +134,17 @@ fn about<S: Section>(section: &'static str) -> About {
     About { name: S::NAME, section, numbers: AboutNumber::of::<S>() }
 }
 
-/// The list of methods. A line is the method's struct, what a list of terms calls it (`term = "..."`), and, where people add it to
-/// others, its section and the struct of that section's numbers, which is mostly the method's own.
+/// The list of methods. A line is when the method is compiled (`all()`: always), its struct, what a list of terms calls it
+/// (`term = "..."`), and, where people add it to others, its section and the struct of that section's numbers, which is mostly the
+/// method's own.
 macro_rules! methods {
-    ($($method:ident $key:literal $(or $old:literal)? $(, section $section:ident: $numbers:ident)?;)*) => {
+    ($($when:meta: $method:ident $key:literal $(or $old:literal)? $(, section $section:ident: $numbers:ident)?;)*) => {
         /// Any method with its numbers, as a list of terms writes it down.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "term", deny_unknown_fields)]
         pub enum Term {
             $(
+                #[cfg($when)]
                 #[doc = concat!("`", $key, "`: see [`", stringify!($method), "`].")]
                 #[serde(rename = $key $(, alias = $old)?)]
                 $method($method),
@@ -136,6 +152,7 @@ macro_rules! methods {
         }
 
         $(
+            #[cfg($when)]
             impl From<$method> for Term {
                 fn from(method: $method) -> Self {
                     Self::$method(method)
@@ -147,14 +164,14 @@ macro_rules! methods {
             /// What it is to the rest.
             pub fn method(&self) -> &dyn Method {
                 match self {
-                    $(Self::$method(method) => method,)*
+                    $(#[cfg($when)] Self::$method(method) => method,)*
                 }
             }
 
             /// The same, to be changed.
             pub fn method_mut(&mut self) -> &mut dyn Method {
                 match self {
-                    $(Self::$method(method) => method,)*
+                    $(#[cfg($when)] Self::$method(method) => method,)*
                 }
             }
 
@@ -164,7 +181,7 @@ macro_rules! methods {
             /// [`NumberError`] naming the number, its value and what is accepted.
             pub fn validate(&self) -> Result<(), NumberError> {
                 match self {
-                    $(Self::$method(method) => Numbers::check(method, $key),)*
+                    $(#[cfg($when)] Self::$method(method) => Numbers::check(method, $key),)*
                 }
             }
         }
@@ -182,6 +199,7 @@ macro_rules! methods {
             /// Label smoothing ε of the cross-entropy.
             pub smoothing: f64,
             $($(
+                #[cfg($when)]
                 #[doc = concat!("The numbers of ", stringify!($numbers), ", where it takes part.")]
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub $section: Option<$numbers>,
@@ -190,7 +208,7 @@ macro_rules! methods {
 
         impl Default for Sum {
             fn default() -> Self {
-                Self { alpha: 0.5, smoothing: 0.0, $($($section: None,)?)* }
+                Self { alpha: 0.5, smoothing: 0.0, $($(#[cfg($when)] $section: None,)?)* }
             }
         }
 
@@ -198,12 +216,13 @@ macro_rules! methods {
             // The terms of the sections, in the order of the list.
             fn sections(&self) -> Vec<Term> {
                 let mut terms = Vec::new();
-                $($(terms.extend(self.$section.as_ref().map(|section| section.term(self.alpha)));)?)*
+                $($(#[cfg($when)] terms.extend(self.$section.as_ref().map(|section| section.term(self.alpha)));)?)*
                 terms
             }
 
             fn check_sections(&self) -> Result<(), NumberError> {
                 $($(
+                    #[cfg($when)]
                     if let Some(section) = &self.$section {
                         section.check(stringify!($section))?;
                     }
@@ -213,6 +232,7 @@ macro_rules! methods {
 
             fn shrink(&mut self, last: [usize; 2]) {
                 $($(
+                    #[cfg($when)]
                     if let Some(section) = &mut self.$section {
                         section.shrink(last);
                     }
@@ -223,6 +243,7 @@ macro_rules! methods {
             // it is there already.
             fn add(&mut self, name: &str) -> Option<f64> {
                 $($(
+                    #[cfg($when)]
                     if name.eq_ignore_ascii_case(<$numbers as Section>::NAME) {
                         let fresh = self.$section.replace($numbers::default()).is_none();
                         return fresh.then_some(<$numbers as Section>::ALPHA);
@@ -235,25 +256,25 @@ macro_rules! methods {
         /// Every method that people add to others, in the order of the list.
         pub fn methods() -> Vec<About> {
             let mut list = Vec::new();
-            $($(list.push(about::<$numbers>(stringify!($section)));)?)*
+            $($(#[cfg($when)] list.push(about::<$numbers>(stringify!($section)));)?)*
             list
         }
     };
 }
 
 methods! {
-    Labels "labels";
-    Logits "logits", section kd: SoftTargets;
-    TeacherLabels "teacher-labels";
-    SoftenedTeacher "softened-teacher";
-    Saf "saf" or "attention", section saf: Saf;
-    ClassToken "class-token", section class_token: ClassToken;
-    Manifold "manifold", section manifold: Manifold;
-    KdStandard "kd-standard", section kd_standard: KdStandard;
-    Dkd "dkd", section dkd: Dkd;
-    Dist "dist", section dist: Dist;
-    Sp "sp", section sp: Sp;
-    At "at", section at: At;
-    Hint "hint", section hint: Hint;
-    Rkd "rkd", section rkd: Rkd;
+    all(): Labels "labels";
+    all(): Logits "logits", section kd: SoftTargets;
+    all(): TeacherLabels "teacher-labels";
+    all(): SoftenedTeacher "softened-teacher";
+    all(): Saf "saf" or "attention", section saf: Saf;
+    all(): ClassToken "class-token", section class_token: ClassToken;
+    all(): Manifold "manifold", section manifold: Manifold;
+    feature = "all-methods": KdStandard "kd-standard", section kd_standard: KdStandard;
+    feature = "all-methods": Dkd "dkd", section dkd: Dkd;
+    feature = "all-methods": Dist "dist", section dist: Dist;
+    feature = "all-methods": Sp "sp", section sp: Sp;
+    feature = "all-methods": At "at", section at: At;
+    feature = "all-methods": Hint "hint", section hint: Hint;
+    feature = "all-methods": Rkd "rkd", section rkd: Rkd;
 }

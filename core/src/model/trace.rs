@@ -116,6 +116,7 @@ impl Trace {
     }
 
     /// The same with the running statistics that a training pass leaves.
+    #[cfg(feature = "all-models")]
     pub(super) fn with_statistics(mut self, statistics: Statistics) -> Self {
         self.statistics = statistics;
         self
