@@ -1,6 +1,6 @@
 //! One step of distillation: a teacher, a student, a batch, a lesson, an update.
 //!
-//! Prints the loss of ten steps on one batch, which falls from about 2.6 to below 2.3. Takes a second on two cores.
+//! Prints the loss of ten steps on one batch, which falls from 2.0 to 0.9. Takes a second on two cores.
 #![recursion_limit = "256"]
 
 use burn::tensor::Device;
