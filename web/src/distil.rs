@@ -29,6 +29,7 @@ const MOST_UNREAD: usize = 16;
 const CHUNK: f64 = 150.0;
 
 /// Who teaches.
+#[expect(clippy::large_enum_variant, reason = "a run has one")]
 pub enum Teacher {
     /// A trained network.
     Ready(Network),

@@ -255,9 +255,7 @@ macro_rules! methods {
 
         /// Every method that people add to others, in the order of the list.
         pub fn methods() -> Vec<About> {
-            let mut list = Vec::new();
-            $($(#[cfg($when)] list.push(about::<$numbers>(stringify!($section)));)?)*
-            list
+            Vec::from([$($(#[cfg($when)] about::<$numbers>(stringify!($section)),)?)*])
         }
     };
 }

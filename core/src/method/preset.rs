@@ -26,6 +26,7 @@ use crate::model::NetworkShape;
 /// An objective as a recipe writes it down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "a run has one")]
 pub enum Preset {
     /// Cross-entropy with the labels alone: how a teacher and an undistilled student are trained.
     Labels {

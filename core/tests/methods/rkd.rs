@@ -6,6 +6,8 @@ use potstill_core::method::rkd::{angle_loss, distance_loss};
 use crate::plain::{close_on_each_device, dot, mean, plain, same_gradient, tensor, wave};
 
 type Loss = fn(Tensor<2>, Tensor<2>) -> Tensor<1>;
+/// The same by loops, of rows of so many numbers.
+type Model = fn(&[f64], usize) -> Vec<f64>;
 
 #[test]
 fn it_is_the_published_numbers() {
@@ -53,8 +55,7 @@ fn angles(x: &[f64], width: usize) -> Vec<f64> {
 #[test]
 fn it_has_the_gradients_of_its_equations() {
     let (student, teacher) = (wave(12, 0.37, 0.1, 1.0), wave(20, 0.61, 0.2, 1.0));
-    let cases: [(&str, Loss, fn(&[f64], usize) -> Vec<f64>); 2] =
-        [("distances", distance_loss, distances), ("angles", angle_loss, angles)];
+    let cases: [(&str, Loss, Model); 2] = [("distances", distance_loss, distances), ("angles", angle_loss, angles)];
     for (name, loss, model) in cases {
         same_gradient(
             name,

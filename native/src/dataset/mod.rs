@@ -30,12 +30,14 @@ use crate::recipe::Given;
 /// Where files are looked for unless `--data-dir` says.
 const DEFAULT_DIR: &str = "data";
 
+/// Opens a split in a folder, with so many samples where it has no end.
+type Open = fn(&Path, Split, Option<usize>) -> Result<Arc<dyn Dataset>>;
+
 /// A data set, as its own file describes it.
 pub struct Set {
     /// Its name, which is taken in any case.
     pub name: &'static str,
-    /// Opens a split of it in a folder, with so many samples where it has no end.
-    open: fn(&Path, Split, Option<usize>) -> Result<Arc<dyn Dataset>>,
+    open: Open,
     has_validation: bool,
     /// Whether it may be a folder of images, a folder a class.
     pub takes_folders: bool,
