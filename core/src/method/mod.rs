@@ -1,7 +1,7 @@
 //! What a student is taught: distillation methods, a file each, and how they make one loss.
 //!
 //! A method is a term of a loss ([`Method`]): its numbers, what it refuses, what it reads of the two networks, which head it
-//! teaches, what it trains beside the student, and its named losses, each a mean over the batch. [`methods!`] below is the one
+//! teaches, what it trains beside the student, and its named losses, each a mean over the batch. `methods!` below is the one
 //! list of them; recipes, flags, forms and references follow from it.
 //!
 //! An [`Objective`] is a list of weighted terms. A [`Preset`] is what a recipe writes down, and makes such a list. A [`Lesson`]

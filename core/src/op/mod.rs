@@ -35,7 +35,7 @@
 //! * The portable definition is the meaning: the path of every runtime that does not compile WGSL, of elements that are no
 //!   `f32`, and the oracle of tests and [`selftest`](fn@selftest).
 //! * No float atomics: every sum has one owner and one order, so the same inputs give the same bits on the same device.
-//! * [`gpu`] says what a device must have: a kernel that runs anywhere runs everywhere.
+//! * `gpu` says what a device must have: a kernel that runs anywhere runs everywhere.
 //! * Elements are `f32`; other types take the portable definition. The forward passes of attention and normalisation also
 //!   take `f16`, and sum in `f32`: those of a teacher in half precision.
 
