@@ -4,12 +4,15 @@ use potstill_protocol::{Curve, Evaluation, History, Model, Quantity};
 
 use crate::words;
 
-/// All losses: of a teacher that is trained here first, and alone, then of those without one.
+/// All losses, totals before their terms: of a teacher that is trained here first, and alone, then of those without one.
 pub fn losses(history: &History) -> Vec<&Curve> {
     let of = |teacher: bool| {
         let is_loss = |curve: &&Curve| matches!(curve.quantity, Quantity::Loss | Quantity::Term(_));
         let fits = move |curve: &&Curve| is_loss(curve) && (curve.model == Model::Teacher) == teacher;
-        history.curves.iter().filter(fits).collect::<Vec<_>>()
+        let (mut found, terms): (Vec<_>, Vec<_>) =
+            history.curves.iter().filter(fits).partition(|curve| curve.quantity == Quantity::Loss);
+        found.extend(terms);
+        found
     };
     Some(of(false)).filter(|curves| !curves.is_empty()).unwrap_or_else(|| of(true))
 }
@@ -103,11 +106,11 @@ mod tests {
         assert_eq!(curves(&losses(&history)), "step,teacher loss\n9,0.5\n");
         for step in 1..=3 {
             history.record(Model::Student, Quantity::Loss, step, step as f32 + 0.5);
-            history.record(Model::Baseline, Quantity::Loss, step, f32::NAN);
             if step > 1 {
                 history.record(Model::Student, Quantity::Term("a, \"b\"".into()), step, step as f32);
             }
         }
+        (1..=3).for_each(|step| history.record(Model::Baseline, Quantity::Loss, step, f32::NAN));
         history.record(Model::Student, Quantity::Agreement, 3, 0.75);
         let csv = "step,student loss,baseline loss,\"a, \"\"b\"\"\"\n1,1.5,,\n2,2.5,,2\n3,3.5,,3\n";
         assert_eq!(curves(&losses(&history)), csv);
