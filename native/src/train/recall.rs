@@ -1,5 +1,6 @@
 //! What is known of a teacher's logits without asking it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::cubecl::future::block_on;
@@ -24,7 +25,7 @@ pub struct Recall<'a> {
     classes: usize,
     device: &'a Device,
     // By the sample's index, where images are never varied.
-    table: Option<Vec<f32>>,
+    table: Option<Arc<Vec<f32>>>,
     // By epoch and place in it.
     cache: Option<TeacherCache>,
     // Whether what is kept was held against the teacher in this run.
@@ -44,7 +45,7 @@ impl<'a> Recall<'a> {
         logits_alone: bool,
         source: &Source,
         keep: Option<&Keep<'_>>,
-        known: Option<Vec<f32>>,
+        known: Option<Arc<Vec<f32>>>,
         device: &'a Device,
     ) -> Result<Self> {
         let since = Instant::now();
@@ -73,7 +74,7 @@ impl<'a> Recall<'a> {
         }
         // Rows by index are no rows by (epoch, place): the table takes all of them.
         let kept = cache.as_mut().map(|cache| cache.rows(0, 0, samples)).transpose()?.flatten();
-        self.table = Some(match (kept, &mut cache) {
+        self.table = Some(Arc::new(match (kept, &mut cache) {
             (Some(kept), Some(cache)) => {
                 let sample = self.ask(source, samples.min(CHECKED_ROWS))?;
                 cache.check(&kept[..sample.len()], &sample)?;
@@ -84,7 +85,7 @@ impl<'a> Recall<'a> {
                 cache.as_mut().map(|cache| cache.record(0, 0, &all)).transpose()?;
                 all
             }
-        });
+        }));
         Ok(())
     }
 
@@ -141,7 +142,7 @@ impl<'a> Recall<'a> {
     }
 
     /// What the teachers say of every image by its index, where images are never varied.
-    pub fn table(&self) -> Option<&Vec<f32>> {
+    pub fn table(&self) -> Option<&Arc<Vec<f32>>> {
         self.table.as_ref()
     }
 

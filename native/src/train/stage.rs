@@ -1,6 +1,7 @@
 //! One network's training on this machine, from its first step or a checkpoint to its last: a driver of core's course.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::cubecl::future::block_on;
@@ -44,7 +45,7 @@ pub struct Stage<'a> {
     /// Where the teacher's logits are kept, and how.
     pub cache: Option<Keep<'a>>,
     /// What the teachers say of every image of `data`, once a stage of the run has asked them.
-    pub known: &'a RefCell<Option<Vec<f32>>>,
+    pub known: &'a RefCell<Option<Arc<Vec<f32>>>>,
     /// From what.
     pub data: &'a StageData,
     /// The seed of its initial values.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::cubecl::future::block_on;
 use potstill_core::data::{Normalisation, Transform};
@@ -36,7 +37,7 @@ pub struct Run<'a> {
     /// Teachers beside the first one.
     pub more_teachers: &'a [LoadedNetwork],
     /// What the teachers say of every image of the student's, once a stage has asked them.
-    pub known: &'a RefCell<Option<Vec<f32>>>,
+    pub known: &'a RefCell<Option<Arc<Vec<f32>>>>,
 }
 
 /// A network that is trained or given.
