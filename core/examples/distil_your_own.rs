@@ -90,12 +90,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shape = perceptron().shape();
     device.seed(7);
     let alone = train(perceptron(), &Lesson::labels(0.0, &shape), &told, 10, 1e-3, &device);
-    println!("alone    {:.1} %, from 100 labels", 100.0 * accuracy(&alone, &device));
+    let alone = accuracy(&alone, &device);
+    println!("alone    {:.1} %, from 100 labels", 100.0 * alone);
 
     let objective = Preset::named("KD").ok_or("no such method")?.objective();
     let lesson = Lesson::new(&objective, &shape, Some(teacher.into()))?;
     device.seed(7);
     let taught = train(perceptron(), &lesson, &told, 10, 1e-3, &device);
-    println!("taught   {:.1} %, from 100 labels and the teacher's answers", 100.0 * accuracy(&taught, &device));
-    Ok(())
+    let taught = accuracy(&taught, &device);
+    println!("taught   {:.1} %, from 100 labels and the teacher's answers", 100.0 * taught);
+    if taught > alone { Ok(()) } else { Err("the teacher was of no use".into()) }
 }

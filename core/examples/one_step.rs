@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let lesson = Lesson::new(&objective, &config.shape(), Some(teacher.into()))?;
 
     let mut learner = Learner::new(student, &lesson, 0, &device.clone().autodiff());
-    let mut optimiser = AdamW::new(AdamWConfig::default());
+    let mut optimiser = AdamW::new(AdamWConfig::default()).leaving(learner.student.undecayed());
+    let mut losses = Vec::new();
     for step in 0..10 {
         let inputs = StepBatch::new(batch.images.clone(), batch.targets.clone());
         let training = learner.student.draw_training(0, step, indices.len(), &device);
@@ -40,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let terms: Vec<String> =
             report.names.iter().zip(&values[1..]).map(|(name, v)| format!("{name} {v:.3}")).collect();
         println!("step {step}: loss {:.3} ({})", values[0], terms.join(", "));
+        losses.push(values[0]);
     }
-    Ok(())
+    if losses[9] < losses[0] { Ok(()) } else { Err("the loss did not fall".into()) }
 }

@@ -382,7 +382,7 @@ fn ten_steps_of_training_have_pytorchs_losses() {
     let given = below(&tensors, "weights.");
     let fitted = weights::fit(given, &config, &Fit::default(), &device.clone().autodiff()).expect("fits");
     let mut learner = Learner::from(fitted.network);
-    let mut optimiser = AdamW::new(AdamWConfig::default());
+    let mut optimiser = AdamW::new(AdamWConfig::default()).leaving(learner.student.undecayed());
     let targets: Tensor<3> = tensor(&tensors["targets"], &device);
     let mut losses = Vec::new();
     for (step, rate) in rates.into_iter().enumerate() {

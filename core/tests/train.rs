@@ -144,7 +144,7 @@ fn the_flat_optimiser_is_burns_adamw() {
     let mut theirs = tiny().init(3, &device).expect("a valid model");
     let mut ours = theirs.clone();
     let mut their_optimiser = reference(0.1).init().with_group(undecayed, reference(0.0).build(), None);
-    let mut our_optimiser = AdamW::new(config);
+    let mut our_optimiser = AdamW::new(config).leaving(VisionTransformer::UNDECAYED);
     for step in 0..100 {
         let loss = |model: &VisionTransformer| {
             let batch = batch(step, 8, &Device::flex());
@@ -268,18 +268,18 @@ fn an_optimiser_goes_on_from_its_record_to_the_last_bit() {
     let (student, optimiser, _) = trained(config.clone(), learner(2, &device), 1, 3);
     let record = read_sync(optimiser.record()).expect("readable").expect("three steps");
     let loaded = weights::assign(learner(9, &device), parameters(&student)).expect("fits");
-    let resumed = AdamW::resume(config.clone(), record.clone(), &loaded).expect("fits");
+    let resumed = AdamW::new(config.clone()).resume(record.clone(), &loaded).expect("fits");
     assert_eq!(go_on(student, optimiser), go_on(loaded, resumed));
     // A record without the mean does not fit an optimiser that keeps one.
     let mut cut = record;
     cut.moments[0].average = None;
-    assert!(AdamW::resume(config, cut, &learner(9, &device)).is_none());
+    assert!(AdamW::new(config).resume(cut, &learner(9, &device)).is_none());
 }
 
 #[test]
 fn a_linear_probe_moves_the_heads_alone() {
     let device = Device::flex();
-    let before = heads_alone(learner(2, &device));
+    let before = heads_alone(learner(2, &device), VisionTransformer::HEADS);
     let (after, ..) = trained(AdamWConfig::default(), before.clone(), 1, 3);
     for (old, new) in parameters(&before).iter().zip(&parameters(&after)) {
         assert_eq!(old.values != new.values, old.name.starts_with("student.head."), "{}", old.name);

@@ -15,16 +15,19 @@ pub use flags::Given;
 use layers::merge;
 pub use layers::{Resolved, resolve};
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use potstill_core::method::numbers::WEIGHT;
 use potstill_core::method::teacher::Mean;
 use potstill_core::method::{Objective, Preset, Readout, Retrospection, Term};
+use potstill_core::model::network::FAMILIES;
 use potstill_core::model::{NetworkConfig, zoo};
 pub use potstill_core::train::Trainable;
 use potstill_core::train::{AdamWConfig, Packing, Schedule, TrainingRecipe};
 use potstill_core::weights::Resampling;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use toml::{Table, Value};
 
 use crate::error::{Context, Failure, Result};
@@ -180,8 +183,8 @@ fn is_one_part(parts: &usize) -> bool {
 }
 
 /// One network and its training.
+// Unknown keys are refused by `families`: serde's own refusal does not go with `flatten`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct NetworkRecipe {
     /// The model's name.
     pub model: String,
@@ -221,28 +224,33 @@ pub struct NetworkRecipe {
     /// Learning with retrospection: the network's own past beside its labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrospection: Option<Retrospection>,
-    /// Numbers of the model that differ from what its name stands for: one table, the one of the model's family.
-    #[serde(default, skip_serializing_if = "Table::is_empty")]
-    pub vit: Table,
-    /// The same for a RegNet.
-    #[serde(default, skip_serializing_if = "Table::is_empty")]
-    pub regnet: Table,
-    /// The same for a ResNet.
-    #[serde(default, skip_serializing_if = "Table::is_empty")]
-    pub resnet: Table,
-    /// The same for a DistillViT.
-    #[serde(default, skip_serializing_if = "Table::is_empty")]
-    pub distillvit: Table,
+    /// Numbers of the model that differ from what its name stands for: a table by the name of the model's family.
+    #[serde(flatten, deserialize_with = "families")]
+    pub families: BTreeMap<String, Table>,
+}
+
+// What is no other key of a network is the name of a family.
+fn families<'de, D: Deserializer<'de>>(input: D) -> std::result::Result<BTreeMap<String, Table>, D::Error> {
+    let found = BTreeMap::<String, Value>::deserialize(input)?;
+    let known = |(name, value): (String, Value)| match value {
+        Value::Table(numbers) if FAMILIES.contains(&name.as_str()) => Ok((name, numbers)),
+        _ if FAMILIES.contains(&name.as_str()) => Err(D::Error::custom(format!("{name} must be a table of numbers"))),
+        _ => Err(D::Error::custom(format!("unknown field `{name}`"))),
+    };
+    found.into_iter().map(known).collect()
 }
 
 impl NetworkRecipe {
-    /// The table of the model's family: what overrides the numbers of its name.
-    pub fn numbers(&mut self) -> &mut Table {
-        match zoo::named(&self.model) {
-            Some(NetworkConfig::RegNet(_)) => &mut self.regnet,
-            Some(NetworkConfig::ResNet(_)) => &mut self.resnet,
-            Some(NetworkConfig::DistillVit(_)) => &mut self.distillvit,
-            Some(NetworkConfig::Vit(_)) | None => &mut self.vit,
+    /// The name of the model's family, by which its table goes.
+    pub fn family(&self) -> &'static str {
+        zoo::named(&self.model).map_or(FAMILIES[0], |config| config.family())
+    }
+
+    /// Sets numbers that differ from what the model's name stands for.
+    pub fn set_numbers(&mut self, numbers: impl IntoIterator<Item = (String, Value)>) {
+        let mut numbers = numbers.into_iter().peekable();
+        if numbers.peek().is_some() {
+            self.families.entry(self.family().to_owned()).or_default().extend(numbers);
         }
     }
 
@@ -251,9 +259,7 @@ impl NetworkRecipe {
         let named = model_named(&self.model)?;
         let mut table = Table::try_from(&named).context("the model's own numbers")?;
         let own = named.family();
-        let families =
-            [("vit", &self.vit), ("regnet", &self.regnet), ("resnet", &self.resnet), ("distillvit", &self.distillvit)];
-        for (family, numbers) in families.into_iter().filter(|(_, numbers)| !numbers.is_empty()) {
+        for (family, numbers) in &self.families {
             let model = &self.model;
             if family != own {
                 let message = format!("{role}.{family} does not apply: {model} takes its numbers from {role}.{own}");

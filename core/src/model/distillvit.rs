@@ -10,7 +10,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::attention::{Over, attend, drop, explicit};
@@ -238,6 +238,16 @@ impl Attention {
 }
 
 impl DistillVit {
+    /// The names of the linear layers that give logits, the class head first.
+    pub const HEADS: &[&str] = &["head"];
+    /// The last part of the names of the matrices that weight decay leaves alone.
+    pub const UNDECAYED: &[&str] = &["cls_token"];
+
+    /// The type of its parameters.
+    pub(super) fn dtype(&self) -> DType {
+        self.head.weight.val().dtype()
+    }
+
     /// Its sizes.
     pub fn shape(&self) -> NetworkShape {
         let [.., width] = self.cls_token.dims();

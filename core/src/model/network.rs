@@ -22,79 +22,110 @@ use super::trace::{Statistics, Taps, Trace};
 use super::training::Training;
 use super::vit::{VisionTransformer, VitConfig};
 
-/// The same expression for every architecture: `each!(self, NetworkConfig(config) => config.validate())`.
-macro_rules! each {
-    ($network:expr, $kind:ident($inner:ident) => $body:expr) => {
-        match $network {
-            $kind::Vit($inner) => $body,
-            #[cfg(feature = "all-models")]
-            $kind::RegNet($inner) => $body,
-            #[cfg(feature = "all-models")]
-            $kind::ResNet($inner) => $body,
-            #[cfg(feature = "all-models")]
-            $kind::DistillVit($inner) => $body,
+/// Every family of models, in one list: its name in recipes and checkpoints, what describes it, what runs.
+///
+/// A description (`VitConfig`) has `image_size`, `channels` and `classes`, and the methods that [`NetworkConfig`] asks of it: its
+/// limits, its sizes, how it is made small, how it is built. What runs (`VisionTransformer`) has those that [`Network`] asks of it,
+/// and says the names of its heads and of what never decays.
+macro_rules! families {
+    ($with:ident! $given:tt) => {
+        $with! { $given
+            [] Vit "vit" VitConfig VisionTransformer "A vision transformer (ViT, DeiT).";
+            [cfg(feature = "all-models")] RegNet "regnet" RegNetConfig RegNet "A RegNet.";
+            [cfg(feature = "all-models")] ResNet "resnet" ResNetConfig ResNet "A ResNet.";
+            [cfg(feature = "all-models")] DistillVit "distillvit" DistillVitConfig DistillVit "A transformer of DistillViT.";
         }
     };
 }
 
-/// A network by its numbers. In JSON and TOML `family` says which.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "family", rename_all = "lowercase")]
-pub enum NetworkConfig {
-    /// A vision transformer (ViT, DeiT).
-    Vit(VitConfig),
-    /// A RegNet.
-    #[cfg(feature = "all-models")]
-    RegNet(RegNetConfig),
-    /// A ResNet.
-    #[cfg(feature = "all-models")]
-    ResNet(ResNetConfig),
-    /// A transformer of DistillViT.
-    #[cfg(feature = "all-models")]
-    DistillVit(DistillVitConfig),
+macro_rules! define {
+    (() $([$($cfg:meta)?] $variant:ident $name:literal $config:ident $model:ident $doc:literal;)*) => {
+        /// A network by its numbers. In JSON and TOML `family` says which.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "family")]
+        pub enum NetworkConfig {
+            $($(#[$cfg])? #[doc = $doc] #[serde(rename = $name)] $variant($config),)*
+        }
+
+        /// A network. Its parameters go by timm's names whatever the architecture.
+        // A process holds a handful of networks; a box around each would only cost a name in every path of a parameter.
+        #[allow(clippy::large_enum_variant)]
+        #[derive(Module, Debug)]
+        pub enum Network {
+            $($(#[$cfg])? #[doc = $doc] $variant($model),)*
+        }
+
+        /// The names of all families, as `family` spells them.
+        pub const FAMILIES: &[&str] = &[$($(#[$cfg])? $name,)*];
+
+        impl NetworkConfig {
+            /// The architecture's name, as `family` spells it.
+            pub fn family(&self) -> &'static str {
+                match self {
+                    $($(#[$cfg])? Self::$variant(_) => $name,)*
+                }
+            }
+
+            /// The names of the linear layers that give logits, the class head first.
+            pub fn heads(&self) -> &'static [&'static str] {
+                match self {
+                    $($(#[$cfg])? Self::$variant(_) => $model::HEADS,)*
+                }
+            }
+        }
+
+        impl Network {
+            /// The names of the linear layers that give logits, the class head first.
+            pub fn heads(&self) -> &'static [&'static str] {
+                match self {
+                    $($(#[$cfg])? Self::$variant(_) => $model::HEADS,)*
+                }
+            }
+
+            /// The last part of the names of the matrices that weight decay leaves alone. Vectors it leaves alone in every
+            /// network.
+            pub fn undecayed(&self) -> &'static [&'static str] {
+                match self {
+                    $($(#[$cfg])? Self::$variant(_) => $model::UNDECAYED,)*
+                }
+            }
+        }
+
+        $($(#[$cfg])? impl From<$config> for NetworkConfig {
+            fn from(config: $config) -> Self {
+                Self::$variant(config)
+            }
+        }
+
+        $(#[$cfg])? impl From<$model> for Network {
+            fn from(model: $model) -> Self {
+                Self::$variant(model)
+            }
+        })*
+    };
 }
 
-impl From<VitConfig> for NetworkConfig {
-    fn from(config: VitConfig) -> Self {
-        Self::Vit(config)
-    }
+families!(define!());
+
+macro_rules! dispatch {
+    (
+        ($network:expr, $kind:ident, $inner:ident, $body:expr)
+        $([$($cfg:meta)?] $variant:ident $name:literal $config:ident $model:ident $doc:literal;)*
+    ) => {
+        match $network {
+            $($(#[$cfg])? $kind::$variant($inner) => $body,)*
+        }
+    };
 }
 
-#[cfg(feature = "all-models")]
-impl From<RegNetConfig> for NetworkConfig {
-    fn from(config: RegNetConfig) -> Self {
-        Self::RegNet(config)
-    }
-}
-
-#[cfg(feature = "all-models")]
-impl From<ResNetConfig> for NetworkConfig {
-    fn from(config: ResNetConfig) -> Self {
-        Self::ResNet(config)
-    }
-}
-
-#[cfg(feature = "all-models")]
-impl From<DistillVitConfig> for NetworkConfig {
-    fn from(config: DistillVitConfig) -> Self {
-        Self::DistillVit(config)
-    }
+/// The same expression for every architecture: `each!(self, NetworkConfig(config) => config.validate())`.
+macro_rules! each {
+    ($network:expr, $kind:ident($inner:ident) => $body:expr) => {
+        families!(dispatch!($network, $kind, $inner, $body))
+    };
 }
 
 impl NetworkConfig {
-    /// The architecture's name, as `family` spells it.
-    pub fn family(&self) -> &'static str {
-        match self {
-            Self::Vit(_) => "vit",
-            #[cfg(feature = "all-models")]
-            Self::RegNet(_) => "regnet",
-            #[cfg(feature = "all-models")]
-            Self::ResNet(_) => "resnet",
-            #[cfg(feature = "all-models")]
-            Self::DistillVit(_) => "distillvit",
-        }
-    }
-
     /// Checks every number before anything is allocated.
     ///
     /// # Errors
@@ -139,19 +170,6 @@ impl NetworkConfig {
     pub fn blank_but_heads(&self, seed: u64, device: &Device) -> Result<Network, ConfigError> {
         self.validate()?;
         Ok(self.build(&Initialiser::blank_but(seed, self.heads(), device)))
-    }
-
-    /// The names of the linear layers that give logits, the class head first.
-    pub fn heads(&self) -> &'static [&'static str] {
-        match self {
-            Self::Vit(_) => &["head", "head_dist"],
-            #[cfg(feature = "all-models")]
-            Self::RegNet(_) => &["head.fc"],
-            #[cfg(feature = "all-models")]
-            Self::ResNet(_) => &["fc"],
-            #[cfg(feature = "all-models")]
-            Self::DistillVit(_) => &["head"],
-        }
     }
 
     fn build(&self, draw: &Initialiser) -> Network {
@@ -202,51 +220,6 @@ impl NetworkConfig {
     }
 }
 
-/// A network. Its parameters go by timm's names whatever the architecture.
-// A process holds a handful of networks; a box around each would only cost a name in every path of a parameter.
-#[allow(clippy::large_enum_variant)]
-#[derive(Module, Debug)]
-pub enum Network {
-    /// A vision transformer (ViT, DeiT).
-    Vit(VisionTransformer),
-    /// A RegNet.
-    #[cfg(feature = "all-models")]
-    RegNet(RegNet),
-    /// A ResNet.
-    #[cfg(feature = "all-models")]
-    ResNet(ResNet),
-    /// A transformer of DistillViT.
-    #[cfg(feature = "all-models")]
-    DistillVit(DistillVit),
-}
-
-impl From<VisionTransformer> for Network {
-    fn from(model: VisionTransformer) -> Self {
-        Self::Vit(model)
-    }
-}
-
-#[cfg(feature = "all-models")]
-impl From<RegNet> for Network {
-    fn from(model: RegNet) -> Self {
-        Self::RegNet(model)
-    }
-}
-
-#[cfg(feature = "all-models")]
-impl From<ResNet> for Network {
-    fn from(model: ResNet) -> Self {
-        Self::ResNet(model)
-    }
-}
-
-#[cfg(feature = "all-models")]
-impl From<DistillVit> for Network {
-    fn from(model: DistillVit) -> Self {
-        Self::DistillVit(model)
-    }
-}
-
 impl Network {
     /// Its sizes.
     pub fn shape(&self) -> NetworkShape {
@@ -271,15 +244,7 @@ impl Network {
 
     // In the precision of its parameters, which is that of `images` and of the trace.
     fn forward_in_its_own(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
-        match self {
-            Self::Vit(model) => model.forward_with(images, training, taps),
-            #[cfg(feature = "all-models")]
-            Self::DistillVit(model) => model.forward_with(images, training, taps),
-            #[cfg(feature = "all-models")]
-            Self::RegNet(model) => model.forward_with(images, training, taps),
-            #[cfg(feature = "all-models")]
-            Self::ResNet(model) => model.forward_with(images, training, taps),
-        }
+        each!(self, Network(model) => model.forward_with(images, training, taps))
     }
 
     /// The network with its parameters in half precision (`f16`), for inference. It reads images of `f32` and gives a trace
@@ -290,20 +255,12 @@ impl Network {
 
     fn is_half(&self) -> bool {
         // All its parameters have one type.
-        #[cfg_attr(not(feature = "all-models"), allow(irrefutable_let_patterns))]
-        let Self::Vit(model) = self else { return false };
-        model.dtype() == DType::F16
+        each!(self, Network(model) => model.dtype()) == DType::F16
     }
 
     /// Draws what one training step of `batch` images drops; the same `seed` and `step` give the same.
     pub fn draw_training(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Training {
-        match self {
-            Self::Vit(model) => model.draw_training(seed, step, batch, device),
-            #[cfg(feature = "all-models")]
-            Self::DistillVit(model) => model.draw_training(seed, step, batch, device),
-            #[cfg(feature = "all-models")]
-            Self::RegNet(_) | Self::ResNet(_) => Training::default(),
-        }
+        each!(self, Network(model) => model.draw_training(seed, step, batch, device))
     }
 
     /// The network with the running statistics that a training pass left in its [`Trace`].

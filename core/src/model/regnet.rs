@@ -7,7 +7,7 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::check::{ConfigError, divides, range, real};
@@ -241,6 +241,16 @@ impl Block {
 }
 
 impl RegNet {
+    /// The names of the linear layers that give logits, the class head first.
+    pub const HEADS: &[&str] = &["head.fc"];
+    /// The last part of the names of the matrices that weight decay leaves alone.
+    pub const UNDECAYED: &[&str] = &[];
+
+    /// The type of its parameters.
+    pub(super) fn dtype(&self) -> DType {
+        self.head.fc.weight.val().dtype()
+    }
+
     /// Its sizes.
     pub fn shape(&self) -> NetworkShape {
         NetworkShape::without_tokens(self.head.fc.weight.dims()[1])
@@ -261,5 +271,10 @@ impl RegNet {
         let mut recorder = Recorder::new(taps);
         recorder.features(|| features.clone());
         recorder.trace(project(&self.head.fc, features), None, 0).with_statistics(statistics)
+    }
+
+    /// What a training pass of this network drops: nothing.
+    pub fn draw_training(&self, _: u64, _: u64, _: usize, _: &Device) -> Training {
+        Training::default()
     }
 }

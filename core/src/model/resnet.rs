@@ -6,7 +6,7 @@ use burn::nn::Linear;
 use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::check::{ConfigError, range, real};
@@ -217,6 +217,16 @@ impl Block {
 }
 
 impl ResNet {
+    /// The names of the linear layers that give logits, the class head first.
+    pub const HEADS: &[&str] = &["fc"];
+    /// The last part of the names of the matrices that weight decay leaves alone.
+    pub const UNDECAYED: &[&str] = &[];
+
+    /// The type of its parameters.
+    pub(super) fn dtype(&self) -> DType {
+        self.fc.weight.val().dtype()
+    }
+
     /// Its sizes.
     pub fn shape(&self) -> NetworkShape {
         NetworkShape::without_tokens(self.fc.weight.dims()[1])
@@ -239,5 +249,10 @@ impl ResNet {
         let mut recorder = Recorder::new(taps);
         recorder.features(|| features.clone());
         recorder.trace(project(&self.fc, features), None, 0).with_statistics(statistics)
+    }
+
+    /// What a training pass of this network drops: nothing.
+    pub fn draw_training(&self, _: u64, _: u64, _: usize, _: &Device) -> Training {
+        Training::default()
     }
 }

@@ -273,6 +273,11 @@ pub struct VisionTransformer {
 }
 
 impl VisionTransformer {
+    /// The names of the linear layers that give logits, the class head first.
+    pub const HEADS: &[&str] = &["head", "head_dist"];
+    /// The last part of the names of the matrices that weight decay leaves alone, as DeiT does.
+    pub const UNDECAYED: &[&str] = &["cls_token", "dist_token", "pos_embed"];
+
     /// The type of its parameters.
     pub(super) fn dtype(&self) -> DType {
         self.pos_embed.val().dtype()

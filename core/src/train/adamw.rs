@@ -11,8 +11,8 @@
 //!
 //! Adam decays through the gradient, `g ← g + λ p`, and not beside it.
 //!
-//! Not decayed: one-dimensional parameters (biases, norms) and the tokens and position embedding, as DeiT does it; or
-//! everything, where [`AdamWConfig::decay_all`] says so.
+//! Not decayed: one-dimensional parameters (biases, norms), and what the network names, such as tokens and the position
+//! embedding, as DeiT does it. Everything decays where [`AdamWConfig::decay_all`] says so.
 //!
 //! The gradients of several parts of a batch may be gathered before one update. Beside the parameters their exponential
 //! mean can be kept, `a ← d a + (1 − d) p` after every update, which starts from the initial values.
@@ -80,6 +80,7 @@ impl Default for AdamWConfig {
 /// The optimiser with its state for one network.
 pub struct AdamW {
     config: AdamWConfig,
+    undecayed: &'static [&'static str],
     state: Option<State>,
 }
 
@@ -128,7 +129,12 @@ struct Slot {
 impl AdamW {
     /// An optimiser that has taken no step.
     pub fn new(config: AdamWConfig) -> Self {
-        Self { config, state: None }
+        Self { config, undecayed: &[], state: None }
+    }
+
+    /// Leaves matrices whose names end so out of weight decay too: a [`Network`](crate::model::Network) says which.
+    pub fn leaving(self, undecayed: &'static [&'static str]) -> Self {
+        Self { undecayed, ..self }
     }
 
     /// Steps taken so far.
@@ -149,7 +155,8 @@ impl AdamW {
     pub fn gather<M: Module>(&mut self, module: &M, gradients: Gradients, share: f64) {
         let gradients = GradientsParams::from_grads(gradients, module);
         let slots = self.state.is_none().then(Vec::new);
-        let mut join = Join { gradients, slots, decay_all: self.config.decay_all, ..Join::default() };
+        let Self { config, undecayed, .. } = self;
+        let mut join = Join { gradients, slots, undecayed, decay_all: config.decay_all, ..Join::default() };
         module.visit(&mut join);
         let averaged = self.config.ema.is_some();
         let start = || State::start(join.slots.unwrap_or_default(), averaged);
@@ -212,16 +219,17 @@ impl AdamW {
         Ok(Some(AdamWRecord { steps: state.steps, moments }))
     }
 
-    /// An optimiser that goes on from `record` with the parameters that `module` has now, or `None` if the record holds a
+    /// The optimiser as it goes on from `record` with the parameters that `module` has now, or `None` if the record holds a
     /// parameter that the module has not, or not in that size.
-    pub fn resume<M: Module>(config: AdamWConfig, record: AdamWRecord, module: &M) -> Option<Self> {
+    pub fn resume<M: Module>(self, record: AdamWRecord, module: &M) -> Option<Self> {
+        let Self { config, undecayed, .. } = self;
         if record.moments.is_empty() {
-            return (record.steps == 0).then(|| Self::new(config));
+            return (record.steps == 0).then(|| Self::new(config).leaving(undecayed));
         }
         let mut recorded: HashMap<String, Moments> = record.moments.into_iter().map(|m| (m.path.clone(), m)).collect();
         let paths = Some(recorded.keys().cloned().collect());
         let slots = Some(Vec::new());
-        let mut join = Join { recorded: paths, slots, decay_all: config.decay_all, ..Join::default() };
+        let mut join = Join { recorded: paths, slots, undecayed, decay_all: config.decay_all, ..Join::default() };
         module.visit(&mut join);
         let mut state = State::start(join.slots.unwrap_or_default(), false)?;
         let (mut first, mut second, mut average) = (Vec::new(), Vec::new(), Vec::new());
@@ -249,7 +257,7 @@ impl AdamW {
         state.first = vector(first);
         state.second = vector(second);
         state.average = config.ema.map(|_| vector(average));
-        Some(Self { config, state: Some(state) })
+        Some(Self { config, undecayed, state: Some(state) })
     }
 }
 
@@ -348,6 +356,7 @@ struct Join {
     gradients: GradientsParams,
     // Resuming: the paths of the parameters that take part.
     recorded: Option<HashSet<String>>,
+    undecayed: &'static [&'static str],
     decay_all: bool,
     path: Path,
     // With the parameter's values and whether it decays.
@@ -371,8 +380,7 @@ impl ModuleVisitor for Join {
         let Some(slots) = &mut self.slots else { return };
         let path = self.path.name();
         if self.recorded.as_ref().map_or(found, |recorded| recorded.contains(&path)) {
-            let last = path.rsplit('.').next();
-            let plain = D > 1 && !matches!(last, Some("cls_token" | "dist_token" | "pos_embed"));
+            let plain = D > 1 && !path.rsplit('.').next().is_some_and(|last| self.undecayed.contains(&last));
             let slot = Slot { id: param.id, path, length: param.lazy_shape().num_elements() };
             slots.push((slot, param.val().inner().flatten(0, D - 1), plain || self.decay_all));
         }

@@ -83,12 +83,12 @@ impl Course {
     /// of its shape.
     pub fn new(student: Network, config: CourseConfig, device: &Device) -> Self {
         let CourseConfig { lesson, recipe, batches, seed, .. } = &config;
-        let shape = student.shape();
+        let (shape, undecayed) = (student.shape(), student.undecayed());
         let learner = Learner::new(student, lesson, *seed, &device.clone().autodiff());
         let past = recipe.retrospection.as_ref().map(|_| LogitTable::new(batches.samples(), shape.classes));
         Self {
             learner: Some(trainable(learner, recipe)),
-            optimiser: AdamW::new(recipe.optimiser.clone()),
+            optimiser: AdamW::new(recipe.optimiser.clone()).leaving(undecayed),
             past,
             classes: shape.classes,
             step: 0,
@@ -259,7 +259,8 @@ impl Course {
         let State { step, learner, moments, past } = state;
         let recipe = &self.config.recipe;
         let learner = weights::assign(self.learner().clone(), learner)?;
-        let optimiser = state::to_optimiser(recipe.optimiser.clone(), step, moments, &learner);
+        let fresh = AdamW::new(recipe.optimiser.clone()).leaving(learner.student.undecayed());
+        let optimiser = state::to_optimiser(fresh, step, moments, &learner);
         let optimiser = optimiser.ok_or(StateError::Optimiser)?;
         if self.past.is_some() {
             let table = state::to_table(past, self.config.batches.samples(), self.classes);
@@ -274,7 +275,10 @@ impl Course {
 fn trainable(learner: Learner, recipe: &TrainingRecipe) -> Learner {
     match recipe.trainable {
         Trainable::All => learner,
-        Trainable::Head => heads_alone(learner),
+        Trainable::Head => {
+            let heads = learner.student.heads();
+            heads_alone(learner, heads)
+        }
     }
 }
 

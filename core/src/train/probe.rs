@@ -8,20 +8,17 @@ use burn::tensor::Tensor;
 
 use crate::weights::Path;
 
-/// The names under which timm's and torchvision's networks keep their last linear layers.
-const HEADS: [&str; 3] = ["head", "head_dist", "fc"];
-
-/// `module` with every parameter frozen that is not a head's.
-pub fn heads_alone<M: Module>(module: M) -> M {
-    module.map(&mut Freeze::default())
+/// `module` with every parameter frozen that is not of one of `heads`, which a [`Network`](crate::model::Network) names.
+pub fn heads_alone<M: Module>(module: M, heads: &[&str]) -> M {
+    module.map(&mut Freeze { heads, path: Path::default() })
 }
 
-#[derive(Default)]
-struct Freeze {
+struct Freeze<'a> {
+    heads: &'a [&'a str],
     path: Path,
 }
 
-impl ModuleMapper for Freeze {
+impl ModuleMapper for Freeze<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
         self.path.enter(name, container_type);
     }
@@ -31,7 +28,9 @@ impl ModuleMapper for Freeze {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let learns = self.path.name().split('.').any(|name| HEADS.contains(&name));
+        // A head may be two names long, and the network a part of something.
+        let name = format!(".{}.", self.path.name());
+        let learns = self.heads.iter().any(|head| name.contains(&format!(".{head}.")));
         if learns { param } else { param.set_require_grad(false) }
     }
 }

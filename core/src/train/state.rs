@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 
+use super::AdamW;
 use super::adamw::{AdamWRecord, Moments};
-use super::{AdamW, AdamWConfig};
 use crate::method::LogitTable;
 use crate::weights::{AssignError, NamedTensor};
 
@@ -81,9 +81,9 @@ pub(super) fn of_record(record: AdamWRecord) -> Vec<NamedTensor> {
     record.moments.into_iter().flat_map(vectors).collect()
 }
 
-/// The optimiser after `steps` updates of `module`, by its vectors' names.
+/// The optimiser `fresh` after `steps` updates of `module`, by its vectors' names.
 pub(super) fn to_optimiser<M: Module>(
-    config: AdamWConfig,
+    fresh: AdamW,
     steps: u64,
     vectors: Vec<NamedTensor>,
     module: &M,
@@ -97,7 +97,7 @@ pub(super) fn to_optimiser<M: Module>(
     let moments = moments
         .into_iter()
         .map(|(path, [first, second, average])| Some(Moments { path, first: first?, second: second?, average }));
-    AdamW::resume(config, AdamWRecord { steps, moments: moments.collect::<Option<_>>()? }, module)
+    fresh.resume(AdamWRecord { steps, moments: moments.collect::<Option<_>>()? }, module)
 }
 
 /// The table of past logits by the names of its two halves.

@@ -59,6 +59,6 @@ fn reduce_network(network: &mut NetworkRecipe, config: &NetworkConfig, depth: us
     }
     let table = |config: &NetworkConfig| Table::try_from(config).context("the model's own numbers");
     let (whole, small) = (table(config)?, table(&config.reduced(depth, side))?);
-    network.numbers().extend(small.into_iter().filter(|(key, value)| whole.get(key) != Some(value)));
+    network.set_numbers(small.into_iter().filter(|(key, value)| whole.get(key) != Some(value)));
     Ok(())
 }

@@ -44,10 +44,10 @@ fn rename(network: &mut NetworkRecipe, name: &str, has_weights: bool) {
     if network.model == name {
         return;
     }
-    let mut kept = std::mem::take(network.numbers());
+    let mut kept = network.families.remove(network.family()).unwrap_or_default();
     kept.retain(|key, _| matches!(key, "classes" | "image_size" | "channels"));
     network.model = name.to_owned();
-    network.numbers().extend(kept);
+    network.set_numbers(kept);
     network.weights = None;
     if !has_weights {
         network.trainable = Trainable::All;
@@ -56,16 +56,14 @@ fn rename(network: &mut NetworkRecipe, name: &str, has_weights: bool) {
 
 fn input_size(layer: &mut Layer, given: &Given) -> Result<()> {
     let side: Option<i64> = given.parsed("input-size")?;
-    layer.each(|network| {
-        network.numbers().extend(side.map(|side| ("image_size".to_owned(), side.into())));
-    })
+    layer.each(|network| network.set_numbers(side.map(|side| ("image_size".to_owned(), side.into()))))
 }
 
 fn drop_path(layer: &mut Layer, given: &Given) -> Result<()> {
     let rate: Option<f64> = given.parsed("drop-path")?;
     layer.rewrite(|recipe| {
         if let Some(network) = recipe.learner_mut() {
-            network.numbers().extend(rate.map(|rate| ("drop_path".to_owned(), rate.into())));
+            network.set_numbers(rate.map(|rate| ("drop_path".to_owned(), rate.into())));
         }
         Ok(())
     })
