@@ -14,7 +14,7 @@ use potstill_core::method::Readout;
 
 use crate::bench::Path;
 use crate::device::DeviceChoice;
-use crate::recipe::Given;
+use crate::given::Given;
 
 /// Distils vision transformers on any GPU, or without one.
 #[derive(Debug, Parser)]

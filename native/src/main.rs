@@ -10,6 +10,7 @@ mod device;
 mod error;
 mod evaluate;
 mod fetch;
+mod given;
 mod memory;
 mod pool;
 mod prepare;

@@ -13,10 +13,10 @@ use flate2::bufread::GzDecoder;
 use potstill_core::data::cifar::{Kind, MAX_BYTES, Reader, TEN};
 use potstill_core::data::{Dataset, Normalisation};
 
+use super::start::forcing_row;
 use super::{Set, Split, folder, read_file};
 use crate::error::{Context, Failure, Result};
 use crate::fetch::{Source, archive};
-use crate::recipe::library;
 
 /// CIFAR-10.
 pub const TEN_SET: Set = Set {
@@ -29,7 +29,7 @@ pub const TEN_SET: Set = Set {
         Ok(match given.text("distill-mode") {
             Some("both") => "deit-cifar-10-both-soft".to_owned(),
             Some(mode) => format!("deit-cifar-10-{mode}"),
-            None => library::forcing_row(given, "cifar-10")?,
+            None => forcing_row(given, "cifar-10"),
         })
     },
     source: Some(Source {
@@ -43,7 +43,7 @@ pub const HUNDRED_SET: Set = Set {
     name: "CIFAR-100",
     open: |folder, split, _| open(folder, Kind::HundredFine, split),
     takes_folders: false,
-    start: |given, _| library::forcing_row(given, "cifar-100"),
+    start: |given, _| Ok(forcing_row(given, "cifar-100")),
     source: Some(Source {
         base: BASE,
         files: &[archive("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary")],

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use potstill_core::data::{Dataset, Normalisation};
 
 use super::folder::Folder;
+use super::start::forcing_row;
 use super::{Set, Split, mat, read_file};
 use crate::error::{Failure, Result};
 use crate::fetch::{Checksum, Source, archive, file};
-use crate::recipe::library;
 
 /// The data set.
 pub const SET: Set = Set {
@@ -21,7 +21,7 @@ pub const SET: Set = Set {
     has_validation: true,
     takes_folders: false,
     normalisation: Normalisation::imagenet,
-    start: |given, _| library::forcing_row(given, "flowers-102"),
+    start: |given, _| Ok(forcing_row(given, "flowers-102")),
     source: Some(Source {
         base: "https://www.robots.ox.ac.uk/~vgg/data/flowers/102",
         files: &[

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use potstill_core::data::{Dataset, Error, ImageShape, Normalisation, Picture};
 
+use super::start::imagenet_row;
 use super::{Set, Split, in_memory};
 use crate::error::{Context, Failure, Result};
 use crate::prepare;
-use crate::recipe::library;
 
 /// A set whose images together have no more bytes than this, and one size, is held in memory: CIFAR's 50,000 take 154 MB.
 const IN_MEMORY: u64 = 384 << 20;
@@ -40,7 +40,7 @@ pub const SET: Set = Set {
     has_validation: true,
     takes_folders: true,
     normalisation: Normalisation::imagenet,
-    start: |given, _| Ok(library::imagenet_row(given).to_owned()),
+    start: |given, _| Ok(imagenet_row(given).to_owned()),
     source: None,
 };
 

@@ -13,6 +13,7 @@ mod flowers;
 mod folder;
 mod mat;
 mod mnist;
+mod start;
 
 use std::fs::File;
 use std::io::Read;
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
 use crate::fetch::Source;
-use crate::recipe::Given;
+use crate::given::Given;
 
 /// Where files are looked for unless `--data-dir` says.
 const DEFAULT_DIR: &str = "data";

@@ -1,13 +1,17 @@
 //! The layers of a recipe, each a TOML table laid over the one before: a built-in recipe, the person's file, the flags, each
 //! `--set`.
 //!
-//! Tables are merged key by key; a table of another `kind` replaces the one below it. A file that says `base = "none"`
+//! A file that says `base = "none"`
 //! stands alone, as the recipes that ship do, and one that says `base = "NAME"` is laid over the recipe of that name.
 
 use toml::{Table, Value};
 
-use super::{NetworkRecipe, Recipe, flags, library, smoke};
+use super::experiment::Recipe;
+use super::layer::Layer;
+use super::table::{apply_assignment, listed_terms, merge, parse};
+use super::{flags, library, smoke};
 use crate::cli::Train;
+use crate::dataset;
 use crate::error::{Context, Failure, Result};
 
 /// A recipe and where it came from, in words.
@@ -61,7 +65,7 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
         // A recipe that ships stands by itself.
         None if base.is_some() => Table::new(),
         None => {
-            let found = library::base_for(options, &asked, &sets)?;
+            let found = base_for(options, &asked, &sets)?;
             base = Some(found.name.to_owned());
             found.table()?
         }
@@ -86,198 +90,39 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
     Ok(Resolved { recipe, base, notices })
 }
 
-pub(super) fn parse(text: &str, name: &str) -> Result<Table> {
-    let parsed: Result<Table, toml::de::Error> = toml::from_str(text);
-    parsed.map_err(|error| Failure::usage(format!("{name}: {error}")))
+// The recipe that a command line without one, or a file without a base, starts from: its data set's.
+fn base_for(options: &Train, asked: &Table, sets: &Table) -> Result<&'static library::Shipped> {
+    let name = base_name(options, asked, sets)?;
+    library::find(&name).ok_or_else(|| library::unknown(&name))
 }
 
-/// What became of a key's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Laid {
-    /// It is set.
-    Done,
-    /// The recipe has no place for it.
-    NoPlace,
-    /// The recipe has no such section.
-    NoSection,
-}
-
-/// A recipe in the making: its table, with every key that has a value.
-pub(super) struct Layer(Table);
-
-impl Layer {
-    fn new(table: Table) -> Result<Self> {
-        let mut layer = Self(table.clone());
-        layer.rewrite(|_| Ok(()))?;
-        // A section that does nothing is left out of a recipe, and its numbers are still below those that come.
-        merge(&mut layer.0, table);
-        Ok(layer)
+fn base_name(options: &Train, asked: &Table, sets: &Table) -> Result<String> {
+    let given = &options.given;
+    // Whoever asks for nothing is shown what distillation is worth.
+    let neutral = |name: &String| ["--seed", "--name", "--logdir", "--json"].contains(&name.as_str());
+    if options.recipe.is_none() && options.set.is_empty() && given.names().iter().all(neutral) {
+        return Ok("digits-few-labels".to_owned());
     }
-
-    fn recipe(&self) -> Result<Recipe> {
-        let read = Value::Table(self.0.clone()).try_into();
-        read.map_err(|error: toml::de::Error| {
-            let nearest = nearest(error.message()).map(|name| format!("; the nearest is `{name}`"));
-            Failure::usage(format!("{error}{}", nearest.unwrap_or_default()))
-        })
-    }
-
-    /// Changes the recipe as a whole.
-    ///
-    /// # Errors
-    /// Exit code 2 if it is none, and what the change fails with.
-    pub fn rewrite(&mut self, change: impl FnOnce(&mut Recipe) -> Result<()>) -> Result<()> {
-        let mut recipe = self.recipe()?;
-        change(&mut recipe)?;
-        self.0 = Table::try_from(&recipe).map_err(Failure::usage)?;
-        Ok(())
-    }
-
-    /// Changes the section of each network.
-    ///
-    /// # Errors
-    /// As [`Layer::rewrite`].
-    pub fn each(&mut self, change: impl FnMut(&mut NetworkRecipe)) -> Result<()> {
-        self.rewrite(|recipe| {
-            [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten().for_each(change);
-            Ok(())
-        })
-    }
-
-    /// A section of the recipe.
-    pub fn section(&mut self, name: &str) -> Option<&mut Table> {
-        self.0.get_mut(name).and_then(Value::as_table_mut)
-    }
-
-    /// The text of a key, given by its parts.
-    pub fn text(&self, path: &[&str]) -> Option<&str> {
-        let (first, rest) = path.split_first()?;
-        rest.iter().try_fold(self.0.get(*first)?, |value, part| value.get(part))?.as_str()
-    }
-
-    // The section of the network that learns by the recipe's objective.
-    fn learner_name(&self) -> &'static str {
-        if self.text(&["objective"]) == Some("teacher") { "teacher" } else { "student" }
-    }
-
-    /// Sets a key, whose section may be called `learner`; after a part with a question mark only what is there is set.
-    ///
-    /// # Errors
-    /// Exit code 2 for a key below a value.
-    pub fn set(&mut self, key: &str, value: &Value) -> Result<Laid> {
-        let Some((section, rest)) = key.split_once('.') else { return lay(&mut self.0, key, value) };
-        let section = if section == "learner" { self.learner_name() } else { section };
-        self.section(section).map_or(Ok(Laid::NoSection), |table| lay(table, rest, value))
-    }
-}
-
-// Sets `a.b.c` in nested tables, or `b.c` in each of a list of terms that is called b.
-fn lay(table: &mut Table, path: &str, value: &Value) -> Result<Laid> {
-    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
-    let (name, only_there) = first.strip_suffix('?').map_or((first, false), |name| (name, true));
-    let there = table.contains_key(name);
-    if let (Some(rest), false, Some(Value::Array(terms))) = (rest, there, table.get_mut("terms")) {
-        let called = name.replace('_', "-");
-        let mut laid = Laid::NoPlace;
-        for term in terms.iter_mut().filter_map(Value::as_table_mut) {
-            if term.get("term").and_then(Value::as_str) == Some(&called) {
-                laid = lay(term, rest, value)?;
-            }
-        }
-        return Ok(laid);
-    }
-    if name.is_empty() {
-        return Err(Failure::usage("--set needs a key before the equals sign"));
-    }
-    match rest {
-        _ if only_there && !there => Ok(Laid::NoPlace),
-        None => {
-            table.insert(name.to_owned(), value.clone());
-            Ok(Laid::Done)
-        }
-        Some(rest) => match table.entry(name).or_insert_with(|| Value::Table(Table::new())) {
-            Value::Table(inner) => lay(inner, rest, value),
-            _ => Err(Failure::usage(format!("{name} is a value and has no {rest} in it"))),
-        },
-    }
-}
-
-// The known key or word that is nearest to the one that is not known.
-fn nearest(message: &str) -> Option<&str> {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let unknown = quoted.next().filter(|_| message.starts_with("unknown"))?;
-    let (distance, name) = quoted.map(|name| (distance(unknown, name), name)).min()?;
-    (2 * distance <= name.len().max(unknown.len())).then_some(name)
-}
-
-// How many letters are to be put in, left out, exchanged for others or for their neighbours between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = change.min(row[j - 1] + 1).min(rows[i - 1][j] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
-// `[[objective]]` tables are the terms of a distillation.
-pub(super) fn listed_terms(table: &mut Table) -> Result<()> {
-    let Some(Value::Array(terms)) = table.get_mut("objective") else { return Ok(()) };
-    let named = |term: &Value, name: &str| term.get("term").and_then(Value::as_str) == Some(name);
-    if terms.iter().any(|term| named(term, "retrospection")) {
-        return Err(Failure::usage(
-            "retrospection is no term of a distillation, since it needs what the student said before; give the student \
-             a section for it, [student.retrospection], or --retrospect",
-        ));
-    }
-    let mut distillation = Table::new();
-    distillation.insert("kind".into(), "terms".into());
-    distillation.insert("terms".into(), Value::Array(std::mem::take(terms)));
-    table.insert("distillation".into(), Value::Table(distillation));
-    table.insert("objective".into(), "distillation".into());
-    Ok(())
-}
-
-fn apply_assignment(table: &mut Table, assignment: &str) -> Result<()> {
-    let Some((key, text)) = assignment.split_once('=') else {
-        return Err(Failure::usage(format!("--set {assignment:?} is not of the form KEY=VALUE")));
+    let key = |key: &str| {
+        let in_table = |table: &Table| table.get("data").and_then(|data| data.get(key)).cloned();
+        in_table(sets).or_else(|| in_table(asked))
     };
-    match lay(table, key.trim(), &value_of(text))? {
-        Laid::Done => Ok(()),
-        _ => Err(Failure::usage(format!("--set: a recipe has no key {key:?}"))),
-    }
+    let named = given.text("dataset").map(str::to_owned);
+    let named = named.or_else(|| key("dataset").and_then(|v| v.as_str().map(str::to_owned)));
+    let dataset = named.unwrap_or_else(|| usual_dataset(options).to_owned());
+    let samples: Option<i64> = given.parsed("train-samples")?;
+    let samples = samples.or_else(|| key("train_samples").and_then(|value: Value| value.as_integer()));
+    (dataset::find(&dataset)?.start)(given, samples)
 }
 
-/// A value as it is written: what TOML understands is what TOML says, and a bare word is a string.
-pub(super) fn value_of(text: &str) -> Value {
-    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
-    parsed.and_then(|mut parsed| parsed.remove("value")).unwrap_or_else(|| text.into())
-}
-
-// Lays `over` on `table`: tables are merged key by key, anything else is replaced. Tables of two kinds have nothing in
-// common: the numbers of one objective or schedule do not fit another.
-pub(super) fn merge(table: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (table.get_mut(&key), value) {
-            (Some(Value::Table(inner)), Value::Table(value)) => {
-                if value.get("kind").is_some_and(|kind| inner.get("kind").is_some_and(|other| other != kind)) {
-                    inner.clear();
-                }
-                merge(inner, value);
-            }
-            (_, value) => {
-                table.insert(key, value);
-            }
-        }
+// The data set where none is named. A reference's own line needs no name: its flags are of one data set.
+fn usual_dataset(options: &Train) -> &'static str {
+    let given = &options.given;
+    match options.recipe {
+        _ if given.has("data-path") => "imagenet",
+        None if given.has("distill-mode") => "cifar-10",
+        None if given.method() == Some("CLS-KD") && !given.has("distillation") => "imagenet",
+        _ => "digits",
     }
 }
 
@@ -286,8 +131,9 @@ pub(super) mod tests {
     use clap::Parser;
 
     use potstill_core::method::{Logits, Preset, Term};
+    use potstill_core::train::TrainingRecipe;
 
-    use super::super::Goal;
+    use super::super::experiment::Goal;
     use super::*;
     use crate::cli::{Cli, Command};
 
@@ -427,5 +273,14 @@ pub(super) mod tests {
         std::fs::write(file.path(), past).expect("writes");
         let failure = resolve_line(&format!("potstill train {}", file.path().display())).expect_err("no such term");
         assert!(failure.code() == 2 && failure.to_string().contains("[student.retrospection]"), "{failure}");
+    }
+
+    #[test]
+    fn digits_are_trained_as_the_page_trains_them() {
+        let text = library::find("digits").expect("it ships").text;
+        let recipe = Recipe::from_resolved(text).expect("valid");
+        for network in [recipe.teacher().expect("a teacher"), recipe.student().expect("a student")] {
+            assert_eq!(network.training(), TrainingRecipe::digits());
+        }
     }
 }

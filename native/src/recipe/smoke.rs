@@ -10,7 +10,7 @@ use potstill_core::model::NetworkConfig;
 
 use toml::Table;
 
-use super::{NetworkRecipe, Recipe};
+use super::experiment::{NetworkRecipe, Recipe};
 use crate::error::{Context, Result};
 
 /// Training and held-out samples of a smoke run.

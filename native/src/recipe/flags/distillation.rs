@@ -6,10 +6,12 @@ use std::sync::LazyLock;
 use potstill_core::method::{About, AboutNumber, Deit, Labels, Matching, Mode, Preset, Retrospection, Term, methods};
 use toml::Value;
 
-use super::{Flag, Given, words};
+use super::flag::Flag;
 use crate::error::{Failure, Result};
-use crate::recipe::Goal;
-use crate::recipe::layers::{Laid, Layer};
+use crate::given::{Given, words};
+use crate::recipe::experiment::Goal;
+use crate::recipe::layer::Layer;
+use crate::recipe::table::Laid;
 
 /// DeiT's `--distillation-type`.
 const TYPES: [&str; 3] = ["none", "soft", "hard"];

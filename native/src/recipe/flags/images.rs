@@ -2,9 +2,10 @@
 
 use potstill_core::data::{ColorJitter, EraseMode, Interpolation, Preprocess, RandAugment};
 
-use super::{Flag, Given, words};
+use super::flag::Flag;
 use crate::error::{Failure, Result};
-use crate::recipe::layers::Layer;
+use crate::given::{Given, words};
+use crate::recipe::layer::Layer;
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::number("mixup", "A", "α of Mixup; 0 is none").sets(&["data.mix.mixup"]),

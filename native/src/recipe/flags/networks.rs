@@ -1,9 +1,10 @@
 //! Which networks are trained and teach, and where they start.
 
-use super::{Flag, Given};
+use super::flag::Flag;
 use crate::error::{Failure, Result};
-use crate::recipe::layers::Layer;
-use crate::recipe::{Goal, NetworkRecipe, Trainable};
+use crate::given::Given;
+use crate::recipe::experiment::{Goal, NetworkRecipe, Trainable};
+use crate::recipe::layer::Layer;
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::text("teacher-model", "NAME", "The network that teaches").does(teacher_model),

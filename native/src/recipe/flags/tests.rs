@@ -4,8 +4,8 @@ use clap::Parser;
 use potstill_core::method::{Labels, Logits, Matching, Mode, Normalisation, Preset, TeacherLabels, Term};
 use potstill_core::train::{Decay, Schedule};
 
+use super::super::experiment::{Goal, Recipe, Trainable};
 use super::super::layers::tests::resolve_all;
-use super::super::{Goal, Recipe, Trainable};
 use crate::cli::{Cli, Command};
 
 fn resolved_line(line: &str) -> (Recipe, Vec<String>) {

@@ -4,9 +4,10 @@ use potstill_core::method::Readout;
 use potstill_core::train::{Decay, Schedule};
 use toml::Value;
 
-use super::{Flag, Given, words};
+use super::flag::Flag;
 use crate::error::{Failure, Result};
-use crate::recipe::layers::Layer;
+use crate::given::{Given, words};
+use crate::recipe::layer::Layer;
 
 // A key of both networks.
 macro_rules! both {

@@ -1,64 +1,13 @@
-//! The flags of a command line: declared to clap from the table, and what was said of them.
-
-use std::collections::BTreeMap;
+//! The flags as clap knows them: declared from the table, and read back.
 
 use clap::builder::StyledStr;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
-use serde::de::DeserializeOwned;
-use std::str::FromStr;
 
-use super::{Flag, Kind, table, words};
+use super::flag::{Flag, Kind};
+use super::{distillation, table};
 use crate::cli::Train;
-use crate::error::{Failure, Result as Checked};
-
-/// What a command line says of the flags of the table, and which options of `train` it gives at all.
-#[derive(Debug, Default)]
-pub struct Given {
-    values: BTreeMap<&'static str, Vec<String>>,
-    names: Vec<String>,
-}
-
-impl Given {
-    /// Every option that was given, as the help spells it.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// Whether a flag was given.
-    pub fn has(&self, name: &str) -> bool {
-        self.values.contains_key(name)
-    }
-
-    /// What a flag was given.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.all(name)?.first().map(String::as_str)
-    }
-
-    /// All the values that a flag was given.
-    pub fn all(&self, name: &str) -> Option<&[String]> {
-        self.values.get(name).map(Vec::as_slice)
-    }
-
-    /// The number that a flag was given.
-    ///
-    /// # Errors
-    /// Exit code 2 if it is no such number.
-    pub fn parsed<T: FromStr>(&self, name: &str) -> Checked<Option<T>> {
-        let wrong = |said: &str| Failure::usage(format!("--{name} is {said:?}, and it cannot be"));
-        self.text(name).map(|said| said.parse().map_err(|_| wrong(said))).transpose()
-    }
-
-    /// What core calls the word that a flag was given.
-    ///
-    /// # Errors
-    /// Exit code 2 with the words that exist.
-    pub fn word<T: DeserializeOwned>(&self, name: &str) -> Checked<Option<T>> {
-        let wrong =
-            |said: &str| Failure::usage(format!("--{name} is {said:?}; it must be one of {}", words::<T>().join(", ")));
-        self.text(name).map(|said| toml::Value::from(said).try_into().map_err(|_| wrong(said))).transpose()
-    }
-}
+use crate::given::Given;
 
 impl Flag {
     fn arg(&self) -> Arg {
@@ -105,7 +54,8 @@ impl FromArgMatches for Given {
             _ => matches.get_many::<String>(flag.name).into_iter().flatten().cloned().collect(),
         };
         let values = table().filter(|flag| given(flag.name)).map(|flag| (flag.name, said(&flag)));
-        Ok(Self { values: values.collect(), names: names.collect() })
+        let method = |given: &Self| distillation::is_cls_kd(given).then_some("CLS-KD");
+        Ok(Self::new(values.collect(), names.collect(), method))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
