@@ -19,6 +19,5 @@ pub mod library;
 mod smoke;
 mod table;
 
-pub use data::DataRecipe;
-pub use experiment::{Control, Goal, NetworkRecipe, Precision, Recipe, Trainable, model_named};
+pub use experiment::{Control, Goal, NetworkRecipe, Precision, Recipe, model_named};
 pub use layers::{Resolved, resolve};
