@@ -1,4 +1,4 @@
-//! What is trained beside a student and thrown away after: layers that carry its features to a teacher's width.
+//! Layers that are trained with a student and discarded afterwards. They map its features to a teacher's width.
 
 use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor};
 use burn::nn::Linear;
@@ -8,11 +8,11 @@ use crate::model::init::{Initialiser, WeightInit};
 use crate::model::layers::project;
 use crate::op;
 
-/// One of [`Aids`], as asked for: see [`Ask::aid`](super::Ask::aid).
+/// A handle to one of the [`Aids`], which [`Ask::aid`](super::Ask::aid) returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AidTap(pub(super) usize);
 
-/// A linear layer, or two with a GELU between.
+/// One linear layer, or two with a GELU between them.
 #[derive(Module, Debug)]
 pub struct Aid {
     fc1: Linear,
@@ -20,7 +20,8 @@ pub struct Aid {
 }
 
 impl Aid {
-    /// From the first width to the last by way of the one between, if there is one; drawn from (seed, name).
+    /// A layer from the first width to the last, through the width between them if there is one. Its values are drawn from (seed,
+    /// name).
     pub fn new(name: &str, widths: &[usize], seed: u64, device: &Device) -> Self {
         let draw = Initialiser::new(seed, device);
         let linear = |index: usize| {
@@ -30,7 +31,7 @@ impl Aid {
         Self { fc1: linear(0), fc2: (widths.len() > 2).then(|| linear(1)) }
     }
 
-    /// `[.., first width]` to `[.., last width]`.
+    /// Maps `[.., first width]` to `[.., last width]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let x = project(&self.fc1, x);
         match &self.fc2 {
@@ -40,30 +41,30 @@ impl Aid {
     }
 }
 
-/// All that is trained beside a student, by name.
+/// All layers that are trained with a student, by name.
 ///
-/// Why not a list: a checkpoint then calls a parameter `projector.fc1.weight`, whatever else is trained.
+/// Why by name and not as a list: a checkpoint then calls a parameter `projector.fc1.weight`, whatever other layers there are.
 #[derive(Clone, Debug, Default)]
 pub struct Aids(Vec<(String, Aid)>);
 
 impl Aids {
-    /// Those that were asked for, drawn from `seed`.
+    /// The layers that were requested, with values drawn from `seed`.
     pub(crate) fn new(asked: &[(String, Vec<usize>)], seed: u64, device: &Device) -> Self {
         let aid = |(name, widths): &(String, Vec<usize>)| (name.clone(), Aid::new(name, widths, seed, device));
         Self(asked.iter().map(aid).collect())
     }
 
-    /// These, in the order in which they are asked for.
+    /// The given layers, in the order in which they are requested.
     pub fn of(aids: Vec<(String, Aid)>) -> Self {
         Self(aids)
     }
 
-    /// What the one that was asked for makes of `x`.
+    /// Applies a layer to `x`.
     pub fn run<const D: usize>(&self, tap: AidTap, x: Tensor<D>) -> Tensor<D> {
         self.0[tap.0].1.forward(x)
     }
 
-    /// Whether nothing is trained beside the student.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -73,7 +74,7 @@ impl Aids {
     }
 }
 
-/// How a walk over a module's parameters is told of an aid.
+/// Tells a visitor of a module's parameters that it enters or leaves an aid.
 const CONTAINER: &str = "Aids";
 
 impl Module for Aids {

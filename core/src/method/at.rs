@@ -1,10 +1,10 @@
 //! AT: attention transfer (Zagoruyko and Komodakis, ICLR 2017).
 //!
-//! For each pair of blocks, with `m_i` the mean over the width of the squared patch token i, and `m̂` of length 1:
+//! For each pair of blocks, `m_i` is the mean square of patch token i over its width, and `m̂` is `m` scaled to length 1:
 //!
 //! `L = Σ_pairs mean_{b, i} (m̂_S − m̂_T)²`
 //!
-//! Why: where a network's activity is large is where it looks, and that needs no equal widths.
+//! Why: large activations show where a network looks. The widths of the two networks may differ.
 
 use burn::tensor::Tensor;
 
@@ -16,11 +16,11 @@ use super::{Section, Term};
 use crate::model::NetworkShape;
 
 numbers! {
-    /// The numbers of attention transfer, as published beside labels of weight 1.
+    /// The numbers of attention transfer, as published for labels of weight 1.
     pub struct At {
-        /// Its factor in the total.
+        /// Weight of the term.
         weight: f64 = 1000.0, in WEIGHT;
-        /// Pairs [student's block, teacher's block] from 0; empty for the even stride.
+        /// Pairs [student's block, teacher's block] from 0; empty: evenly spaced blocks of the teacher.
         pairs: Pairs = Vec::new();
     }
 }
@@ -50,7 +50,7 @@ impl Method for At {
     }
 }
 
-/// Where tokens `[B, N, D]` are large: `[B, P]` of the patches, each row of length 1.
+/// The mean square of each patch token, `[B, P]`, from tokens `[B, N, D]`. Each row has length 1.
 pub fn activity(tokens: Tensor<3>, prefix: usize) -> Tensor<2> {
     let [_, count, _] = tokens.dims();
     let patches = tokens.narrow(1, prefix, count - prefix);

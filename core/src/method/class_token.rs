@@ -1,21 +1,22 @@
-//! CLS: distillation of the class token (CLS-KD): what it says, and how it relates to the patches, after chosen blocks.
+//! CLS: distillation of the class token (CLS-KD). After chosen blocks it compares the class tokens, and their relation to the
+//! patches.
 //!
-//! Why: the class token is what a classifier reads; matching it and its relation to the patches block by block hands the
-//! student the way there and not only the end.
+//! Why: a classifier reads the class token. Comparing it after several blocks teaches the student the intermediate steps, and not
+//! only the result.
 //!
-//! With `x̂ = x / max(‖x‖, 1e-12)`, class tokens `s_i`, `t_i` and patches `S_i`, `T_i` of pair i of n pairs of blocks:
+//! There are n pairs of blocks. Pair i has class tokens `s_i`, `t_i` and patches `S_i`, `T_i`. With `x̂ = x / max(‖x‖, 1e-12)`:
 //!
-//! * projector: `c_i = mean_{b, d} (t̂_i − P(ŝ_i))²`, `P` = Linear, GELU, Linear, one for all pairs; without `P` where
-//!   the widths are equal
+//! * projector: `c_i = mean_{b, d} (t̂_i − P(ŝ_i))²`, with one `P` = Linear, GELU, Linear for all pairs. If the
+//!   widths are equal there is no `P`.
 //! * relation: `c_i = mean_{a, b} (⟨t̂_a, t̂_b⟩ − ⟨ŝ_a, ŝ_b⟩)²` over the batch
 //! * map: `a_i = mean_{b, p} (⟨t̂_b, T̂_bp⟩ − ⟨ŝ_b, Ŝ_bp⟩)²`
 //!
-//! and pairs that lag behind weigh more, `w_i = n ℓ_i / Σ ℓ`, the last pair `last_weight` times as much:
+//! Pairs with a larger loss weigh more, `w_i = n ℓ_i / Σ ℓ`, and the last pair weighs `last_weight` times as much:
 //!
 //! `L(ℓ) = (Σ_{i<n} ℓ_i² + last_weight · ℓ_n²) / Σ_i ℓ_i`
 //!
-//! Published code lets gradients through the weights, so that a pair far below the mean is pushed up; `detach_weights`
-//! takes them as constants.
+//! The published code lets gradients through the weights, which raises the loss of a pair far below the mean. `detach_weights`
+//! treats the weights as constants.
 
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -32,27 +33,27 @@ use crate::op;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Matching {
-    /// Their cosines with one another over the batch: any two widths.
+    /// By the cosines between the class tokens of the batch. The widths may differ.
     #[default]
     Relation,
-    /// The student's through a projector that is trained with it, or as it is where the widths are equal.
+    /// Directly, after a projector that is trained with the student. Without a projector if the widths are equal.
     Projector,
 }
 
 numbers! {
     /// The numbers of class-token distillation.
     pub struct ClassToken {
-        /// Weight of the class token's term.
+        /// Weight of the class tokens' loss.
         weight: f64 = 1.0, in WEIGHT, flags "w-cls";
-        /// Weight of the term of its cosines with the patches.
+        /// Weight of the loss of the cosines between class token and patches.
         map_weight: f64 = 2.0, in WEIGHT, flags "w-atn";
-        /// Extra factor of the last pair.
+        /// Additional weight of the last pair.
         last_weight: f64 = 4.0, in WEIGHT, flags "last-w";
-        /// Whether the adaptive weights are constants to the gradient.
+        /// Whether the gradient treats the adaptive weights as constants.
         detach_weights: bool = false;
         /// How class tokens are compared.
         matching: Matching = Matching::Relation;
-        /// Pairs [student's block, teacher's block] from 0; empty for the first and last blocks of both, eight pairs at most.
+        /// Pairs [student's block, teacher's block] from 0; empty: the first and last blocks of both, at most eight pairs.
         pairs: Pairs = Vec::new();
     }
 }
@@ -120,12 +121,12 @@ impl Section for ClassToken {
     }
 }
 
-/// The mean squared difference, `[1]`, of the projected class token `[B, D_T]` and the teacher's normalised one.
+/// The mean squared difference, `[1]`, between the projected class token `[B, D_T]` and the teacher's normalised class token.
 pub fn projected_loss(projected: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
     mean_square(normalise_rows(teacher) - projected)
 }
 
-/// The mean squared difference, `[1]`, of the cosines between the samples' class tokens `[B, D_S]` and `[B, D_T]`.
+/// The mean squared difference, `[1]`, between the cosines of the batch's class tokens: student `[B, D_S]`, teacher `[B, D_T]`.
 pub fn relation_loss(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
     let cosines = |tokens: Tensor<2>| {
         let rows = normalise_rows(tokens);
@@ -134,9 +135,9 @@ pub fn relation_loss(student: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
     mean_square(cosines(teacher) - cosines(student))
 }
 
-/// The mean squared difference, `[1]`, of the class token's cosines with the patches of its sample.
+/// The mean squared difference, `[1]`, between the two networks' cosines of the class token with the patches of its sample.
 ///
-/// Tokens are `[B, N, D]`, the class token first; the first `prefix` are no patches.
+/// Tokens are `[B, N, D]` with the class token first. The first `prefix` tokens are not patches.
 pub fn map_loss(student: Tensor<3>, student_prefix: usize, teacher: Tensor<3>, teacher_prefix: usize) -> Tensor<1> {
     let cosines = |tokens: Tensor<3>, prefix: usize| {
         let count = tokens.dims()[1];
@@ -147,7 +148,7 @@ pub fn map_loss(student: Tensor<3>, student_prefix: usize, teacher: Tensor<3>, t
     mean_square(cosines(teacher, teacher_prefix) - cosines(student, student_prefix))
 }
 
-/// Losses of pairs, each `[1]`, weighted by their own share of the sum; the last `last_weight` times as much.
+/// The sum of the pairs' losses, each `[1]`. Each is weighted by its share of the sum, and the last also by `last_weight`.
 pub fn adaptive(losses: Vec<Tensor<1>>, last_weight: f64, detach_weights: bool) -> Tensor<1> {
     let count = losses.len();
     let losses = Tensor::cat(losses, 0);

@@ -4,7 +4,7 @@
 //!
 //! `L = w (β τ² (1 − mean_b ρ(p_S[b, :], p_T[b, :])) + γ τ² (1 − mean_c ρ(p_S[:, c], p_T[:, c])))`
 //!
-//! Why: a student far smaller than its teacher can follow its order of classes and of samples without matching its numbers.
+//! Why: a student much smaller than its teacher can learn the order of classes and of samples without matching the probabilities.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
@@ -14,9 +14,9 @@ use super::term::{Ask, Evaluate, Heads, Method, NamedLoss};
 use super::{Section, Term};
 
 numbers! {
-    /// The numbers of distillation by correlation, as published for CIFAR-100 beside labels of weight 1.
+    /// The numbers of distillation by correlation, as published for CIFAR-100 with labels of weight 1.
     pub struct Dist {
-        /// Factor of both parts.
+        /// Weight of both parts.
         weight: f64 = 1.0, in WEIGHT;
         /// Weight β of the correlation over the classes of each sample.
         beta: f64 = 2.0, in WEIGHT;

@@ -1,13 +1,13 @@
 //! DKD: decoupled distillation (Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022).
 //!
-//! `L = w (α τ² KL(b_T ‖ b_S) + β τ² KL(q_T ‖ q_S)) · min(epoch / E, 1)`, a mean over the batch, with `p = σ(z / τ)`,
-//! `b = (p_y, 1 − p_y)` for the sample's class y, and q the softmax over the other classes at τ. The loss rises linearly over the
-//! first E epochs.
-//! Samples whose label is not known have no such class and are left out of the mean.
+//! `L = w (α τ² KL(b_T ‖ b_S) + β τ² KL(q_T ‖ q_S)) · min(epoch / E, 1)`, a mean over the batch, with `p = σ(z / τ)`. For a
+//! sample of class y, `b = (p_y, 1 − p_y)`, and q is the softmax over the other classes at temperature τ. The loss rises linearly
+//! over the first E epochs.
 //!
-//! Why: in KD's one divergence, what the teacher says of the other classes counts the less the surer it is of the right one.
+//! Why: KD has one divergence. The surer the teacher is of the right class, the less weight it gives to the other classes. DKD
+//! separates the two parts.
 //!
-//! Targets that were mixed count as their largest class; samples whose label is not known are left out of the mean.
+//! A mixed target counts as its largest class. A sample without a known label is left out of the mean.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
@@ -17,21 +17,21 @@ use super::teacher_labels::hard_targets;
 use super::term::{Ask, Evaluate, Heads, Method, NamedLoss};
 use super::{Section, Term};
 
-/// What is taken from the logit of the sample's class, so that a softmax leaves it out.
+/// Subtracted from the logit of the sample's class, so that a softmax leaves the class out.
 const OUT: f64 = 1000.0;
 
 numbers! {
-    /// The numbers of decoupled distillation, as published for CIFAR-100 beside labels of weight 1.
+    /// The numbers of decoupled distillation, as published for CIFAR-100 with labels of weight 1.
     pub struct Dkd {
-        /// Factor of both parts.
+        /// Weight of both parts.
         weight: f64 = 1.0, in WEIGHT;
-        /// Weight α of the divergence between the sample's class and the rest.
+        /// Weight α of the divergence of the right class against the rest.
         alpha: f64 = 1.0, in WEIGHT;
         /// Weight β of the divergence among the other classes.
         beta: f64 = 8.0, in WEIGHT;
         /// Temperature τ.
         temperature: f64 = 4.0, in TEMPERATURE;
-        /// Epochs E over which the loss rises to its full size; 0 for none.
+        /// Epochs E over which the loss rises to its full size; 0: no warm-up.
         warmup_epochs: u64 = 20, in Range::between(0.0, 1e6);
     }
 }
@@ -58,7 +58,8 @@ impl Method for Dkd {
     }
 }
 
-/// Of each sample, `[B]`: `KL(b_T ‖ b_S)` and `KL(q_T ‖ q_S)`, from logits `[B, C]` that are divided by τ, and 1 at its class.
+/// `KL(b_T ‖ b_S)` and `KL(q_T ‖ q_S)` of each sample, `[B]`. The logits `[B, C]` are already divided by τ. `own_class` `[B, C]`
+/// is 1 at the sample's class and 0 elsewhere.
 pub fn divergences(student: Tensor<2>, teacher: Tensor<2>, own_class: Tensor<2>) -> [Tensor<1>; 2] {
     let [student, teacher] = [student, teacher].map(|logits| Parts::of(logits, &own_class));
     let kl = |t: Tensor<2>, s: Tensor<2>| t.clone().exp() * (t - s);

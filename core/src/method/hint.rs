@@ -1,8 +1,8 @@
 //! HINT: hints from a teacher's tokens (Romero et al., "FitNets", ICLR 2015).
 //!
-//! `L = Σ_pairs mean (P(S) − T)²` over batch, tokens and width, with S and T the tokens after a pair of blocks, and P a linear layer
-//! for each pair that is trained with the student and thrown away. With `normalise`, T is layer-normalised first (ε 1e-6,
-//! without gain and shift), so that no channel of the teacher outweighs the others.
+//! `L = Σ_pairs mean (P(S) − T)²`, a mean over batch, tokens and width. S and T are the tokens after a pair of blocks. P is a
+//! linear layer for each pair, which is trained with the student and discarded afterwards. With `normalise`, T is
+//! layer-normalised first (ε 1e-6, without gain and shift), so that no channel of the teacher outweighs the others.
 
 use burn::tensor::Tensor;
 
@@ -16,13 +16,13 @@ use crate::model::NetworkShape;
 const EPS: f64 = 1e-6;
 
 numbers! {
-    /// The numbers of hints, as usual beside labels of weight 1.
+    /// The numbers of hints, as usual with labels of weight 1.
     pub struct Hint {
-        /// Its factor in the total.
+        /// Weight of the term.
         weight: f64 = 100.0, in WEIGHT;
         /// Whether the teacher's tokens are layer-normalised first.
         normalise: bool = false;
-        /// Pairs [student's block, teacher's block] from 0; empty for the even stride.
+        /// Pairs [student's block, teacher's block] from 0; empty: evenly spaced blocks of the teacher.
         pairs: Pairs = Vec::new();
     }
 }
@@ -54,7 +54,7 @@ impl Method for Hint {
     }
 }
 
-/// Tokens `[B, N, D]`, each with a mean of 0 and a variance of 1.
+/// Tokens `[B, N, D]`, each shifted and scaled to mean 0 and variance 1.
 pub fn normalised(tokens: Tensor<3>) -> Tensor<3> {
     let centred = tokens.clone() - tokens.mean_dim(2);
     let variance = (centred.clone() * centred.clone()).mean_dim(2);

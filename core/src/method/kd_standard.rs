@@ -1,9 +1,9 @@
 //! KD-standard: distillation from standardised logits (Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024).
 //!
-//! `L = τ² KL(σ(z'_T / τ) ‖ σ(z'_S / τ))` with `z' = (z − mean(z)) / (std(z) + 1e-7)` over the classes of each sample, the
-//! standard deviation unbiased; a mean over the batch.
+//! `L = τ² KL(σ(z'_T / τ) ‖ σ(z'_S / τ))`, a mean over the batch, with `z' = (z − mean(z)) / (std(z) + 1e-7)`. Mean and unbiased
+//! standard deviation are taken over the classes of each sample.
 //!
-//! Why: a student that only has to rank classes as its teacher does need not reach the size of its logits.
+//! Why: the student has to learn the teacher's relations between the classes, but not the size of its logits.
 
 use burn::tensor::Tensor;
 
@@ -13,9 +13,9 @@ use super::term::{Ask, Evaluate, Heads, Method, NamedLoss};
 use super::{Normalisation, Section, Term};
 
 numbers! {
-    /// The numbers of distillation from standardised logits. The weight is the usual one beside labels that weigh 0.1.
+    /// The numbers of distillation from standardised logits. The weight is the usual one with labels of weight 0.1.
     pub struct KdStandard {
-        /// Its factor in the total.
+        /// Weight of the term.
         weight: f64 = 9.0, in WEIGHT;
         /// Temperature τ.
         temperature: f64 = 2.0, in TEMPERATURE;
@@ -38,7 +38,7 @@ impl Method for KdStandard {
     }
 }
 
-/// Logits `[B, C]` with a mean of 0 and a standard deviation of 1 in each row; a row of equal logits becomes zeros.
+/// Logits `[B, C]`, each row shifted and scaled to mean 0 and standard deviation 1. A row of equal logits becomes zeros.
 pub fn standardised(logits: Tensor<2>) -> Tensor<2> {
     let degrees = (logits.dims()[1].max(2) - 1) as f64;
     let centred = logits.clone() - logits.mean_dim(1);

@@ -1,8 +1,7 @@
-//! Cross-entropy with the labels of the data, smoothed (Szegedy et al., 2016).
+//! Cross-entropy with the labels of the data, with label smoothing (Szegedy et al., 2016).
 //!
-//! `L = −Σ_c y'_c log σ(z)_c` with `y' = (1 − ε) y + ε / C`, a mean over the samples of the batch whose label is known; z are
-//! the logits of the class head.
-//! Targets may be mixed from several labels.
+//! `L = −Σ_c y'_c log σ(z)_c` with `y' = (1 − ε) y + ε / C`, a mean over the samples of the batch whose label is known. z are
+//! the logits of the class head. A target may be a mixture of several labels.
 
 use super::numbers::{SMOOTHING, WEIGHT, numbers};
 use super::term::{Ask, Evaluate, Heads, Method, NamedLoss};
@@ -11,7 +10,7 @@ use crate::op;
 numbers! {
     /// The numbers of the labels' term.
     pub struct Labels {
-        /// Its factor in the total.
+        /// Weight of the term.
         weight: f64 = 1.0, in WEIGHT;
         /// Label smoothing ε.
         smoothing: f64 = 0.0, in SMOOTHING;

@@ -1,6 +1,6 @@
-//! A lesson: an objective that was checked against its networks, ready to give losses.
+//! A lesson: an objective together with the teachers, checked against the networks and ready to compute losses.
 //!
-//! What is needed for it is all there once it is made, so a loss cannot meet a part that is missing.
+//! A lesson exists only if all of its parts are there, so a loss never meets a missing part.
 
 use std::borrow::Cow;
 
@@ -25,37 +25,37 @@ pub struct Loss {
     pub parts: Vec<NamedLoss>,
 }
 
-/// An objective with who teaches, for students of one shape.
+/// An objective and its teachers, for students of one shape.
 pub struct Lesson {
     terms: Vec<(Term, Evaluate)>,
     teachers: Option<Teachers>,
     ask: Ask,
 }
 
-/// What a batch's losses are computed from beside the student's trace and its lesson.
+/// The inputs of a batch's losses, besides the student's trace and the lesson.
 #[derive(Clone)]
 pub struct Given<'a> {
-    /// What the teachers say of the batch, as [`Lesson::teachers_trace`] gives it.
+    /// The teachers' trace for the batch, from [`Lesson::teachers_trace`].
     pub teacher: Option<&'a Trace>,
     /// The targets `[B, C]`, a distribution over the classes for each sample.
     pub targets: Tensor<2>,
-    /// Which labels are known; `None` where all are.
+    /// Which labels are known; `None` if all are.
     pub known: Option<Known>,
-    /// What is trained beside the student.
+    /// The layers that are trained with the student.
     pub aids: &'a Aids,
-    /// What the student said of the same samples before, where that counts.
+    /// The student's earlier logits for the same samples, if the training uses them.
     pub past: Option<Past>,
-    /// The number of the step, from 0; keys what is drawn at random.
+    /// The number of the step, from 0. Random draws are keyed by it.
     pub step: u64,
     /// The number of the epoch, from 1.
     pub epoch: u64,
 }
 
 impl Lesson {
-    /// `objective` for students of this shape, taught by `teachers`. Teachers that nothing reads are never asked.
+    /// `objective` for students of this shape, with `teachers`. If the objective reads no teacher, the teachers are never run.
     ///
     /// # Errors
-    /// [`Mismatch`] where the networks do not fit the objective, or a teacher is needed and there is none.
+    /// [`Mismatch`] if the networks do not fit the objective, or if a teacher is needed and there is none.
     pub fn new(objective: &Objective, student: &NetworkShape, teachers: Option<Teachers>) -> Result<Self, Mismatch> {
         let teachers = teachers.filter(|_| objective.needs_teacher());
         let shape = teachers.as_ref().map_or(*student, Teachers::shape);
@@ -77,7 +77,8 @@ impl Lesson {
         Ok(lesson)
     }
 
-    /// Labels alone, smoothed, for students of this shape: how a teacher and a student without one are trained.
+    /// Cross-entropy with smoothed labels alone, for students of this shape. Teachers and students without a teacher train this
+    /// way.
     pub fn labels(smoothing: f64, student: &NetworkShape) -> Self {
         let labels = Labels { smoothing, ..Labels::default() };
         let mut ask = Ask::new(*student, *student);
@@ -85,10 +86,10 @@ impl Lesson {
         Self { terms: vec![(labels.into(), evaluate)], teachers: None, ask }
     }
 
-    /// `objective` for networks of these shapes, where the teacher's traces come from elsewhere.
+    /// `objective` for networks of these shapes. The caller supplies the teacher's traces.
     ///
     /// # Errors
-    /// [`Mismatch`] where the networks do not fit the objective.
+    /// [`Mismatch`] if the networks do not fit the objective.
     pub fn for_shapes(objective: &Objective, student: &NetworkShape, teacher: &NetworkShape) -> Result<Self, Mismatch> {
         objective.check(student, teacher)?;
         let mut ask = Ask::new(*student, *teacher);
@@ -96,28 +97,28 @@ impl Lesson {
         Ok(Self { terms, teachers: None, ask })
     }
 
-    /// What the student's and the teacher's forward pass must leave.
+    /// What the forward passes of student and teacher must store in their traces.
     pub fn taps(&self) -> [&Taps; 2] {
         [&self.ask.student_taps, &self.ask.teacher_taps]
     }
 
-    /// Whether logits that were computed before do not spare the teachers a look at the images.
+    /// Whether the teachers must see the images even if their logits are known.
     pub fn asks_more_than_logits(&self) -> bool {
         !self.ask.teacher_taps.is_empty()
     }
 
-    /// What is to be trained beside the student: names and widths.
+    /// The layers to train with the student: names and widths.
     pub(crate) fn aids(&self) -> &[(String, Vec<usize>)] {
         &self.ask.aids
     }
 
-    /// Who teaches, where the objective reads a teacher.
+    /// The teachers, if the objective reads one.
     pub fn teachers(&self) -> Option<&Teachers> {
         self.teachers.as_ref()
     }
 
-    /// What the teachers say of `images` `[B, C, S, S]`, normalised for the student; `None` of a lesson that has none. `known`
-    /// are their logits `[B, C]` where those were computed before: the teachers are then asked only if more is needed.
+    /// The teachers' trace for `images` `[B, C, S, S]`, which are normalised for the student; `None` without teachers. `known` are
+    /// the teachers' logits `[B, C]`, if they were computed before. Then the teachers run only if more than logits is needed.
     pub fn teachers_trace(&self, images: &Tensor<4>, known: Option<Tensor<2>>) -> Option<Trace> {
         let teachers = self.teachers.as_ref()?;
         let taps = &self.ask.teacher_taps;
@@ -125,7 +126,7 @@ impl Lesson {
         Some(known.unwrap_or_else(|| teachers.trace(images.clone(), taps)))
     }
 
-    /// The loss of a batch, from the trace of a student that was asked for [`Lesson::taps`].
+    /// The loss of a batch, from a student's trace with the [`Lesson::taps`].
     pub fn loss(&self, student: &Trace, given: Given<'_>) -> Loss {
         let Given { teacher, targets, known, aids, past, step, epoch } = given;
         let scene = Scene {
@@ -143,7 +144,7 @@ impl Lesson {
         for (place, (term, evaluate)) in self.terms.iter().enumerate() {
             match (term, &fused) {
                 (Term::Labels(Labels { weight, .. }), _) => {
-                    // What the labels give to the past.
+                    // The share of the labels' weight that the past takes.
                     let given = past.as_ref().map_or(0.0, |past| past.share);
                     past_weight = Some(weight * given);
                     let value = fused.as_ref().map(|fused| fused.labels.clone());
@@ -164,8 +165,8 @@ impl Lesson {
         list.loss()
     }
 
-    // Cross-entropy and divergence of the same logits come from one kernel: the labels' term with the first divergence of the
-    // class head.
+    // One kernel computes cross-entropy and divergence of the same logits: the labels' term and the first divergence of the class
+    // head.
     fn fused(&self, scene: &Scene<'_>, past: Option<&Past>) -> Option<Fused> {
         let smoothing = self.terms.iter().find_map(|(term, _)| match term {
             Term::Labels(labels) => Some(labels.smoothing),
@@ -186,11 +187,11 @@ impl Lesson {
     }
 }
 
-// Two terms of one kernel.
+// Two terms that one kernel computes.
 struct Fused {
     labels: Tensor<1>,
     divergence: Tensor<1>,
-    // The place of the divergence among the terms; `None` of the past, which is no term.
+    // The index of the divergence among the terms; `None` for the past, which is not a term.
     place: Option<usize>,
 }
 
@@ -199,7 +200,7 @@ fn of_past(past: &Past) -> Divergence {
     Divergence { other: logits, temperature, normalisation: Normalisation::Batchmean }
 }
 
-// The parts of a loss, each with a name of its own.
+// Gives each part of a loss a unique name.
 #[derive(Default)]
 struct List(Vec<NamedLoss>);
 

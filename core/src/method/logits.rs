@@ -2,8 +2,8 @@
 //!
 //! `L = τ² KL(σ(z_T / τ) ‖ σ(z_S / τ))`
 //!
-//! τ² keeps the gradient's size independent of the temperature. Published code divides the divergence either by the batch
-//! or by batch times classes; the two differ by a factor C, so the choice has a name here.
+//! τ² keeps the size of the gradient independent of the temperature. Published code divides the divergence either by the batch or
+//! by batch times classes. The two differ by a factor of C, so the choice is explicit here: [`Normalisation`].
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use super::{Section, Term};
 use crate::model::NetworkShape;
 use crate::op;
 
-/// What a sum of divergences over a batch is divided by.
+/// The divisor of a sum of divergences over a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalisation {
@@ -29,13 +29,13 @@ pub enum Normalisation {
 numbers! {
     /// The numbers of the logits' term.
     pub struct Logits {
-        /// Its factor in the total.
+        /// Weight of the term.
         weight: f64 = 1.0, in WEIGHT;
         /// Temperature τ.
         temperature: f64 = 2.0, in TEMPERATURE;
-        /// What the divergence is divided by.
+        /// Divisor of the divergence: `batchmean` (the batch) or `numel` (batch times classes).
         normalisation: Normalisation = Normalisation::Batchmean;
-        /// The head that is taught.
+        /// The head that learns.
         head: Head = Head::Token;
     }
 }
@@ -61,15 +61,16 @@ impl Method for Logits {
     }
 }
 
-/// Whose logits a divergence is taken from, at which temperature, and what it is divided by.
+/// The logits, the temperature and the divisor of a divergence.
 pub(super) struct Divergence {
-    /// Logits `[B, C]` of the teacher, or of the student's own past.
+    /// Logits `[B, C]` of the teacher, or of the student some epochs ago.
     pub other: Tensor<2>,
     pub temperature: f64,
     pub normalisation: Normalisation,
 }
 
-/// The mean cross-entropy with the scene's labels and the divergence τ² KL, each `[1]`, of logits `[B, C]`, from one kernel.
+/// The mean cross-entropy with the scene's labels, and the divergence τ² KL, each `[1]`, of logits `[B, C]`. One kernel computes
+/// both.
 pub(super) fn labels_and_divergence(
     student: Tensor<2>,
     divergence: Divergence,
@@ -94,14 +95,14 @@ pub(super) fn labels_and_divergence(
 }
 
 numbers! {
-    /// Softened logits beside other methods, as in `SAF+KD`. The defaults are those of DViTSAF, whose divergence is divided by
-    /// batch times classes; `KD` on its own divides by the batch.
+    /// Softened logits together with other methods, as in `SAF+KD`. The defaults are those of DViTSAF, which divides the
+    /// divergence by batch times classes. `KD` alone divides by the batch.
     pub struct SoftTargets {
-        /// Factor beside the other terms of the teacher.
+        /// Weight among the terms that share α.
         weight: f64 = 1.0, in WEIGHT;
         /// Temperature τ.
         temperature: f64 = 2.0, in TEMPERATURE;
-        /// What the divergence is divided by.
+        /// Divisor of the divergence: `batchmean` (the batch) or `numel` (batch times classes).
         normalisation: Normalisation = Normalisation::Numel;
     }
 }

@@ -1,18 +1,18 @@
 //! MANIFOLD: manifold distillation (Hao et al., "Learning Efficient Vision Transformers via Fine-Grained Manifold Distillation",
-//! 2022): how tokens lie to one another, within an image, across images, and at random.
+//! 2022). It compares the cosines between tokens: within an image, across images, and for random tokens.
 //!
-//! Why: cosines between tokens compare networks of any width without a projector.
+//! Why: cosines can be compared between networks of any widths, without a projector.
 //!
-//! With row-normalised tokens `F̂` `[B, N, D]` after a pair of blocks, each term is a mean of `(G_T − G_S)²` over the
-//! entries of Gram matrices `G`:
+//! `F̂` `[B, N, D]` are the tokens after a pair of blocks, each scaled to length 1. Each term is the mean of `(G_T − G_S)²` over
+//! the entries of Gram matrices `G`:
 //!
 //! * patch: `F̂ F̂ᵀ` of each image, `[B, N, N]`
-//! * sample: the same with batch and tokens exchanged, `[N, B, B]`
-//! * random: K of the B N rows, the same of both networks, drawn anew for every pair and step, `[K, K]`
+//! * sample: `F̂ F̂ᵀ` of all images at each token, `[N, B, B]`
+//! * random: `F̂ F̂ᵀ` of K of the B N tokens, `[K, K]`. Both networks use the same tokens. Every pair and step has a new draw.
 //!
 //! No Gram matrix is kept for the backward pass ([`op::gram_loss`]).
 //!
-//! A term is the mean over the pairs. Where the two networks have different prefix tokens, patches alone are compared.
+//! A term is the mean over the pairs. If the two networks have different prefix tokens, only patches are compared.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -25,23 +25,23 @@ use crate::data::{Purpose, Rng};
 use crate::model::NetworkShape;
 use crate::op;
 
-// Sets the draws apart from those of other subsets.
+// Separates these draws from other random subsets.
 const SEED: u64 = 0x6d61_6e69_666f_6c64;
 
 numbers! {
     /// The numbers of manifold distillation.
     pub struct Manifold {
-        /// Factor β of the three terms.
+        /// Weight β of the three terms.
         weight: f64 = 1.0, in WEIGHT, flags "distillation-beta";
-        /// Weight of the term across images.
+        /// Weight of the cosines across images.
         sample: f64 = 0.1, in WEIGHT, flags "w-sample";
-        /// Weight of the term within images.
+        /// Weight of the cosines within an image.
         patch: f64 = 4.0, in WEIGHT, flags "w-patch";
-        /// Weight of the term of random rows.
+        /// Weight of the cosines between random tokens.
         random: f64 = 0.2, in WEIGHT, flags "w-rand";
-        /// Number K of random rows.
+        /// Number K of random tokens.
         rows: usize = 192, in Range::between(1.0, 65_536.0), flags "K";
-        /// Pairs [student's block, teacher's block] from 0; empty for the first and last blocks of both, eight pairs at most.
+        /// Pairs [student's block, teacher's block] from 0; empty: the first and last blocks of both, at most eight pairs.
         pairs: Pairs = Vec::new();
     }
 }
@@ -90,17 +90,17 @@ impl Section for Manifold {
     }
 }
 
-/// Within images: normalised tokens `[B, N, D_S]` and `[B, N, D_T]` to `[1]`.
+/// The term within images, `[1]`, from normalised tokens `[B, N, D_S]` and `[B, N, D_T]`.
 pub fn patch_loss(student: Tensor<3>, teacher: Tensor<3>) -> Tensor<1> {
     op::gram_loss(student, teacher)
 }
 
-/// Across images at each token: normalised tokens `[B, N, D_S]` and `[B, N, D_T]` to `[1]`.
+/// The term across images at each token, `[1]`, from normalised tokens `[B, N, D_S]` and `[B, N, D_T]`.
 pub fn sample_loss(student: Tensor<3>, teacher: Tensor<3>) -> Tensor<1> {
     patch_loss(student.swap_dims(0, 1), teacher.swap_dims(0, 1))
 }
 
-/// Among the rows `rows` of the B N: normalised tokens `[B, N, D_S]` and `[B, N, D_T]` to `[1]`.
+/// The term of the tokens `rows` out of all B N, `[1]`, from normalised tokens `[B, N, D_S]` and `[B, N, D_T]`.
 pub fn random_loss(student: Tensor<3>, teacher: Tensor<3>, rows: &[usize]) -> Tensor<1> {
     let device: Device = teacher.device().inner();
     let indices: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
@@ -113,7 +113,7 @@ pub fn random_loss(student: Tensor<3>, teacher: Tensor<3>, rows: &[usize]) -> Te
     patch_loss(chosen(student), chosen(teacher))
 }
 
-/// `count` different numbers below `all` (all of them if there are no more), drawn for a pair of blocks in a step.
+/// `count` different numbers below `all`, or all of them if there are fewer. The draw is keyed by the pair of blocks and the step.
 pub fn draw_rows(step: u64, pair: usize, all: usize, count: usize) -> Vec<usize> {
     let mut rng = Rng::new(SEED, step, pair as u64, Purpose::Subset);
     let mut rows: Vec<usize> = (0..all).collect();

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 /// The sum of losses, each `[1]`.
 ///
 /// # Panics
-/// If there are none: an objective has at least one term, and a term at least one pair.
+/// If there are none. An objective has at least one term, and a term at least one pair.
 pub(super) fn sum(losses: impl IntoIterator<Item = Tensor<1>>) -> Tensor<1> {
     losses.into_iter().reduce(|sum, loss| sum + loss).expect("at least one loss")
 }

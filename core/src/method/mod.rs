@@ -1,12 +1,13 @@
-//! What a student is taught: distillation methods, a file each, and how they make one loss.
+//! Distillation methods, and how they make one loss. Each method has a file.
 //!
-//! A method is a term of a loss ([`Method`]): its numbers, what it refuses, what it reads of the two networks, which head it
-//! teaches, what it trains beside the student, and its named losses, each a mean over the batch. `methods!` below is the one
-//! list of them; recipes, flags, forms and references follow from it.
+//! A method is a term of the loss ([`Method`]). It declares its numbers, the networks that it refuses, what it reads of the two
+//! networks, the head that it teaches, and the layers that it trains with the student. It computes named losses, each a mean over
+//! the batch. `methods!` below is the only list of methods. Recipes, flags, forms and the reference of the command follow from
+//! it.
 //!
-//! An [`Objective`] is a list of weighted terms. A [`Preset`] is what a recipe writes down, and makes such a list. A [`Lesson`]
-//! is an objective that was checked against its networks: it says what their forward passes must leave and turns what they
-//! left into a loss. The log shows each part of a loss before its weight, so that the scale of a loss is never a guess.
+//! An [`Objective`] is a list of weighted terms. A [`Preset`] makes such a list from what a recipe says. A [`Lesson`] is an
+//! objective that has been checked against its networks. It says what the forward passes must store, and computes the loss from
+//! it. The log shows each part of the loss without its weight, so that the scale of every part is known.
 
 pub mod aid;
 #[cfg(feature = "all-methods")]
@@ -75,18 +76,18 @@ pub use teacher::{Renormalise, Teacher, Teachers};
 pub use teacher_labels::TeacherLabels;
 pub use term::{Ask, Heads, Known, Method, NamedLoss, Scene};
 
-/// A method as people add it to others: `--distillation SAF+KD`, or a section of a recipe's `distillation`.
+/// A method that can be added to others: `--distillation SAF+KD`, or a section of a recipe's `distillation`.
 pub trait Section: Method + Numbers + Default {
     /// Its name on the command line, in capitals.
     const NAME: &'static str;
-    /// The usual weight α of what shares it, where this is the only method: the labels weigh 1 − α.
+    /// The usual weight α if this is the only method. The labels weigh 1 − α.
     const ALPHA: f64 = 0.0;
 
-    /// The term, in a sum of this α.
+    /// The term, in a sum with this α.
     fn term(&self, alpha: f64) -> Term;
 }
 
-/// A method for whoever makes flags, forms or references of it.
+/// A description of a method, from which flags, forms and the reference of the command are made.
 #[derive(Clone, Debug)]
 pub struct About {
     /// Its name on the command line, in capitals.
@@ -102,15 +103,15 @@ pub struct About {
 pub struct AboutNumber {
     /// Its key in the section.
     pub key: &'static str,
-    /// What it is, a sentence.
+    /// Its help, a sentence.
     pub help: &'static str,
-    /// What it may be; `None` of what is no single number.
+    /// Its range; `None` for a field that is not a single number.
     pub range: Option<numbers::Range>,
     /// Whether it is a whole number.
     pub whole: bool,
     /// Flags of published commands that set it.
     pub flags: &'static [&'static str],
-    /// What it is where nobody sets it; NaN of what is no single number.
+    /// Its default; NaN for a field that is not a single number.
     pub usual: f64,
 }
 
@@ -134,12 +135,12 @@ fn about<S: Section>(section: &'static str) -> About {
     About { name: S::NAME, section, numbers: AboutNumber::of::<S>() }
 }
 
-/// The list of methods. A line is when the method is compiled (`all()`: always), its struct, what a list of terms calls it
-/// (`term = "..."`), and, where people add it to others, its section and the struct of that section's numbers, which is mostly the
-/// method's own.
+/// The list of methods. A line says when the method is compiled (`all()`: always), its struct, and its name in a list of terms
+/// (`term = "..."`). If the method can be added to others, the line also says its section and the struct of the section's numbers,
+/// which is usually the method's own struct.
 macro_rules! methods {
     ($($when:meta: $method:ident $key:literal $(or $old:literal)? $(, section $section:ident: $numbers:ident)?;)*) => {
-        /// Any method with its numbers, as a list of terms writes it down.
+        /// Any method with its numbers, as in a list of terms.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "term", deny_unknown_fields)]
         pub enum Term {
@@ -161,14 +162,14 @@ macro_rules! methods {
         )*
 
         impl Term {
-            /// What it is to the rest.
+            /// The method.
             pub fn method(&self) -> &dyn Method {
                 match self {
                     $(#[cfg($when)] Self::$method(method) => method,)*
                 }
             }
 
-            /// The same, to be changed.
+            /// The method, to change it.
             pub fn method_mut(&mut self) -> &mut dyn Method {
                 match self {
                     $(#[cfg($when)] Self::$method(method) => method,)*
@@ -178,7 +179,7 @@ macro_rules! methods {
             /// Checks its numbers.
             ///
             /// # Errors
-            /// [`NumberError`] naming the number, its value and what is accepted.
+            /// [`NumberError`] with the number, its value and the range.
             pub fn validate(&self) -> Result<(), NumberError> {
                 match self {
                     $(#[cfg($when)] Self::$method(method) => Numbers::check(method, $key),)*
@@ -186,21 +187,21 @@ macro_rules! methods {
             }
         }
 
-        /// Methods that are added up, each where its section is present:
+        /// A sum of methods. A method takes part if its section is present:
         ///
         /// `L = (1 − α) CE(z_S, y) + α (w_kd τ² KL + w_saf L_saf) + L_others`
         ///
-        /// α weighs labels against logits and attention, as DViTSAF has it; every other method has its own weights alone.
+        /// α weighs labels against logits and attention, as in DViTSAF. Every other method has only its own weights.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct Sum {
-            /// Weight α of logits and attention; the labels weigh 1 − α.
+            /// Weight α of logits and attention. The labels weigh 1 − α.
             pub alpha: f64,
             /// Label smoothing ε of the cross-entropy.
             pub smoothing: f64,
             $($(
                 #[cfg($when)]
-                #[doc = concat!("The numbers of ", stringify!($numbers), ", where it takes part.")]
+                #[doc = concat!("The numbers of ", stringify!($numbers), ", if it takes part.")]
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub $section: Option<$numbers>,
             )?)*
@@ -239,7 +240,7 @@ macro_rules! methods {
                 )?)*
             }
 
-            // Adds a section by its name, with its usual numbers. Says its usual α, or nothing where there is no such method or
+            // Adds a section by its name, with its usual numbers. Returns its usual α, or `None` if there is no such method or if
             // it is there already.
             fn add(&mut self, name: &str) -> Option<f64> {
                 $($(
@@ -253,7 +254,7 @@ macro_rules! methods {
             }
         }
 
-        /// Every method that people add to others, in the order of the list.
+        /// Every method that can be added to others, in the order of the list.
         pub fn methods() -> Vec<About> {
             Vec::from([$($(#[cfg($when)] about::<$numbers>(stringify!($section)),)?)*])
         }

@@ -1,20 +1,20 @@
-//! The numbers of a method: each with its default, its range and its help, written once where the method is.
+//! The numbers of a method. Each is declared once in the method's file, with its default, its range and its help.
 //!
-//! [`numbers!`](crate::method::numbers) makes a struct of them that recipes read, its defaults, and the list from which ranges are checked
-//! and flags, forms and references are made.
+//! [`numbers!`](crate::method::numbers) turns the declarations into a struct that recipes read, its defaults, and a list. The
+//! list is used to check ranges, and to make flags, forms and the reference of the command.
 
 use std::borrow::Cow;
 
-/// What a number may be.
+/// The range of a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
-    /// The least.
+    /// The smallest value.
     pub least: f64,
-    /// The most.
+    /// The largest value.
     pub most: f64,
-    /// Whether `least` itself is refused.
+    /// Whether `least` itself is outside.
     pub above: bool,
-    /// Whether `most` itself is refused.
+    /// Whether `most` itself is outside.
     pub below: bool,
 }
 
@@ -24,7 +24,7 @@ impl Range {
         Self { least, most, above: false, below: false }
     }
 
-    /// Whether it holds `value`; no range holds NaN.
+    /// Whether `value` is in the range. NaN is in no range.
     pub fn holds(&self, value: f64) -> bool {
         let from = if self.above { value > self.least } else { value >= self.least };
         from && if self.below { value < self.most } else { value <= self.most }
@@ -41,10 +41,10 @@ impl Range {
         }
     }
 
-    /// Checks that `value`, called `field`, is in it.
+    /// Checks that the `value` of `field` is in the range.
     ///
     /// # Errors
-    /// [`NumberError`] naming the field, its value and what is accepted.
+    /// [`NumberError`] with the field, its value and the range.
     pub fn check(&self, field: impl Into<Cow<'static, str>>, value: f64) -> Result<(), NumberError> {
         match self.holds(value) {
             true => Ok(()),
@@ -53,7 +53,7 @@ impl Range {
     }
 }
 
-/// A factor in a loss.
+/// The weight of a loss.
 pub const WEIGHT: Range = Range::between(0.0, 1e6);
 /// A share: α.
 pub const SHARE: Range = Range::between(0.0, 1.0);
@@ -64,15 +64,15 @@ pub const TEMPERATURE: Range = Range { least: 0.0, most: 1000.0, above: true, be
 /// A number of epochs, steps or rows.
 pub const COUNT: Range = Range::between(1.0, 1e6);
 
-/// Why an objective's numbers make no sense.
+/// A number of an objective is out of its range.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{field} is {value}; it must be {allowed}")]
 pub struct NumberError {
     /// The number's name.
     pub field: Cow<'static, str>,
-    /// What was asked for.
+    /// Its value.
     pub value: f64,
-    /// What is accepted, in words.
+    /// The range, in words.
     pub allowed: String,
 }
 
@@ -81,15 +81,15 @@ pub struct NumberError {
 pub struct Field<T> {
     /// Its key in a recipe.
     pub key: &'static str,
-    /// What it is, a sentence.
+    /// Its help, a sentence.
     pub help: &'static str,
-    /// What it may be; `None` of what is no single number (a list of pairs, a word).
+    /// Its range; `None` for a field that is not a single number (a list of pairs, a word).
     pub range: Option<Range>,
     /// Whether it is a whole number.
     pub whole: bool,
-    /// The flags, beside the one that is made of method and key, that set it: those of published commands.
+    /// The flags of published commands that set it. The flag that is made of method and key comes on top.
     pub flags: &'static [&'static str],
-    /// Its value, NaN of what is no single number.
+    /// Its value; NaN for a field that is not a single number.
     pub value: fn(&T) -> f64,
 }
 
@@ -98,10 +98,10 @@ pub trait Numbers: Sized + 'static {
     /// The list.
     const FIELDS: &'static [Field<Self>];
 
-    /// Checks every number; `method` goes before its key in an error.
+    /// Checks every number. An error puts `method` before the key.
     ///
     /// # Errors
-    /// [`NumberError`] of the first that is out of its range.
+    /// [`NumberError`] for the first number that is out of its range.
     fn check(&self, method: &str) -> Result<(), NumberError> {
         Self::FIELDS.iter().try_for_each(|field| match field.range {
             Some(range) => range.check(format!("{method}.{}", field.key), (field.value)(self)),
@@ -110,7 +110,7 @@ pub trait Numbers: Sized + 'static {
     }
 }
 
-/// What a [`Field`] reads as one number, where it is one.
+/// A type that a [`Field`] can read as one number.
 pub trait Number {
     /// Whether it is a whole number.
     const WHOLE: bool;
@@ -143,8 +143,9 @@ impl Number for u64 {
     }
 }
 
-/// A struct of a method's numbers. After a field's type stands its default, then, where it is one number, its range
-/// (`in RANGE`) and the flags of published commands that set it (`flags "a" "b"`). The field's documentation is its help.
+/// Declares the struct of a method's numbers. A field has a type and a default. If it is a single number it also has a range
+/// (`in RANGE`), and it may have flags of published commands that set it (`flags "a" "b"`). The field's documentation is its
+/// help.
 macro_rules! numbers {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
         $($(#[doc = $help:literal])+ $field:ident: $type:ty = $default:expr $(, in $range:expr)? $(, flags $($flag:literal)+)?;)*

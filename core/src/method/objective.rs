@@ -6,13 +6,13 @@ use super::term::{Ask, Heads};
 use super::{Labels, Term};
 use crate::model::NetworkShape;
 
-/// A list of weighted terms: the loss is their weighted sum.
+/// A list of weighted terms. The loss is their weighted sum.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Objective {
     terms: Vec<Term>,
 }
 
-/// Why an objective does not fit two networks, and the nearest thing that works.
+/// Why an objective does not fit two networks, with the closest alternative that works.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Mismatch(pub String);
@@ -23,7 +23,7 @@ impl Objective {
         Self { terms }
     }
 
-    /// Labels alone: how a teacher and an undistilled student are trained.
+    /// Labels alone. Teachers, and students without a teacher, train this way.
     pub fn labels(smoothing: f64) -> Self {
         Self::new(vec![Labels { smoothing, ..Labels::default() }.into()])
     }
@@ -45,10 +45,10 @@ impl Objective {
         self.terms.iter().try_for_each(Term::validate)
     }
 
-    /// Checks that `teacher` can teach `student` this way; sizes alone are looked at.
+    /// Checks by the sizes alone that `teacher` can teach `student` with this objective.
     ///
     /// # Errors
-    /// [`Mismatch`] with the reason and the nearest thing that works.
+    /// [`Mismatch`] with the reason and the closest alternative that works.
     pub fn check(&self, student: &NetworkShape, teacher: &NetworkShape) -> Result<(), Mismatch> {
         if self.needs_teacher() && student.classes != teacher.classes {
             return Err(Mismatch(format!(
@@ -61,7 +61,7 @@ impl Objective {
         refusal.map_or(Ok(()), |reason| Err(Mismatch(reason)))
     }
 
-    /// Whether it compares logits and nothing below them: then a teacher's logits that were kept are enough.
+    /// Whether it compares only logits. Stored logits of a teacher are then enough.
     pub fn reads_logits_alone(&self) -> bool {
         let shape = NetworkShape {
             depth: 1,
@@ -82,7 +82,7 @@ impl Objective {
         self.terms.iter().any(|term| term.method().needs_teacher())
     }
 
-    /// How a student taught this way is best read: a head that nothing teaches says nothing.
+    /// How to read a student that this objective trained. A head that no term teaches is not read.
     pub fn readout(&self) -> Readout {
         let taught = self.terms.iter().map(|term| term.method().teaches());
         match taught.fold(Heads::default(), Heads::or) {

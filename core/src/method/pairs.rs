@@ -1,4 +1,4 @@
-//! Pairs of a student's and a teacher's blocks: which are compared, and whether they are there.
+//! Pairs of a student's and a teacher's blocks: which pairs are compared, and whether their blocks exist.
 
 use burn::tensor::Tensor;
 
@@ -9,8 +9,8 @@ use crate::model::trace::TokensTap;
 /// Pairs [student's block, teacher's block], from 0.
 pub type Pairs = Vec<[usize; 2]>;
 
-/// The pairs as named, or the first and last blocks of both networks: up to four of each, as CLS-KD and manifold
-/// distillation choose them for 12 blocks (0 to 3 and 8 to 11).
+/// The `named` pairs. If there are none, the first and the last blocks of both networks, up to four of each. CLS-KD and manifold
+/// distillation choose these for 12 blocks (0 to 3 and 8 to 11).
 pub fn end_pairs(named: &[[usize; 2]], student_depth: usize, teacher_depth: usize) -> Pairs {
     if !named.is_empty() {
         return named.to_vec();
@@ -21,8 +21,8 @@ pub fn end_pairs(named: &[[usize; 2]], student_depth: usize, teacher_depth: usiz
     (0..count).map(|place| if place < first { [place, place] } else { from_end(place) }).collect()
 }
 
-/// The pairs as named, or by the even stride: block i of L_S follows block `r (i + 1) − 1` of L_T with `r = ⌊L_T / L_S⌋`. Empty if
-/// the student is deeper than the teacher.
+/// The `named` pairs. If there are none, evenly spaced blocks of the teacher: block i of the student's L_S is compared with block
+/// `r (i + 1) − 1` of the teacher's L_T, with `r = ⌊L_T / L_S⌋`. Empty if the student is deeper than the teacher.
 pub fn stride_pairs(named: &[[usize; 2]], student_depth: usize, teacher_depth: usize) -> Pairs {
     if !named.is_empty() {
         return named.to_vec();
@@ -33,7 +33,7 @@ pub fn stride_pairs(named: &[[usize; 2]], student_depth: usize, teacher_depth: u
     }
 }
 
-/// The same, or why there is no even stride.
+/// Why [`stride_pairs`] finds no pairs, if it does not.
 pub(super) fn no_stride(named: &[[usize; 2]], student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
     (named.is_empty() && student.depth > teacher.depth).then(|| {
         format!(
@@ -44,7 +44,7 @@ pub(super) fn no_stride(named: &[[usize; 2]], student: &NetworkShape, teacher: &
     })
 }
 
-/// Why `method`, which compares patch with patch, does not fit two networks that cut an image differently.
+/// Why `method`, which compares patches, does not fit two networks that cut an image into different patches.
 pub(super) fn other_patches(method: &str, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
     (student.patches() != teacher.patches()).then(|| {
         format!(
@@ -56,7 +56,7 @@ pub(super) fn other_patches(method: &str, student: &NetworkShape, teacher: &Netw
     })
 }
 
-/// The tokens `[B, N, D]` after a pair of blocks; where the two networks have other prefix tokens, the patches alone.
+/// The tokens `[B, N, D]` after a pair of blocks. If the two networks have different prefix tokens, only the patches.
 pub(super) fn same_tokens(scene: &Scene<'_>, s: TokensTap, t: TokensTap) -> (Tensor<3>, Tensor<3>) {
     let [student, teacher] = [scene.student, scene.teacher].map(|trace| trace.prefix_tokens);
     let rows = |tokens: Tensor<3>, prefix: usize| {
@@ -67,7 +67,7 @@ pub(super) fn same_tokens(scene: &Scene<'_>, s: TokensTap, t: TokensTap) -> (Ten
     (rows(scene.student.tokens(s), student), rows(scene.teacher.tokens(t), teacher))
 }
 
-/// Why `method`, which compares tokens, does not fit: a network without tokens, or a pair that names a block that is not there.
+/// Why `method`, which compares tokens, does not fit: a network has no tokens, or a pair names a block that does not exist.
 pub(super) fn refusal(
     method: &str,
     pairs: &[[usize; 2]],
@@ -88,7 +88,7 @@ pub(super) fn refusal(
     })
 }
 
-/// Named pairs made the first and the last of a smaller network; pairs that are not named stay so.
+/// Replaces named pairs by the first and the last blocks of smaller networks. An empty list stays empty.
 pub(super) fn shrink(pairs: &mut Pairs, last: [usize; 2]) {
     if !pairs.is_empty() {
         *pairs = vec![[0, 0], last];

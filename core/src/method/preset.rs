@@ -1,18 +1,17 @@
-//! What recipes and command lines call an objective: presets, each of which makes a list of weighted terms.
+//! Presets: the names under which recipes and command lines know objectives. Each makes a list of weighted terms.
 //!
-//! With `ce_ε` the label-smoothed cross-entropy, `z_c` and `z_d` the logits of the class and the distillation head, `y` the data's
-//! label and `ŷ_T = argmax z_T` the teacher's, DeiT's modes (Touvron et al., 2021) are:
+//! `ce_ε` is the label-smoothed cross-entropy, `z_c` and `z_d` are the logits of the class head and the distillation head, `y` is
+//! the label of the data, and `ŷ_T = argmax z_T` is the teacher's label. DeiT's modes (Touvron et al., 2021) are:
 //!
 //! | mode | loss |
 //! |---|---|
 //! | `none`, `class` | `ce_ε(z_c, y)` |
 //! | `soft`, `both` | `(1 − α) ce_ε(z_c, y) + α τ² KL(σ(z_T / τ) ‖ σ(z_d / τ))` |
 //! | `hard` | `(1 − α) ce_ε(z_c, y) + α ce_η(z_d, ŷ_T)` |
-//! | `distill` | `ce_η(z_d, ŷ_T)`: no label of the data |
+//! | `distill` | `ce_η(z_d, ŷ_T)`, without the labels of the data |
 //!
-//! `both` and `distill` need the distillation token; `soft` and `hard` read its head where there is one and else the class
-//! head, as distillation without a token does. `both` is `soft` by its formula: what differs is that the token must be
-//! there.
+//! `both` and `distill` need a distillation token. `soft` and `hard` read its head if there is one, and otherwise the class head,
+//! as in distillation without a token. `both` has the same formula as `soft`, but requires the token.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,26 +22,26 @@ use super::{
 };
 use crate::model::NetworkShape;
 
-/// An objective as a recipe writes it down.
+/// An objective as a recipe states it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 #[expect(clippy::large_enum_variant, reason = "a run has one")]
 pub enum Preset {
-    /// Cross-entropy with the labels alone: how a teacher and an undistilled student are trained.
+    /// Cross-entropy with the labels alone. Teachers, and students without a teacher, train this way.
     Labels {
         /// Label smoothing ε.
         #[serde(default)]
         smoothing: f64,
     },
-    /// Hinton's distillation from the teacher's logits.
+    /// Hinton's distillation with the teacher's logits.
     Kd(LogitDistillation),
-    /// Labels of the data and the teacher on one head or two.
+    /// DeiT's modes: the labels of the data and the teacher, on one head or two.
     Deit(Deit),
-    /// Distillation from logits that are softened for the teacher alone.
+    /// Distillation with a temperature for the teacher's logits only.
     TeacherTemperature(TeacherTemperature),
     /// Several methods at once, each with its weight.
     Sum(Sum),
-    /// A list of weighted terms, as a recipe may write it down.
+    /// An explicit list of weighted terms.
     Terms {
         /// The terms.
         terms: Vec<Term>,
@@ -52,18 +51,18 @@ pub enum Preset {
 numbers! {
     /// The numbers of `(1 − α) CE(z_S, y) + α τ² KL(σ(z_T / τ) ‖ σ(z_S / τ))`.
     pub struct LogitDistillation {
-        /// Weight α of the teacher; the labels weigh 1 − α.
+        /// Weight α of the teacher. The labels weigh 1 − α.
         alpha: f64 = 0.5, in SHARE;
         /// Temperature τ.
         temperature: f64 = 2.0, in TEMPERATURE;
-        /// What the divergence is divided by.
+        /// Divisor of the divergence: `batchmean` (the batch) or `numel` (batch times classes).
         normalisation: Normalisation = Normalisation::Batchmean;
         /// Label smoothing ε of the cross-entropy term.
         smoothing: f64 = 0.0, in SMOOTHING;
     }
 }
 
-/// Which labels teach which head. The equations are in the module's head.
+/// Which labels teach which head. The module's documentation has the equations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
@@ -103,11 +102,11 @@ numbers! {
         alpha: f64 = 0.5, in SHARE;
         /// Temperature τ of `soft` and `both`.
         temperature: f64 = 2.0, in TEMPERATURE;
-        /// What the divergence is divided by; DeiT's own code takes `numel`.
+        /// Divisor of the divergence: `batchmean` (the batch) or `numel` (batch times classes). DeiT's code uses `numel`.
         normalisation: Normalisation = Normalisation::Batchmean;
         /// Label smoothing ε of the data's labels.
         smoothing: f64 = 0.1, in SMOOTHING;
-        /// Label smoothing η of the teacher's labels: 0 as in DeiT's own code; the CIFAR-10 project takes 0.1.
+        /// Label smoothing η of the teacher's labels. DeiT's code has 0, the CIFAR-10 project 0.1.
         teacher_smoothing: f64 = 0.0, in SMOOTHING;
     }
 }
@@ -115,7 +114,7 @@ numbers! {
 impl Deit {
     fn terms(&self) -> Vec<Term> {
         let labels = |weight: f64| Labels { weight, smoothing: self.smoothing }.into();
-        // `both` and `distill` need the token; the others read its head where there is one.
+        // `both` and `distill` need the token. The other modes read its head if there is one.
         let head = if matches!(self.mode, Mode::Both | Mode::Distill) { Head::Distill } else { Head::Token };
         let hard = |weight: f64| TeacherLabels { weight, smoothing: self.teacher_smoothing, head }.into();
         match self.mode {
@@ -131,7 +130,7 @@ impl Deit {
 }
 
 numbers! {
-    /// The numbers of `(1 − α) ce_ε(z, y) + α CE(z, σ(z_T / τ))`, in which the teacher alone is softened.
+    /// The numbers of `(1 − α) ce_ε(z, y) + α CE(z, σ(z_T / τ))`. Only the teacher has a temperature.
     pub struct TeacherTemperature {
         /// Weight α of the teacher.
         alpha: f64 = 0.5, in SHARE;
@@ -143,7 +142,7 @@ numbers! {
 }
 
 impl Preset {
-    /// The names that [`Preset::named`] knows, in words.
+    /// The names that [`Preset::named`] knows, as a text.
     pub fn names() -> String {
         let sections: Vec<&str> = methods().iter().map(|method| method.name).collect();
         format!(
@@ -153,9 +152,9 @@ impl Preset {
         )
     }
 
-    /// The preset that a name stands for, whatever its case, with the numbers of the work it comes from.
+    /// The preset with this name, in any case, with the numbers of its publication.
     ///
-    /// `KD` alone divides by the batch; `KD-numel`, and KD within a sum, by batch times classes, as DViTSAF does.
+    /// `KD` alone divides by the batch. `KD-numel`, and `KD` within a sum, divide by batch times classes, as DViTSAF does.
     pub fn named(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
         if let Some((_, mode)) = Mode::ALL.into_iter().find(|(mode, _)| *mode == name) {
@@ -184,7 +183,7 @@ impl Preset {
             }
             _ => {}
         }
-        // A part that is named twice is a slip, not a weight.
+        // A name that appears twice is a mistake, not a weight.
         let mut sum = Sum { alpha: 0.0, ..Sum::default() };
         for part in name.split('+') {
             sum.alpha = sum.add(part.trim())?.max(sum.alpha);
@@ -192,7 +191,7 @@ impl Preset {
         Some(Self::Sum(sum))
     }
 
-    /// The list of weighted terms that it stands for.
+    /// The list of weighted terms.
     pub fn objective(&self) -> Objective {
         Objective::new(match self {
             Self::Labels { smoothing } => return Objective::labels(*smoothing),
@@ -215,7 +214,7 @@ impl Preset {
         })
     }
 
-    /// Checks every number. Those that its mode does not read are checked too: a recipe is right as a whole.
+    /// Checks every number, also those that its mode does not read.
     ///
     /// # Errors
     /// [`NumberError`] naming the number, its value and what is accepted.
@@ -237,10 +236,10 @@ impl Preset {
         self.objective().validate()
     }
 
-    /// Checks that `teacher` can teach `student` this way; sizes alone are looked at.
+    /// Checks by the sizes alone that `teacher` can teach `student` with this objective.
     ///
     /// # Errors
-    /// [`Mismatch`] with the reason and the nearest thing that works.
+    /// [`Mismatch`] with the reason and the closest alternative that works.
     pub fn check(&self, student: &NetworkShape, teacher: &NetworkShape) -> Result<(), Mismatch> {
         match self {
             Self::Deit(Deit { mode: Mode::Class, .. }) if !student.class_token => Err(Mismatch(
@@ -250,7 +249,7 @@ impl Preset {
         }
     }
 
-    /// Makes it small for a run that is to show that everything works: named pairs of blocks become the first and `last`.
+    /// Makes it small, for a short run that tests everything. Named pairs of blocks become the first and `last`.
     pub fn shrink(&mut self, last: [usize; 2]) {
         match self {
             Self::Sum(sum) => sum.shrink(last),

@@ -1,4 +1,4 @@
-//! The heads of a student: which a term teaches, and how two make one prediction.
+//! The heads of a student: which head a term teaches, and how two heads make one prediction.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
@@ -11,12 +11,12 @@ use crate::model::{NetworkShape, Trace};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
-    /// The distillation head where there is one, else the class head.
+    /// The distillation head if there is one, otherwise the class head.
     #[default]
     Token,
     /// The class head.
     Class,
-    /// The distillation head, which must be there.
+    /// The distillation head, which is required.
     Distill,
 }
 
@@ -29,7 +29,7 @@ impl Head {
         }
     }
 
-    /// Whether it is the class head of this student.
+    /// Whether this is the class head of the student.
     pub(super) fn is_class(self, student: &Trace) -> bool {
         self == Self::Class || student.distillation_logits.is_none()
     }
@@ -40,7 +40,7 @@ impl Head {
         Heads { class: class && weight > 0.0, distillation: !class && weight > 0.0 }
     }
 
-    /// Why the student has not got it, with what can be done.
+    /// The reason why the student has no such head, with what to do, if it has none.
     pub(super) fn refusal(self, student: &NetworkShape) -> Option<String> {
         (self == Self::Distill && !student.distillation_token).then(|| {
             "the student has no distillation token to teach; give it one (student.vit.distillation_token = true, or a \
@@ -58,10 +58,10 @@ pub enum Readout {
     Class,
     /// The distillation head.
     Distill,
-    /// The mean of both heads' logits, as DeiT's code does.
+    /// The mean of both heads' logits, as in DeiT's code.
     #[default]
     MeanLogits,
-    /// The mean of both heads' probabilities, as DeiT's paper says.
+    /// The mean of both heads' probabilities, as in DeiT's paper.
     MeanProbabilities,
 }
 
@@ -74,7 +74,7 @@ impl Readout {
         ("mean-probabilities", Self::MeanProbabilities),
     ];
 
-    /// The read-out of a name.
+    /// The read-out with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find_map(|(known, readout)| (known == name).then_some(readout))
     }
@@ -84,7 +84,7 @@ impl Readout {
         Self::ALL.into_iter().find_map(|(name, readout)| (readout == self).then_some(name)).unwrap_or_default()
     }
 
-    /// Logits `[B, C]` of the prediction; a trace with one head has one readout.
+    /// Logits `[B, C]` of the prediction. For a trace with one head, every read-out is that head.
     pub fn of(self, trace: &Trace) -> Tensor<2> {
         let class = trace.logits.clone();
         let Some(token) = trace.distillation_logits.clone() else { return class };
@@ -93,7 +93,7 @@ impl Readout {
             Self::Distill => token,
             Self::MeanLogits => (class + token).div_scalar(2.0),
             Self::MeanProbabilities => {
-                // log ((p + q) / 2) through the larger of the two, so that no probability is rounded to 0.
+                // log ((p + q) / 2), relative to the larger of the two so that no probability is rounded to 0.
                 let (p, q) = (log_softmax(class, 1), log_softmax(token, 1));
                 let peak = p.clone().max_pair(q.clone());
                 ((p - peak.clone()).exp() + (q - peak.clone()).exp()).div_scalar(2.0).log() + peak

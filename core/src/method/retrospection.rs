@@ -1,16 +1,16 @@
-//! LWR: learning with retrospection (Deng and Zhang, AAAI 2021): a network is taught by its own past.
+//! LWR: learning with retrospection (Deng and Zhang, AAAI 2021). A network learns from its own earlier logits.
 //!
-//! Why: what a network said of a sample some epochs ago holds more than the label does, and costs no teacher.
+//! Why: the network's logits for a sample some epochs ago hold more information than the label, and need no teacher.
 //!
-//! Epochs count from 1. During every step the logits of the batch's samples, as the training pass gave them, are written
-//! into a table. At the end of every epoch that k divides, the table is copied; between copies the copy Q is fixed.
+//! Epochs count from 1. Every step writes the logits of the batch's samples into a table, as the training pass gave them. At the
+//! end of every epoch that k divides, the table is copied. Between copies, the copy Q does not change.
 //!
 //! * `e ≤ k`: `L = CE(z, y)`
 //! * `e > k`, with `c = k ⌊e / k⌋`, `β = (1 − γ) c / M`, `α = 1 − β`:
 //!   `L = α CE(z, y) + β τ² KL(σ(Q / τ) ‖ σ(z / τ))`, the divergence a mean over the batch
 //!
-//! This is the authors' rule. Circulating code that counts batches instead of epochs stops counting, or compares a sample
-//! with itself; here the epoch is an argument and the table knows samples by index.
+//! This is the authors' rule. Other published code counts batches instead of epochs. It stops counting, or compares a sample with
+//! itself. Here the epoch is an argument, and the table finds samples by index.
 
 use burn::tensor::Tensor;
 
@@ -19,23 +19,23 @@ use super::numbers::{COUNT, SHARE, TEMPERATURE, numbers};
 numbers! {
     /// The numbers of learning with retrospection.
     pub struct Retrospection {
-        /// Epochs k between two copies.
+        /// Epochs k between two copies of the logits.
         k: u64 = 5, in COUNT, flags "lwr-k";
-        /// What the labels lose over `max_epochs`, `1 − γ`.
+        /// Weight `1 − γ` that the labels lose over `max_epochs`.
         update_rate: f64 = 0.9, in SHARE, flags "lwr-update-rate";
         /// Temperature τ.
         temperature: f64 = 5.0, in TEMPERATURE, flags "lwr-tau";
-        /// Epochs M over which the labels lose `update_rate`.
+        /// Epochs M over which the labels lose the weight `update_rate`.
         max_epochs: u64 = 240, in COUNT, flags "lwr-max-epochs";
     }
 }
 
-/// What a student said of a batch's samples some epochs ago, and how much it counts.
+/// A student's logits for a batch some epochs ago, with their weight.
 #[derive(Clone, Debug)]
 pub struct Past {
     /// Logits `[B, C]`.
     pub logits: Tensor<2>,
-    /// The share β of their weight that the labels give to it. Without labels there is nothing to give, and the past does not
+    /// The share β of the labels' weight that the past takes. Without labels there is no weight to take, and the past does not
     /// count.
     pub share: f64,
     /// Temperature τ.
@@ -43,7 +43,7 @@ pub struct Past {
 }
 
 impl Retrospection {
-    /// The weight α of the labels in `epoch`, from 1; never negative, however long training goes on.
+    /// The weight α of the labels in `epoch`, from 1. It is never negative, even after `max_epochs`.
     pub fn alpha(&self, epoch: u64) -> f64 {
         let k = self.k.max(1);
         if epoch <= k {
@@ -58,15 +58,15 @@ impl Retrospection {
         epoch > 0 && epoch.is_multiple_of(self.k.max(1))
     }
 
-    /// The share β that the past takes of the labels' weight in `epoch`, from 1; `None` before the first copy is made.
+    /// The share β of the labels' weight that the past takes in `epoch`, from 1; `None` before the first copy.
     pub fn share(&self, epoch: u64) -> Option<f64> {
         (epoch > self.k.max(1)).then(|| 1.0 - self.alpha(epoch))
     }
 }
 
-/// What a network said of each sample, by the sample's index in its data set. Lives on the host.
+/// A network's logits for each sample, by the sample's index in its data set. The table is in the host's memory.
 ///
-/// A sample that was never written has logits 0, which say that all classes are equally likely.
+/// A sample that was never written has logits 0: all classes are equally likely.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogitTable {
     classes: usize,
@@ -86,7 +86,7 @@ pub enum TableError {
         /// Rows of the table.
         samples: usize,
     },
-    /// Values that are not one row a sample.
+    /// The values do not make one row for each sample.
     #[error("{values} logits are not {samples} rows of {classes}")]
     Misshapen {
         /// Values given.
@@ -105,7 +105,7 @@ impl LogitTable {
         Self { classes, latest: zeros.clone(), copy: zeros }
     }
 
-    /// Writes the rows `logits` `[indices, classes]` of the samples `indices`. On an error nothing is written.
+    /// Writes the rows `logits` `[indices, classes]` of the samples `indices`. If there is an error, it writes nothing.
     pub fn record(&mut self, indices: &[u64], logits: &[f32]) -> Result<(), TableError> {
         let (samples, classes) = (indices.len(), self.classes);
         if Some(logits.len()) != samples.checked_mul(classes) {
@@ -118,17 +118,17 @@ impl LogitTable {
         Ok(())
     }
 
-    /// Makes what was written last what [`LogitTable::rows`] reads.
+    /// Copies the latest rows. [`LogitTable::rows`] reads this copy.
     pub fn refresh(&mut self) {
         self.copy.copy_from_slice(&self.latest);
     }
 
-    /// What was written last and the copy, each `[samples, classes]` row-major: all that the table holds.
+    /// The latest rows and the copy, each `[samples, classes]` row-major. This is everything that the table holds.
     pub fn contents(&self) -> [&[f32]; 2] {
         [&self.latest, &self.copy]
     }
 
-    /// A table as [`LogitTable::contents`] gave it, or `None` where the two are not as many rows of `classes`.
+    /// A table from what [`LogitTable::contents`] returned; `None` if the two do not have the same number of rows of `classes`.
     pub fn from_contents(classes: usize, [latest, copy]: [Vec<f32>; 2]) -> Option<Self> {
         let fits = latest.len() == copy.len() && latest.len().checked_rem(classes) == Some(0);
         fits.then_some(Self { classes, latest, copy })

@@ -1,14 +1,15 @@
 //! RKD: relational distillation (Park et al., CVPR 2019).
 //!
-//! With F the features that the class heads read, h Huber's loss (½ x² below 1, else |x| − ½), and means over all pairs and triples:
+//! F are the features that the class heads read. h is Huber's loss: ½ x² for |x| below 1, otherwise |x| − ½. The means are over
+//! all pairs and all triples of images:
 //!
-//! * distances: `mean_ij h(d_S − d_T)`, `d_ij = ‖F_i − F_j‖` divided by the mean of those that are positive
-//! * angles: `mean_ijk h(a_S − a_T)`, `a_ijk = ⟨unit(F_j − F_i), unit(F_k − F_i)⟩`
+//! * distances: `mean_ij h(d_S − d_T)`, with `d_ij = ‖F_i − F_j‖`, divided by the mean of the positive distances
+//! * angles: `mean_ijk h(a_S − a_T)`, with `a_ijk = ⟨unit(F_j − F_i), unit(F_k − F_i)⟩`
 //!
-//! Why: how images lie to one another can be compared between networks of any widths.
+//! Why: distances and angles between images can be compared for networks of any widths.
 //!
-//! The triples are B³ numbers. They are computed for a few i at a time, gradients with them, and nothing of that size is kept for
-//! the backward pass.
+//! The triples are B³ numbers. They are computed for a few i at a time, together with their gradients. Nothing of that size is
+//! kept for the backward pass.
 
 use burn::tensor::Tensor;
 
@@ -18,15 +19,15 @@ use super::term::{Ask, Evaluate, Method, NamedLoss};
 use super::{Section, Term};
 use crate::op;
 
-/// Numbers of one block of triples, about.
+/// Approximate number of values in one block of triples.
 const BLOCK: usize = 1 << 22;
 
 numbers! {
-    /// The numbers of relational distillation, as published beside labels of weight 1.
+    /// The numbers of relational distillation, as published for labels of weight 1.
     pub struct Rkd {
-        /// Weight of the distances.
+        /// Weight of the loss of distances.
         distance: f64 = 25.0, in WEIGHT;
-        /// Weight of the angles.
+        /// Weight of the loss of angles.
         angle: f64 = 50.0, in WEIGHT;
     }
 }
@@ -101,7 +102,7 @@ fn add<const D: usize>(sum: &mut Option<Tensor<D>>, more: Tensor<D>) {
     });
 }
 
-/// From each of `[A, D]` to each of `[B, D]`: `[A, B, D]`.
+/// The difference vectors from each row of `[A, D]` to each row of `[B, D]`: `[A, B, D]`.
 fn steps_from(from: Tensor<2>, to: Tensor<2>) -> Tensor<3> {
     to.unsqueeze_dim::<3>(0) - from.unsqueeze_dim::<3>(1)
 }

@@ -1,20 +1,20 @@
-//! SAF: self-attention forcing (DViTSAF). The student's attention is drawn towards the teacher's.
+//! SAF: self-attention forcing (DViTSAF). The student's attention learns to be like the teacher's.
 //!
-//! Why: a wide teacher and a narrow student share no features to compare, but both say which tokens look at which. The
-//! mean over heads makes 16 heads comparable with 3, without matching heads or projecting.
+//! Why: the features of a wide teacher and a narrow student cannot be compared directly, but their attention can. The mean over
+//! heads makes 16 heads comparable with 3, without matching heads and without a projector.
 //!
-//! For chosen pairs (s, t) of a student's and a teacher's block, with `A = mean over heads of softmax(q kᵀ / √d)`:
+//! For pairs (s, t) of a student's and a teacher's block, with `A = mean over heads of softmax(q kᵀ / √d)`:
 //!
 //! `L = Σ_(s, t) mean_{b, i, j} (A_S^(s) − sg A_T^(t))²`
 //!
-//! a sum over pairs of means. Two rows of probabilities differ by at most 2 in squared length, so a pair adds at most
-//! 2 / N: the term is small beside a cross-entropy, and has a weight for that.
+//! `sg` stops the gradient. The squared difference of two rows of probabilities is at most 2, so a pair adds at most 2 / N. This is
+//! small compared with a cross-entropy, which is why the term has a weight.
 //!
-//! Of the maps, the teacher's mean over heads is stored, and its difference from the student's: `N` numbers a token
+//! Two maps are stored: the teacher's mean over heads, and its difference from the student's, `N` numbers a token
 //! ([`op::attention_map_loss`]).
 //!
-//! Without explicit pairs, block i of L_S follows block `r (i + 1) − 1` of L_T with `r = ⌊L_T / L_S⌋`. Both networks must
-//! see the same number of tokens: maps are never resampled.
+//! Without explicit pairs, block i of the student's L_S is compared with block `r (i + 1) − 1` of the teacher's L_T, with
+//! `r = ⌊L_T / L_S⌋`. Both networks must have the same number of tokens, since maps are never resampled.
 
 use super::numbers::{WEIGHT, numbers};
 use super::pairs::{self, Pairs, stride_pairs};
@@ -26,9 +26,9 @@ use crate::op;
 numbers! {
     /// The numbers of self-attention forcing.
     pub struct Saf {
-        /// Factor of the term beside the other terms of the teacher.
+        /// Weight among the terms that share α.
         weight: f64 = 1.0, in WEIGHT;
-        /// Pairs [student's block, teacher's block] from 0; empty for the even stride.
+        /// Pairs [student's block, teacher's block] from 0; empty: evenly spaced blocks of the teacher.
         pairs: Pairs = Vec::new();
     }
 }

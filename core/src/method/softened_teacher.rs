@@ -1,6 +1,6 @@
-//! Distillation from logits that are softened for the teacher alone, as DistillViT's code has it.
+//! Distillation with a temperature for the teacher's logits only, as in DistillViT's code.
 //!
-//! `L = CE(z, σ(z_T / τ))`, a mean over the batch, without τ²: the student is read at a temperature of 1.
+//! `L = CE(z, σ(z_T / τ))`, a mean over the batch. There is no factor τ², since the student's temperature is 1.
 
 use burn::tensor::activation::softmax;
 
@@ -11,7 +11,7 @@ use crate::op;
 numbers! {
     /// The numbers of the softened teacher's term.
     pub struct SoftenedTeacher {
-        /// Its factor in the total.
+        /// Weight of the term.
         weight: f64 = 1.0, in WEIGHT;
         /// The teacher's temperature τ.
         temperature: f64 = 4.0, in TEMPERATURE;

@@ -1,9 +1,9 @@
 //! SP: similarity-preserving distillation (Tung and Mori, ICCV 2019).
 //!
-//! `L = ‖ rows of G_T at length 1 − rows of G_S at length 1 ‖² / B²` with `G = F Fᵀ` `[B, B]` of the features F that the class
+//! `L = ‖ Ĝ_T − Ĝ_S ‖² / B²`. `Ĝ` is `G = F Fᵀ` `[B, B]` with every row scaled to length 1, and F are the features that the class
 //! heads read.
 //!
-//! Why: images that the teacher finds alike are to be alike to the student, whatever the widths of the two.
+//! Why: the student learns which images are similar for the teacher. The widths of the two networks may differ.
 
 use burn::tensor::Tensor;
 
@@ -14,9 +14,9 @@ use super::{Section, Term};
 use crate::op;
 
 numbers! {
-    /// The number of similarity-preserving distillation, as published beside labels of weight 1.
+    /// The number of similarity-preserving distillation, as published for labels of weight 1.
     pub struct Sp {
-        /// Its factor in the total.
+        /// Weight of the term.
         weight: f64 = 3000.0, in WEIGHT;
     }
 }

@@ -1,4 +1,4 @@
-//! Who teaches: one network, or several that speak with one voice.
+//! The teachers of a student: one network, or several whose logits are averaged.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::readout::Readout;
 use crate::model::{Network, NetworkShape, Taps, Trace};
 
-/// How several teachers' logits become one.
+/// How the logits of several teachers are averaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mean {
@@ -18,7 +18,7 @@ pub enum Mean {
     Probabilities,
 }
 
-/// The teacher's view of images that are normalised for the student: `x · std_s / std_t + (mean_s − mean_t) / std_t`.
+/// Changes images from the student's normalisation to the teacher's: `x · std_s / std_t + (mean_s − mean_t) / std_t`.
 #[derive(Clone, Debug)]
 pub struct Renormalise {
     // Each [1, C, 1, 1].
@@ -27,7 +27,7 @@ pub struct Renormalise {
 }
 
 impl Renormalise {
-    /// From the factor and the summand of each channel, as [`crate::data::Normalisation::to`] gives them.
+    /// From the factor and the summand of each channel, which [`crate::data::Normalisation::to`] returns.
     pub fn new(channels: &[(f32, f32)], device: &Device) -> Self {
         let row = |values: Vec<f32>| {
             let count = values.len();
@@ -37,20 +37,20 @@ impl Renormalise {
         Self { factor: row(factors), summand: row(summands) }
     }
 
-    /// `[B, C, S, S]` as the teacher has it.
+    /// Images `[B, C, S, S]` in the teacher's normalisation.
     pub fn apply(&self, images: Tensor<4>) -> Tensor<4> {
         images * self.factor.clone() + self.summand.clone()
     }
 }
 
-/// A network that teaches.
+/// A teacher.
 #[derive(Clone, Debug)]
 pub struct Teacher {
     /// The network, without gradients.
     pub network: Network,
-    /// How its images differ from the student's, where they do.
+    /// The change of normalisation, if it differs from the student's.
     pub view: Option<Renormalise>,
-    /// How much it counts beside other teachers.
+    /// Its weight among several teachers.
     pub weight: f64,
 }
 
@@ -70,7 +70,7 @@ impl Teacher {
     }
 }
 
-/// One teacher, or several whose logits are averaged by weight before any term reads them (You et al., KDD 2017).
+/// One teacher, or several. The logits of several are averaged by weight before any term reads them (You et al., KDD 2017).
 #[derive(Clone, Debug)]
 pub struct Teachers {
     first: Teacher,
@@ -91,27 +91,27 @@ impl From<Teacher> for Teachers {
 }
 
 impl Teachers {
-    /// `first` and `others`, whose logits are averaged as `mean` says.
+    /// `first` and `others`, with `mean` of their logits.
     pub fn several(first: Teacher, others: Vec<Teacher>, mean: Mean) -> Self {
         Self { first, others, mean }
     }
 
-    /// The sizes of the first.
+    /// The sizes of the first teacher.
     pub fn shape(&self) -> NetworkShape {
         self.first.network.shape()
     }
 
-    /// The networks, the first one first.
+    /// The networks, in their order.
     pub fn networks(&self) -> impl Iterator<Item = &Network> {
         std::iter::once(&self.first).chain(&self.others).map(|teacher| &teacher.network)
     }
 
-    /// Whether there are several.
+    /// Whether there is more than one.
     pub fn are_several(&self) -> bool {
         !self.others.is_empty()
     }
 
-    /// Why they do not speak of the same classes, if so.
+    /// Why they cannot be averaged, if their classes differ.
     pub(super) fn refusal(&self) -> Option<String> {
         let classes = self.shape().classes;
         let other = self.others.iter().map(|teacher| teacher.network.shape().classes).find(|own| *own != classes)?;
@@ -120,8 +120,8 @@ impl Teachers {
         ))
     }
 
-    /// What they say of `images` `[B, C, S, S]`, normalised for the student: the mean of their logits, and what `taps` ask of the
-    /// first.
+    /// The trace for `images` `[B, C, S, S]`, which are normalised for the student: the mean of the logits, and the `taps` of the
+    /// first teacher.
     pub fn trace(&self, images: Tensor<4>, taps: &Taps) -> Trace {
         let mut trace = self.first.trace(images.clone(), taps);
         if !self.are_several() {
@@ -135,7 +135,8 @@ impl Teachers {
     }
 }
 
-/// The weighted mean of logits `[B, C]`, or the logarithm of that of their probabilities; weights are taken in proportion.
+/// The weighted mean of logits `[B, C]`, or the logarithm of the weighted mean of their probabilities. Weights are relative to
+/// their sum.
 pub fn mean_logits(all: Vec<(f64, Tensor<2>)>, mean: Mean) -> Tensor<2> {
     let total: f64 = all.iter().map(|(weight, _)| weight).sum();
     let said = |logits: Tensor<2>| match mean {

@@ -13,11 +13,11 @@ use crate::op;
 numbers! {
     /// The numbers of the teacher's labels' term.
     pub struct TeacherLabels {
-        /// Its factor in the total.
+        /// Weight of the term.
         weight: f64 = 1.0, in WEIGHT;
-        /// Label smoothing η of that label.
+        /// Label smoothing η of the teacher's label.
         smoothing: f64 = 0.0, in SMOOTHING;
-        /// The head that is taught.
+        /// The head that learns.
         head: Head = Head::Token;
     }
 }
@@ -40,12 +40,12 @@ impl Method for TeacherLabels {
     }
 }
 
-/// The cross-entropy, `[1]`, of a student's logits `[B, C]` with the teacher's label, smoothed.
+/// The cross-entropy, `[1]`, of a student's logits `[B, C]` with the teacher's smoothed label.
 pub fn hard_loss(student: Tensor<2>, teacher: Tensor<2>, smoothing: f64) -> Tensor<1> {
     op::cross_entropy(student, hard_targets(teacher), smoothing as f32).mean()
 }
 
-/// 1 at the largest of each row of `[B, C]`, at the first of equals, and 0 elsewhere.
+/// `[B, C]` with 1 at the largest value of each row and 0 elsewhere. Of equal values, the first counts.
 pub fn hard_targets(logits: Tensor<2>) -> Tensor<2> {
     let [batch, classes] = logits.dims();
     let device = logits.device();

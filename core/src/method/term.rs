@@ -1,4 +1,4 @@
-//! What a distillation method is to the rest: one [`Method`], a file each.
+//! The interface of a distillation method: [`Method`]. Every method implements it in a file of its own.
 
 use std::borrow::Cow;
 
@@ -9,63 +9,63 @@ use super::pairs::Pairs;
 use crate::model::trace::TokensTap;
 use crate::model::{NetworkShape, Taps, Trace};
 
-/// A distillation method as a term of a loss: its numbers, what it needs, and its losses.
+/// A distillation method as a term of the loss: what it needs of the two networks, and its losses.
 pub trait Method {
     /// Whether it reads a teacher's trace.
     fn needs_teacher(&self) -> bool {
         true
     }
 
-    /// Why the two networks do not fit it, with the nearest thing that works.
+    /// Why the method does not fit the two networks, with the closest alternative that works; `None` if it fits.
     fn refusal(&self, _student: &NetworkShape, _teacher: &NetworkShape) -> Option<String> {
         None
     }
 
-    /// Which of the student's heads it teaches.
+    /// The student's heads that it teaches.
     fn teaches(&self) -> Heads {
         Heads::default()
     }
 
-    /// Says what it reads of the two networks and what is trained beside the student, and returns how its losses follow from
-    /// that. Called once a training, for networks that [`Method::refusal`] let pass.
+    /// Requests what it reads of the two networks and the layers to train with the student. Returns the function that computes its
+    /// losses. Called once for a training, with networks that [`Method::refusal`] accepts.
     fn prepare(&self, ask: &mut Ask) -> Evaluate;
 
-    /// Makes it small for a run that is to show that everything works: what names blocks then names these, a student's and a
-    /// teacher's, beside the first ones.
+    /// Makes it small, for a short run that tests everything. Named pairs of blocks become the first pair and `last`, a student's
+    /// and a teacher's block.
     fn shrink(&mut self, _last: [usize; 2]) {}
 }
 
-/// How the losses of a term follow from a batch.
+/// Computes the losses of a term for a batch.
 pub type Evaluate = Box<dyn Fn(&Scene<'_>) -> Vec<NamedLoss> + Send + Sync>;
 
-/// What a term asks for before a training.
+/// The requests of a term, before a training.
 #[derive(Debug)]
 pub struct Ask {
     /// The student's sizes.
     pub student: NetworkShape,
-    /// The teacher's; the student's own where there is no teacher.
+    /// The teacher's sizes; the student's if there is no teacher.
     pub teacher: NetworkShape,
-    /// What is asked of the student's forward pass.
+    /// Requests to the student's forward pass.
     pub student_taps: Taps,
-    /// What is asked of the teacher's.
+    /// Requests to the teacher's forward pass.
     pub teacher_taps: Taps,
     pub(super) aids: Vec<(String, Vec<usize>)>,
 }
 
 impl Ask {
-    /// Of networks of these sizes, for nothing yet.
+    /// No requests yet, for networks of these sizes.
     pub fn new(student: NetworkShape, teacher: NetworkShape) -> Self {
         let (student_taps, teacher_taps) = Default::default();
         Self { student, teacher, student_taps, teacher_taps, aids: Vec::new() }
     }
 
-    /// Asks for the tokens after each pair of blocks.
+    /// Requests the tokens after each pair of blocks.
     pub(super) fn token_pairs(&mut self, pairs: Pairs) -> Vec<(TokensTap, TokensTap)> {
         pairs.into_iter().map(|[s, t]| (self.student_taps.tokens(s), self.teacher_taps.tokens(t))).collect()
     }
 
-    /// Asks for a linear layer, or two with a GELU between, to be trained beside the student: from the first width to the last.
-    /// Its parameters are called `name.fc1` and `name.fc2`; two terms that ask for the same name share it.
+    /// Requests a layer that is trained with the student, from the first width to the last: one linear layer, or two with a GELU
+    /// between them. Its parameters are called `name.fc1` and `name.fc2`. Two terms that request the same name share the layer.
     pub fn aid(&mut self, name: impl Into<String>, widths: &[usize]) -> AidTap {
         let name = name.into();
         let known = self.aids.iter().position(|(other, _)| *other == name);
@@ -76,27 +76,27 @@ impl Ask {
     }
 }
 
-/// What a term's losses are computed from.
+/// The inputs of a term's losses.
 #[derive(Clone, Copy)]
 pub struct Scene<'a> {
-    /// The student's forward pass.
+    /// The trace of the student.
     pub student: &'a Trace,
-    /// The teacher's, without gradients. A lesson without a teacher has no term that reads it.
+    /// The trace of the teacher, without gradients. In a lesson without a teacher, no term reads it.
     pub teacher: &'a Trace,
     /// The targets `[B, C]`, a distribution over the classes for each sample.
     pub targets: &'a Tensor<2>,
-    /// Which labels are known; `None` where all are.
+    /// Which labels are known; `None` if all are.
     pub known: Option<&'a Known>,
-    /// What is trained beside the student.
+    /// The layers that are trained with the student.
     pub aids: &'a Aids,
-    /// The number of the step, from 0; keys what is drawn at random.
+    /// The number of the step, from 0. Random draws are keyed by it.
     pub step: u64,
     /// The number of the epoch, from 1.
     pub epoch: u64,
 }
 
 impl Scene<'_> {
-    /// The mean, `[1]`, over the samples whose label is known, of what a term that reads labels says of each, `[B]`.
+    /// The mean, `[1]`, of a term's losses `[B]` over the samples whose label is known.
     pub fn mean_of_labelled(&self, rows: Tensor<1>) -> Tensor<1> {
         match self.known {
             Some(known) => known.mean(rows),
@@ -115,15 +115,15 @@ pub struct Known {
 }
 
 impl Known {
-    /// By how much each label of a batch counts.
+    /// From the weight of each label of a batch.
     pub fn new(shares: Vec<f32>, device: &Device) -> Self {
         let total = shares.iter().map(|share| f64::from(*share)).sum();
         let count = shares.len();
         Self { shares: Tensor::from_data(TensorData::new(shares, [count]), device), total }
     }
 
-    /// Of a part of the batch that is a `share` of it. The part's mean times its share is then its part of the batch's mean,
-    /// however many of its own labels are known.
+    /// For a part that is a `share` of the batch. The part's mean times its share is then its contribution to the batch's mean,
+    /// however many labels of the part are known.
     pub(crate) fn narrow(&self, start: usize, length: usize, share: f64) -> Self {
         Self { shares: self.shares.clone().narrow(0, start, length), total: self.total * share }
     }
@@ -137,11 +137,11 @@ impl Known {
 /// One named part of a loss.
 #[derive(Clone, Debug)]
 pub struct NamedLoss {
-    /// What the log calls it; no two parts of a loss share a name.
+    /// Its name in the log. The parts of a loss have different names.
     pub name: Cow<'static, str>,
-    /// Its factor in the total.
+    /// Its weight in the total.
     pub weight: f64,
-    /// Its value before the factor, `[1]`.
+    /// Its value without the weight, `[1]`.
     pub value: Tensor<1>,
 }
 
@@ -152,7 +152,7 @@ impl NamedLoss {
     }
 }
 
-/// Some of a student's heads.
+/// A set of a student's heads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heads {
     /// The class head.
@@ -162,12 +162,12 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// The class head, of a term of this weight.
+    /// The class head, for a term of this weight. A term of weight 0 teaches no head.
     pub(super) fn class(weight: f64) -> Self {
         Self { class: weight > 0.0, distillation: false }
     }
 
-    /// Those of either.
+    /// The union of two sets.
     pub(super) fn or(self, other: Self) -> Self {
         Self { class: self.class || other.class, distillation: self.distillation || other.distillation }
     }

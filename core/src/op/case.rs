@@ -1,5 +1,5 @@
-//! A case of an operation: its inputs, by sines, so that two machines check the same numbers; the operation on a device; and
-//! what its portable definition makes of them on the CPU.
+//! A case of an operation: the inputs, the operation on a device, and the portable definition on the CPU. The inputs are sines,
+//! so that two machines check the same numbers.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, Shape, TensorMetadata};
@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::cpu;
 
-/// A tensor of the CPU.
+/// A tensor on the CPU.
 pub(super) type Plain = FloatTensor<Flex>;
 
 /// Numbers of an input or output.
@@ -39,7 +39,7 @@ impl Input {
         Self::new(shape, wave(shape.iter().product(), a, b, amplitude))
     }
 
-    /// Rows of positive numbers that sum to 1, as mixed targets are.
+    /// Rows of positive numbers with sum 1, like mixed targets.
     pub fn distributions(shape: [usize; 2]) -> Self {
         let mut input = Self::wave(shape, 1.7, 0.0, 1.0);
         for row in input.values.chunks_mut(shape[1]) {
@@ -60,7 +60,7 @@ fn wave(count: usize, a: f32, b: f32, amplitude: f32) -> Numbers {
     (0..count).map(|i| amplitude * libm::sinf(a * i as f32 + b)).collect()
 }
 
-/// What output `index` of `count` numbers is weighed by in the sum whose gradient is compared.
+/// The weights of output `index`, which has `count` numbers, in the sum whose gradient is compared.
 fn weights(index: usize, count: usize) -> Numbers {
     wave(count, 0.9 + 0.2 * index as f32, 0.2, 1.0)
 }
@@ -78,7 +78,7 @@ impl Given {
     }
 }
 
-/// The numbers of a tensor in a row: what the outputs of a case are given as.
+/// The tensor as a vector. The outputs of a case have this form.
 pub(super) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     tensor.reshape([-1])
 }
@@ -89,17 +89,17 @@ pub struct Case {
     pub operation: &'static str,
     /// Shape and options.
     pub sizes: String,
-    /// Whether it is among the few that reach every shader of a page, which waits for them to be compiled.
+    /// Whether it is one of the few cases that together reach every shader of the page. The page waits until these are compiled.
     pub quick: bool,
     inputs: Vec<Input>,
     run: Run,
     forward: Forward,
-    /// The backward pass, and how many of the outputs it starts from; the others are constants.
+    /// The backward pass, and the number of outputs that have a gradient. The other outputs are constants.
     backward: Option<(usize, Backward)>,
 }
 
 impl Case {
-    /// The operation `run` on a device, and its definition: outputs from inputs.
+    /// A case that runs `run` on a device and `forward` as its definition. Both compute outputs from inputs.
     pub(super) fn new(
         operation: &'static str,
         sizes: String,
@@ -111,8 +111,8 @@ impl Case {
         Self { operation, sizes, quick: false, inputs, run: Box::new(run), forward: Box::new(forward), backward: None }
     }
 
-    /// Adds the definition of the backward pass: the gradients of the tracked inputs, in their order, from inputs, outputs, and
-    /// the gradients of the first `outputs` of them.
+    /// Adds the definition of the backward pass. It computes the gradients of the tracked inputs, in their order, from the
+    /// inputs, the outputs, and the gradients of the first `outputs` outputs.
     pub(super) fn with_gradient(
         mut self,
         outputs: usize,
@@ -122,19 +122,19 @@ impl Case {
         self
     }
 
-    /// Leaves the gradient out where it is nothing but rounding, as that of a softmax of one number.
+    /// Leaves out a gradient that is only rounding error, such as that of a softmax of one number.
     pub(super) fn forward_alone(mut self, alone: bool) -> Self {
         self.backward = self.backward.filter(|_| !alone);
         self
     }
 
-    /// Whether it is among the [`quick`](Self::quick) ones.
+    /// Sets whether it is [`quick`](Self::quick).
     pub(super) fn quick(mut self, quick: bool) -> Self {
         self.quick = quick;
         self
     }
 
-    /// The inputs on `device`, which is one with gradients if the case has any.
+    /// The inputs on `device`, which must track gradients if the case has any.
     fn given(&self, device: &Device) -> (Given, Device) {
         let plain = device.clone().inner();
         let device = if self.backward.is_some() { plain.autodiff() } else { plain };
@@ -147,7 +147,7 @@ impl Case {
         (Given { tensors: self.inputs.iter().map(tensor).collect() }, device)
     }
 
-    /// What the operation gives on `device`. Every read is awaited, as a browser demands.
+    /// The results of the operation on `device`. Every read is awaited, since a browser requires this.
     ///
     /// # Errors
     /// If the device fails, or no gradient reaches an input.
@@ -170,7 +170,8 @@ impl Case {
         Ok([read(outputs).await?, read(gradients).await?])
     }
 
-    /// Its work on `device`, again and again: forward, and backward from the sum of the outputs that have a gradient.
+    /// A function that does its work on `device` whenever it is called: forward, and backward from the sum of the outputs that
+    /// have a gradient.
     pub fn work(&self, device: &Device) -> impl Fn() {
         let (given, device) = self.given(device);
         move || {
@@ -182,7 +183,7 @@ impl Case {
         }
     }
 
-    /// What the definition gives.
+    /// The results of the definition.
     pub(super) fn expected(&self) -> Values {
         let plain = |values: Numbers, shape: Shape| cpu::tensor(values, shape);
         let inputs: Vec<_> =

@@ -1,4 +1,4 @@
-//! The step of a backward pass that most operations have: one input gets a gradient, all else is constant.
+//! The backward step of most operations: one input has a gradient, and all other inputs are constants.
 
 use std::fmt::Debug;
 
@@ -9,7 +9,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
-/// The gradient of the input, from the input, what was kept, and the gradient of the output.
+/// Computes the gradient of the input from the input, the kept tensors, and the gradient of the output.
 type Step<B, K> = fn(FloatTensor<B>, K, FloatTensor<B>) -> FloatTensor<B>;
 
 struct OneInput<B: Backend, K>(Step<B, K>);
@@ -21,7 +21,7 @@ impl<B: Backend, K> Debug for OneInput<B, K> {
 }
 
 impl<B: Backend, K: Clone + Send + Debug + 'static> Backward<B, 1> for OneInput<B, K> {
-    /// The input by its node, and what else was kept.
+    /// The node of the input, and the kept tensors.
     type State = (NodeId, K);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
@@ -35,8 +35,8 @@ impl<B: Backend, K: Clone + Send + Debug + 'static> Backward<B, 1> for OneInput<
     }
 }
 
-/// Runs `forward` on `input`, and has a graph of gradients run `backward`. `forward` gives the output and what it keeps for
-/// the backward pass beside the input; both come back.
+/// Runs `forward` on `input`, and registers `backward` in the graph of gradients. `forward` returns the output, and what to keep
+/// for the backward pass besides the input. Both are returned.
 pub(super) fn track<B: Backend, C: CheckpointStrategy, K: Clone + Send + Debug + 'static>(
     input: FloatTensor<Autodiff<B, C>>,
     forward: impl FnOnce(FloatTensor<B>) -> (FloatTensor<B>, K),

@@ -1,8 +1,8 @@
 //! Operations with a WGSL fast path, a portable definition and a hand-written backward pass.
 //!
-//! Why they exist: composed of tensor operations, attention keeps `B H N N` probabilities for its backward pass and a
-//! distillation loss reads its logits a dozen times. Each operation here is a few dispatches a direction, and beside inputs
-//! and outputs keeps for the backward pass what the table says.
+//! Why they exist: with tensor operations, attention keeps `B H N N` probabilities for its backward pass, and a distillation loss
+//! reads its logits a dozen times. Each operation here takes a few dispatches in each direction. The table says what it keeps for
+//! the backward pass besides inputs and outputs.
 //!
 //! | operation | shapes | kept for backward |
 //! |---|---|---|
@@ -14,30 +14,30 @@
 //! | [`gram_loss`] | `[M, R, D]` twice to `[1]` | nothing |
 //! | [`layer_norm`](fn@layer_norm) | `[.., C]`, `[C]` twice to `[.., C]` | nothing |
 //! | [`linear`](fn@linear) | `[.., K]`, `[K, M]`, `[M]` to `[.., M]` | nothing |
-//! | [`residual_norm`](fn@residual_norm) | `[.., C]`, `[.., K]`, `[K, C]`, `[C]` thrice to `[.., C]` twice | the sum |
+//! | [`residual_norm`](fn@residual_norm) | `[.., C]`, `[.., K]`, `[K, C]`, `[C]` three times to `[.., C]` twice | the sum |
 //! | [`matmul`](fn@matmul) | `[.., R, K]`, `[.., K, C]` to `[.., R, C]` | nothing |
 //! | [`adamw`](fn@adamw) | vectors | no gradient |
 //! | [`join`](fn@join) | vectors to one | no gradient |
-//! | [`gelu`](fn@gelu) | any, to the same | nothing |
+//! | [`gelu`](fn@gelu) | any shape to the same shape | nothing |
 //!
-//! An operation is a folder, of the same parts in the same order; small ones have fewer:
-//! * `mod.rs`: what it is, its equations, the public function, its extension of Burn's backends, its gradient. Burn dispatches
-//!   a tensor to its backend at run time, and a trait is the one place where an operation can differ by backend. The default
-//!   bodies are the portable definition. The generated implementation for `Fusion` runs the operation as one opaque step of
-//!   the lazy stream, so each states the shapes of its outputs without running. A graph of gradients sees the forward pass
-//!   alone, so the backward pass is a trait of its own.
+//! An operation is a folder. All folders have the same parts; small operations have fewer:
+//! * `mod.rs`: the equations, the public function, the extension of Burn's backends, and the gradient. Burn dispatches a tensor
+//!   to its backend at run time, and a trait is the only place where an operation can differ by backend. The default bodies are
+//!   the portable definition. The generated implementation for `Fusion` runs the operation as one opaque step of the lazy stream,
+//!   so the trait also states the shapes of the outputs. The graph of gradients sees only the forward pass, so the backward pass
+//!   is a second trait.
 //! * `portable.rs`: the definition in tensor operations.
-//! * `cpu.rs`: loops of the CPU (Flex), where they are faster.
+//! * `cpu.rs`: loops for the CPU (Flex), if they are faster.
 //! * `wgsl.rs`: the launches, and every instance of the shaders.
-//! * `cases.rs`: the cases by which it is tested and checked at run time.
+//! * `cases.rs`: the cases for tests and for the self-test.
 //!
 //! Invariants
-//! * The portable definition is the meaning: the path of every runtime that does not compile WGSL, of elements that are no
-//!   `f32`, and the oracle of tests and [`selftest`](fn@selftest).
-//! * No float atomics: every sum has one owner and one order, so the same inputs give the same bits on the same device.
-//! * `gpu` says what a device must have: a kernel that runs anywhere runs everywhere.
-//! * Elements are `f32`; other types take the portable definition. The forward passes of attention and normalisation also
-//!   take `f16`, and sum in `f32`: those of a teacher in half precision.
+//! * The portable definition defines the operation. Runtimes that do not compile WGSL use it, and so do elements other than
+//!   `f32`. Tests and [`selftest`](fn@selftest) compare with it.
+//! * There are no float atomics. Every sum has one owner and one order, so the same inputs give the same bits on the same device.
+//! * `gpu` says what a kernel may use. A kernel that runs on one device runs on all.
+//! * Elements are `f32`. The forward passes of attention and normalisation also accept `f16` and sum in `f32`, for a teacher in
+//!   half precision.
 
 mod adamw;
 mod attention;
@@ -74,8 +74,8 @@ pub use matmul::{matmul, matmul_by_shader};
 pub use residual_norm::residual_norm;
 pub use selftest::{Check, selftest};
 
-/// The one list of operations, each with the instances of its shaders and as a network of so many images, tokens, channels and
-/// heads has it. A list of each of the three comes of it, so that a page does not load what it has no use for.
+/// The list of operations. A line has the operation, the instances of its shaders, and its case in a network of given sizes
+/// (images, tokens, channels, heads). The macro makes three separate lists, so that a page does not load what it does not use.
 macro_rules! operations {
     ($($(#[$attribute:meta])* $name:ident, $shaders:expr, $in_network:expr;)*) => {
         const CASES: &[fn() -> Vec<Case>] = &[$($(#[$attribute])* $name::cases::cases),*];
@@ -94,7 +94,7 @@ operations! {
     layer_norm, layer_norm::wgsl::shaders, |[b, n, width, _]| layer_norm::cases::case([b * n, width]);
     linear, Vec::new, |[b, n, width, _]| linear::cases::case([b * n, width, 4 * width]);
     matmul, matmul::wgsl::shaders, |[b, n, width, h]| matmul::cases::case([b * h, n, width / h, n], true);
-    // A page has the parts alone.
+    // A page uses only the separate parts.
     #[cfg(feature = "native")]
     residual_norm, Vec::new, |[b, n, width, _]| residual_norm::cases::case([b * n, 4 * width, width]);
     adamw, adamw::wgsl::shaders, |[_, _, width, _]| adamw::cases::case(12 * width * width, 1.0, 0.0);
@@ -106,15 +106,15 @@ pub fn cases() -> impl Iterator<Item = Case> {
     CASES.iter().flat_map(|cases| cases())
 }
 
-/// Each operation as a network of so many images, tokens, channels and heads has it: what is worth timing.
+/// A case of each operation with the sizes of a network (images, tokens, channels, heads), for timing.
 pub fn cases_in_network(sizes: [usize; 4]) -> impl Iterator<Item = Case> {
     IN_NETWORK.iter().map(move |case| case(sizes))
 }
 
-/// One finished WGSL text, as some device compiles it.
+/// One finished WGSL text, as a device compiles it.
 #[derive(Clone, Debug)]
 pub struct ShaderInstance {
-    /// File, constants, flags and access mode: unique among the instances.
+    /// File, constants, flags and access mode. The name is unique among the instances.
     pub name: String,
     /// The text.
     pub source: String,
@@ -124,8 +124,8 @@ pub struct ShaderInstance {
     pub half: bool,
 }
 
-/// Every WGSL text in use, over the head sizes of known models and some that are not, every tiling, every flag, and
-/// both declarations of the input buffers (native and browser). Subgroups and `f16` are native alone.
+/// Every WGSL text in use: for the head sizes of known models and some others, every tiling, every flag, and both access modes of
+/// the input buffers (native and browser). Only native builds use subgroups and `f16`.
 pub fn shader_instances() -> Vec<ShaderInstance> {
     let shaders = SHADERS.iter().flat_map(|shaders| shaders());
     let shaders: Vec<_> = shaders.flat_map(Shader::reductions).collect();

@@ -1,7 +1,7 @@
-//! A numerical check of every operation on the device that is about to be used, against its portable definition.
+//! A numerical check of every operation on the device in use, against its portable definition.
 //!
-//! Why at run time: in a browser a shader that its compiler refuses is skipped with a log line and its output is stale
-//! memory, and a driver may be wrong where the text is right. So a program runs this once, before it trusts a device.
+//! Why at run time: if a browser's compiler refuses a shader, the shader is skipped with a log line, and its output is stale
+//! memory. And a driver may be wrong even if the text is right. So a program runs this once, before it trusts a device.
 //!
 //! Invariants: a mismatch is a result and never a panic.
 
@@ -10,35 +10,35 @@ use serde::Serialize;
 
 use super::case::Case;
 
-/// Largest error, relative to the largest value, that a forward pass may have.
+/// The largest allowed error of a forward pass, relative to the largest value.
 const FORWARD_TOLERANCE: f32 = 1e-5;
-/// The same of a gradient, whose sums are longer and cancel.
+/// The same for a gradient, whose sums are longer and cancel.
 const GRADIENT_TOLERANCE: f32 = 1e-4;
 
-/// What one operation did on one case.
+/// The result of one operation on one case.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
     /// The public function.
     pub kernel: &'static str,
     /// Shape and options.
     pub case: String,
-    /// Largest difference from the definition, relative to its largest value, of any output. NaN if either is.
+    /// The largest difference of any output from the definition, relative to the largest value. NaN if either contains a NaN.
     pub forward_error: f32,
-    /// The same of the gradients of a weighted sum of the outputs; 0 where there are none.
+    /// The same for the gradients of a weighted sum of the outputs; 0 if there are none.
     pub gradient_error: f32,
     /// Whether both errors are within tolerance.
     pub passed: bool,
-    /// Why not, where it failed.
+    /// The reason, if it failed.
     pub detail: String,
 }
 
-/// Largest difference relative to the largest expected value; NaN where a number is NaN.
+/// The largest difference, relative to the largest expected value; NaN if a number is NaN.
 fn error(found: &[f32], expected: &[f32]) -> f32 {
     if found.len() != expected.len() {
         return f32::NAN;
     }
     let largest = expected.iter().fold(f32::MIN_POSITIVE, |largest, x| largest.max(x.abs()));
-    // `max` would pass over a NaN.
+    // `max` would ignore a NaN.
     let worse = |worst: f32, x: f32| if x <= worst { worst } else { x };
     found.iter().zip(expected).map(|(x, y)| (x - y).abs() / largest).fold(0.0, worse)
 }
@@ -70,7 +70,7 @@ impl Check {
     }
 }
 
-/// Runs `cases` on `device`, forward and backward, and holds each against its portable definition.
+/// Runs `cases` on `device`, forward and backward, and compares each with its portable definition.
 pub async fn selftest(device: &Device, cases: impl IntoIterator<Item = Case>) -> Vec<Check> {
     let mut checks = Vec::new();
     for case in cases {

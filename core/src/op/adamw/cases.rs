@@ -1,4 +1,4 @@
-//! A gradient unbounded, bounded, and within the bound, and weights that it pulls down.
+//! Gradients without a bound, beyond their bound and within it, and weights that decay through the gradient.
 
 use burn::backend::Flex;
 use burn::tensor::Tensor;

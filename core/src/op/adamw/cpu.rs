@@ -1,4 +1,4 @@
-//! The CPU's loops: one reading of each vector, and one more of the gradient where its norm is bounded.
+//! The CPU's loops. They read each vector once. If the norm is bounded, they read the gradient once more.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
@@ -7,7 +7,7 @@ use super::AdamW;
 use super::portable::{self, AdamWNumbers, NORM_EPSILON, Three};
 use crate::op::cpu::{self, Level, PARALLEL_ELEMENTS, Task, fma, fold2};
 
-/// Numbers of one task.
+/// Numbers in one task.
 const CHUNK: usize = 8 * 1024;
 
 /// Overwrites parameters and moments.
@@ -17,7 +17,7 @@ struct Update<'a> {
     second: &'a mut [f32],
     gradient: &'a [f32],
     decayed: &'a [f32],
-    /// What the gradient is multiplied by.
+    /// Factor for the gradient.
     factor: f32,
     numbers: AdamWNumbers,
 }
@@ -34,7 +34,7 @@ impl Task for Squares<'_> {
     }
 }
 
-/// What scales the gradient to a norm of at most `limit`.
+/// The factor that scales the gradient to a norm of at most `limit`.
 fn factor(gradient: &[f32], limit: f32) -> f32 {
     if limit == f32::INFINITY {
         return 1.0;
@@ -43,7 +43,7 @@ fn factor(gradient: &[f32], limit: f32) -> f32 {
     let parts = gradient.chunks(CHUNK).zip(&mut sums);
     cpu::for_each(parts, gradient.len() >= PARALLEL_ELEMENTS, |(part, sum)| *sum = cpu::run(Squares(part)));
     let norm = sums.iter().sum::<f32>().sqrt() + NORM_EPSILON;
-    // A comparison, and not `min`, lets a NaN through.
+    // A comparison keeps a NaN; `min` would not.
     if limit / norm >= 1.0 { 1.0 } else { limit / norm }
 }
 
@@ -81,7 +81,7 @@ impl AdamW for Flex {
         let (true, Some(g), Some(d)) = (real, cpu::numbers(&gradient), cpu::numbers(&decayed)) else {
             return portable::update::<Self>(parameters, first, second, gradient, decayed, numbers);
         };
-        // Copied where another tensor shares the memory, as the network's own views of the parameters do.
+        // Copied if another tensor shares the memory, such as the network's views of the parameters.
         let [mut parameters, mut first, mut second] = [parameters, first, second].map(|mut tensor| {
             if cpu::exclusive(&mut tensor).is_none() {
                 let shape = tensor.shape();

@@ -1,16 +1,16 @@
 //! One AdamW update of flat vectors (Loshchilov and Hutter, 2019).
 //!
-//! Why: it is a dozen element-wise operations on every parameter of the network. A lazy stream merges them; on the CPU each
-//! is a pass of memory, and together they cost as much as the products of a small batch. In WGSL they are one dispatch, and
-//! one before it where the gradient's norm is bounded; the norm is never read back.
+//! Why: an update is a dozen element-wise operations on every parameter of the network. A lazy stream merges them. On the CPU
+//! each is a pass over memory, and together they cost as much as the products of a small batch. In WGSL they are one dispatch,
+//! with one more before it if the gradient's norm is bounded. The norm is never read back.
 //!
 //! ```text
 //! g ← g min(1, limit / (‖g‖ + 1e-6)) + λ p
 //! m ← β₁ m + (1 - β₁) g      v ← β₂ v + (1 - β₂) g²      p ← p - a m / (√(v / c) + ε) - d p
 //! ```
 //!
-//! with the largest norm `limit`, the decay λ (`pull`) of Adam, the step size `a` (the learning rate over m's correction),
-//! `c` v's correction, and `d` the decay of each number.
+//! `limit` is the largest norm, λ (`pull`) the decay of Adam, `a` the step size (the learning rate divided by the correction of
+//! m), `c` the correction of v, and `d` the decay of each number.
 
 pub(super) mod cases;
 mod cpu;
@@ -22,7 +22,7 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 pub use portable::AdamWNumbers;
 
-/// Parameters and both moments after one update by `gradient`; all are vectors of one length.
+/// Parameters and both moments after one update with `gradient`. All are vectors of the same length.
 ///
 /// `decayed` is 1 where a parameter decays and 0 elsewhere. No gradients flow through an update.
 pub fn adamw(

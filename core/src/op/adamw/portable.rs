@@ -21,16 +21,16 @@ pub struct AdamWNumbers {
     pub correction_2: f32,
     /// The learning rate times the weight decay.
     pub decay: f32,
-    /// Weight decay as a part of the gradient (Kingma and Ba, 2015), after its norm is bounded.
+    /// Weight decay that is added to the gradient (Kingma and Ba, 2015) after its norm has been bounded.
     pub pull: f32,
-    /// Largest norm of the gradient; infinity bounds nothing.
+    /// Largest norm of the gradient; infinity means no bound.
     pub limit: f32,
 }
 
-/// Added to the norm before it divides.
+/// Added to the norm before the division.
 pub(super) const NORM_EPSILON: f32 = 1e-6;
 
-/// The gradient with its norm at most `limit`.
+/// The gradient, scaled to a norm of at most `limit`.
 fn clip<B: Backend>(gradient: FloatTensor<B>, limit: f32) -> FloatTensor<B> {
     if limit == f32::INFINITY {
         return gradient;

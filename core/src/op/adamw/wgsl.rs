@@ -1,4 +1,4 @@
-//! The launches: the sums of squares where the norm is bounded, and the update.
+//! The launches: the sums of squares if the norm is bounded, and the update.
 
 use burn::backend::Shape;
 use burn::backend::tensor::FloatTensor;
@@ -8,11 +8,11 @@ use super::AdamW;
 use super::portable::{self, AdamWNumbers, Three};
 use crate::op::gpu::{ROW_REDUCE, Scalar, Shader, contiguous, launch, output, takes, wgsl};
 
-/// Invocations of a workgroup, and numbers of each.
+/// Invocations in a workgroup, and numbers for each of them.
 const THREADS: usize = 256;
 const EACH: usize = 16;
 
-/// Workgroups over a vector.
+/// Number of workgroups for a vector.
 fn groups(elements: usize) -> usize {
     elements.div_ceil(THREADS * EACH)
 }
@@ -24,7 +24,7 @@ fn squares_shader() -> Shader {
 
 fn update_shader(clip: bool) -> Shader {
     const TEXT: &str = wgsl!("adamw.wgsl");
-    // A function that is not called would still declare its workgroup memory.
+    // Without clipping, ROW_REDUCE is left out: an unused function would still declare its workgroup memory.
     let texts: &[&str] = if clip { &[TEXT, ROW_REDUCE] } else { &[TEXT] };
     let shader = Shader::new("adamw", texts, THREADS).value("each", EACH).flag("clip", clip);
     if clip { shader.over_rows() } else { shader }
@@ -48,7 +48,7 @@ impl AdamW for CubeBackend {
             return portable::update::<Self>(parameters, first, second, gradient, decayed, numbers);
         }
         let [parameters, gradient, decayed] = [parameters, gradient, decayed].map(contiguous);
-        // The moments are overwritten; where another tensor shares their memory, as both zeros do at the start, a copy is.
+        // The moments are overwritten. If another tensor shares their memory, as both zeros do at the start, a copy is overwritten.
         let [first, second] = [first, second].map(|moment| {
             let moment = contiguous(moment);
             if moment.can_mut() { moment } else { moment.copy() }

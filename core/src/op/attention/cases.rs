@@ -1,11 +1,11 @@
-//! Every size of tile, one token to seven tiles, head sizes below, at and above a slice; 130 takes the definition on every
-//! device.
+//! Every size of tile, from one token to seven tiles, and head sizes below, at and above a slice. A head size of 130 uses the
+//! portable definition on every device.
 
 use super::{attention_with_lse, portable};
 use crate::op::case::{Case, Input, flat};
 use burn::backend::Flex;
 
-/// Batch, tokens, heads, head size; those of the small models and of 224-pixel images among the quick ones.
+/// Batch, tokens, heads, head size. The sizes of the small models and of 224-pixel images are among the quick ones.
 const QUICK: [[usize; 4]; 4] = [[2, 5, 3, 7], [3, 17, 4, 16], [2, 65, 2, 32], [1, 197, 1, 64]];
 const MORE: [[usize; 4]; 9] = [
     [1, 1, 1, 1],

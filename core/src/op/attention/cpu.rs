@@ -1,11 +1,11 @@
-//! Attention on the CPU: the equations of [`attention`](fn@super::attention) as direct loops over one image and head at a time.
+//! Attention on the CPU: the equations of [`attention`](fn@super::attention) as loops over one image and one head at a time.
 //!
-//! Why: composed of tensor operations, the small models' 16 tokens are copied into four new layouts, and each of a dozen
-//! element-wise passes goes through memory. Here a head's keys and values are laid out once in a few KiB of scratch, and
-//! [`QUERIES`] rows of scores at a time stay in the cache from the first product to the last.
+//! Why: tensor operations copy the 16 tokens of a small model into four new layouts, and a dozen element-wise passes go through
+//! memory. Here the keys and values of a head are laid out once in a few KiB of scratch memory. [`QUERIES`] rows of scores at a
+//! time stay in the cache from the first product to the last.
 //!
-//! Invariants: an image is one task and writes its own part of every output, so no two tasks share a sum; the backward
-//! pass makes the scores with the product of the forward pass, so a probability is never above 1 by more than rounding.
+//! Invariants: an image is one task and writes its own part of every output, so no two tasks share a sum. The backward pass
+//! computes the scores with the same product as the forward pass, so a probability exceeds 1 only by rounding.
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -16,13 +16,13 @@ use super::portable::{self, WithLse, summed_in};
 use super::{Attention, AttentionGradient};
 use crate::op::cpu::{self, LANES, Level, Strided, Task, exp, fma, fold2, largest, product};
 
-/// Rows of scores that are worked on together.
+/// Rows of scores that are processed together.
 pub(in crate::op) const QUERIES: usize = 32;
 
-/// Multiply-adds below which a second thread costs more than it does.
+/// Number of multiply-adds below which a second thread costs more than it saves.
 pub(in crate::op) const PARALLEL_WORK: usize = 256 * 1024;
 
-/// Where things are in one image of `[N, 3, H, D]` or `[N, H, D]`.
+/// The layout of one image of `[N, 3, H, D]` or `[N, H, D]`.
 #[derive(Clone, Copy)]
 pub(in crate::op) struct Layout {
     pub tokens: usize,
@@ -44,7 +44,7 @@ impl Layout {
         }
     }
 
-    /// Numbers of one token in the packed tensor and in the output.
+    /// Number of values of one token in the packed tensor and in the output.
     pub fn packed_row(&self) -> usize {
         3 * self.heads * self.size
     }
@@ -52,7 +52,7 @@ impl Layout {
         self.heads * self.size
     }
 
-    /// Where part `part` (q, k, v) of `head` begins, for token 0.
+    /// The start of part `part` (q, k, v) of `head`, for token 0.
     pub fn packed(&self, part: usize, head: usize) -> usize {
         (part * self.heads + head) * self.size
     }
@@ -61,7 +61,7 @@ impl Layout {
         batch > 1 && batch * self.heads * self.tokens * self.tokens * self.size >= PARALLEL_WORK
     }
 
-    /// Copies rows of `D` numbers, `row` apart, to rows padded with zeros.
+    /// Copies rows of `D` numbers, at a distance of `row`, to rows padded with zeros.
     #[inline(always)]
     pub fn copy_rows(&self, from: &[f32], row: usize, rows: usize, to: &mut [f32]) {
         for (index, to) in to.chunks_exact_mut(self.padded_size).take(rows).enumerate() {
@@ -69,7 +69,7 @@ impl Layout {
         }
     }
 
-    /// The same, times `factor`, with rows and columns exchanged: `[D, N]`.
+    /// Does the same, multiplied by `factor` and with rows and columns exchanged: `[D, N]`.
     #[inline(always)]
     pub fn copy_columns(&self, from: &[f32], row: usize, factor: f32, to: &mut [f32]) {
         for token in 0..self.tokens {
@@ -80,7 +80,7 @@ impl Layout {
         }
     }
 
-    /// Writes padded rows, times `factor`, into the packed gradient.
+    /// Writes padded rows, multiplied by `factor`, into the packed gradient.
     #[inline(always)]
     pub fn store(&self, from: &[f32], factor: f32, to: &mut [f32], rows: usize) {
         for row in 0..rows {
@@ -92,7 +92,7 @@ impl Layout {
     }
 }
 
-/// Output and log-sum-exps of one image.
+/// The output and the log-sum-exps of one image.
 struct Forward<'a> {
     layout: Layout,
     scale: f32,
@@ -154,7 +154,7 @@ impl Task for Forward<'_> {
     }
 }
 
-/// Gradient of one image.
+/// The gradient of one image.
 struct Backward<'a> {
     layout: Layout,
     scale: f32,

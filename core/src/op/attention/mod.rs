@@ -1,7 +1,7 @@
-//! Attention of packed queries, keys and values, with a backward pass that keeps nothing of `N x N`.
+//! Attention of packed queries, keys and values. The backward pass keeps nothing of size `N x N`.
 //!
-//! Why packed: the one linear layer before attention writes `[B, N, 3, H, D]`, so a kernel that reads that layout needs
-//! one buffer and no copies of three, and its gradient goes back in the same layout.
+//! Why packed: the linear layer before attention writes `[B, N, 3, H, D]`. A kernel that reads this layout needs one buffer and
+//! no copies of three tensors. The gradient has the same layout.
 //!
 //! For each image and head, with rows `i` of queries and `j` of keys (Vaswani 2017, section 3.2.1):
 //!
@@ -16,9 +16,9 @@
 //! dq_i = scale sum_j ds_ij k_j        dk_j = scale sum_i ds_ij q_i        dv_j = sum_i p_ij do_i
 //! ```
 //!
-//! Invariants: the backward pass reads `qkv`, the output and one log-sum-exp a row, and computes the probabilities again.
-//! The gradient of a query is summed by the query's owner, those of a key and a value by the key's: no sum has two
-//! writers.
+//! Invariants: the backward pass reads `qkv`, the output and one log-sum-exp for each row, and computes the probabilities again.
+//! The owner of a query sums the query's gradient. The owner of a key sums the gradients of the key and its value. So no sum has
+//! two writers.
 
 pub(super) mod cases;
 pub(super) mod cpu;
@@ -39,12 +39,12 @@ use super::matmul::Matmul;
 
 /// Attention over packed queries, keys and values: `softmax(scale q kᵀ) v` of each head.
 ///
-/// `qkv` is `[B, N, 3, H, D]`, as timm's one linear layer lays it out after a reshape; the result is `[B, N, H, D]`, ready
-/// to be reshaped to `[B, N, H D]`. `scale` is `D^-0.5` in every known model. Any `N` and `D`; heads wider than 128 take
-/// the portable definition on every device.
+/// `qkv` is `[B, N, 3, H, D]`, the reshaped output of timm's linear layer for all three. The result is `[B, N, H, D]`, which can be
+/// reshaped to `[B, N, H D]`. `scale` is `D^-0.5` in every known model. `N` and `D` may have any size. Heads wider than 128 use the
+/// portable definition on every device.
 ///
-/// A row that meets a NaN, or a score of plus infinity, is NaN, as is its gradient; other rows of other heads are not
-/// touched.
+/// A row with a NaN, or with a score of plus infinity, becomes NaN, and so does its gradient. Other rows of other heads do not
+/// change.
 ///
 /// # Panics
 /// If the third dimension is not 3.
@@ -52,8 +52,8 @@ pub fn attention(qkv: Tensor<5>, scale: f32) -> Tensor<4> {
     attention_with_lse(qkv, scale).0
 }
 
-/// The same, and the log-sum-exp of each row of scores, `[B, H, N]`, of `f32` also if `qkv` is of half precision: what
-/// [`attention_map_loss`] needs to compute a probability on its own. No gradient flows to or through it.
+/// Does the same, and also returns the log-sum-exp of each row of scores, `[B, H, N]`. It is `f32` even if `qkv` is in half
+/// precision. [`attention_map_loss`] computes probabilities from it. No gradient flows through it.
 ///
 /// # Panics
 /// As [`attention`].
@@ -69,7 +69,7 @@ pub fn attention_with_lse(qkv: Tensor<5>, scale: f32) -> (Tensor<4>, Tensor<3>) 
     (Tensor::from_dispatch(out), Tensor::from_dispatch(lse))
 }
 
-/// Shapes of the output and of the log-sum-exps, for the lazy stream.
+/// The shapes of the output and of the log-sum-exps, for the lazy stream.
 #[cfg(feature = "fusion")]
 fn forward_specs(qkv: &TensorSpec, _scale: &f32) -> (TensorSpec, TensorSpec) {
     let [batch, tokens, _, heads, head_size] = qkv.shape.dims();
@@ -82,8 +82,8 @@ fn forward_specs(qkv: &TensorSpec, _scale: &f32) -> (TensorSpec, TensorSpec) {
 /// Attention of packed queries, keys and values.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"), Autodiff)]
 pub(crate) trait Attention: Matmul {
-    /// `[B, N, 3, H, D]` to the output `[B, N, H, D]` and the log-sum-exp of each row `[B, H, N]`, of `f32` also if `qkv` is
-    /// of half precision.
+    /// From `[B, N, 3, H, D]`, the output `[B, N, H, D]` and the log-sum-exp of each row `[B, H, N]`. The latter is `f32` even if
+    /// `qkv` is in half precision.
     #[fusion(meta = forward_specs)]
     fn attention_forward(qkv: FloatTensor<Self>, scale: f32) -> (FloatTensor<Self>, FloatTensor<Self>) {
         portable::forward::<Self>(qkv, scale)
@@ -93,7 +93,7 @@ pub(crate) trait Attention: Matmul {
 /// The backward pass, on devices without gradients.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]
 pub(crate) trait AttentionGradient: Matmul {
-    /// The gradient of `qkv`, packed as `qkv` is.
+    /// The gradient of `qkv`, in the same layout.
     #[fusion(dtype = qkv, shape = qkv)]
     fn attention_backward(
         qkv: FloatTensor<Self>,

@@ -6,10 +6,10 @@ use burn::tensor::FloatDType;
 
 use crate::op::matmul::Matmul;
 
-/// The output, of the type of `qkv`, and the log-sum-exps, of `f32` if `qkv` is of half precision.
+/// The output, in the type of `qkv`, and the log-sum-exps, in `f32` if `qkv` is in half precision.
 pub(super) type WithLse<B> = (FloatTensor<B>, FloatTensor<B>);
 
-/// The type of sums over numbers of `dtype`: `F32` of half precision. In a browser, where nothing is of it, the same.
+/// The type for sums of numbers of `dtype`: `F32` for half precision. In a browser, which has no half precision, the same type.
 pub(super) fn summed_in(dtype: DType) -> DType {
     match dtype {
         DType::F16 | DType::BF16 if !cfg!(target_family = "wasm") => DType::F32,

@@ -11,13 +11,13 @@ use crate::op::gpu::{
     output_of, takes, tile_fits, tiled, wgsl, wgsl_element,
 };
 
-/// What all passes share, of attention and of its maps.
+/// The text that all passes of attention and of its maps share.
 pub(in crate::op) const PLACE: &str = wgsl!("attention_place.wgsl");
 
-/// What backward passes share, of attention and of its maps.
+/// The text that the backward passes of attention and of its maps share.
 pub(in crate::op) const GRADIENT: &str = wgsl!("attention_gradient.wgsl");
 
-/// The widest head of the WGSL path: of a wider one, the sums over channels would not stay in registers.
+/// The widest head of the WGSL path. The sums over channels of a wider head would not stay in registers.
 pub const WIDEST_HEAD: usize = 128;
 
 /// The three passes.
@@ -33,7 +33,7 @@ impl Pass {
         tile_fits(side, head_size * if matches!(self, Pass::BackwardKey) { 2 } else { 1 })
     }
 
-    /// The name of its file, without the ending.
+    /// The name of its file, without the extension.
     fn file(self) -> &'static str {
         match self {
             Pass::Forward => "attention",
@@ -42,7 +42,7 @@ impl Pass {
         }
     }
 
-    /// Only the forward pass takes another `dtype` than `F32`.
+    /// Only the forward pass accepts a `dtype` other than `F32`.
     fn shader(self, head_size: usize, side: usize, dtype: DType) -> Shader {
         let texts: &'static [&'static str] = match self {
             Pass::Forward => &[wgsl!("attention.wgsl"), PLACE, TILE, ROW_REDUCE],
@@ -57,7 +57,7 @@ impl Pass {
         }
     }
 
-    /// Launches the pass over `buffers`: a gang of invocations for each image, head and tile of rows.
+    /// Launches the pass over `buffers`, with a gang of invocations for each image, head and tile of rows.
     fn launch(self, shape: [usize; 5], buffers: &[&CubeTensor], scale: f32) {
         let [batch, tokens, _, heads, head_size] = shape;
         let half = buffers[0].dtype == DType::F16;
@@ -75,12 +75,12 @@ impl Pass {
     }
 }
 
-/// Whether the shaders take heads of this width.
+/// Whether the shaders accept heads of this width.
 pub(in crate::op) fn fits(head_size: usize) -> bool {
     (1..=WIDEST_HEAD).contains(&head_size)
 }
 
-/// Every instance over common head sizes.
+/// Every instance, for common head sizes.
 pub(in crate::op) fn shaders() -> Vec<Shader> {
     let mut shaders = Vec::new();
     for head_size in [1, 7, 16, 32, 48, 64, 80, 128] {

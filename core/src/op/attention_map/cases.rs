@@ -1,5 +1,5 @@
-//! Tokens below, at and above a tile, the widest head of the shaders, and one that takes the definition on every device. The
-//! target is another network's map, and both are compared.
+//! Numbers of tokens below, at and above a tile, the widest head of the shaders, and a head that uses the portable definition on
+//! every device. The target is another network's map, and both are compared.
 
 use burn::backend::Dispatch;
 use burn::backend::Flex;
@@ -28,7 +28,7 @@ pub(in crate::op) fn cases() -> Vec<Case> {
     QUICK.map(|sizes| case(sizes).quick(true)).into_iter().chain(MORE.map(case)).collect()
 }
 
-/// The log-sum-exps that attention leaves.
+/// The log-sum-exps that attention returns.
 fn lse(qkv: &Plain, head_size: usize) -> Plain {
     attention::<Flex>(qkv.clone(), scale(head_size)).1
 }
@@ -44,7 +44,7 @@ pub(in crate::op) fn case([batch, tokens, heads, size, teacher_heads, teacher_si
         |given, _| {
             let map = attention_map(given.get::<5>(1));
             let (student, lse) = QueriesAndKeys::from(given.get::<5>(0)).with_lse();
-            // Half of it, so that one token has a difference too.
+            // Half of it, so that there is a difference even with one token.
             let target = map.clone().mul_scalar(0.5).into_dispatch();
             let (rows, difference) =
                 Dispatch::map_difference_forward(student.into_dispatch(), lse.into_dispatch(), target);

@@ -1,11 +1,11 @@
 //! Head-averaged attention on the CPU, and its squared difference from another network's: the equations of
-//! [`attention_map`](fn@super::attention_map) for [`QUERIES`] rows of an image at a time.
+//! [`attention_map`](fn@super::attention_map), for [`QUERIES`] rows of an image at a time.
 //!
-//! Why: composed of tensor operations, the probabilities of every head go through memory a dozen times. Here the rows in
-//! work stay in the cache, and a head's keys are laid out once.
+//! Why: with tensor operations, the probabilities of every head go through memory a dozen times. Here the current rows stay in
+//! the cache, and the keys of a head are laid out once.
 //!
-//! Invariants: forward, some rows of an image are one task; backward, a whole image, whose keys' gradients add up over all
-//! its rows. A task writes its own part of every output.
+//! Invariants: in the forward pass, some rows of an image are one task. In the backward pass a whole image is one task, since the
+//! gradients of its keys are sums over all of its rows. A task writes its own part of every output.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, Shape, TensorMetadata};
@@ -33,7 +33,7 @@ impl Image<'_> {
         self.at.copy_columns(&self.qkv[self.at.packed(1, head)..], self.at.packed_row(), self.scale, to);
     }
 
-    /// Probabilities of `rows` queries from `first` for the turned keys; those past the last token mean nothing.
+    /// Probabilities of `rows` queries from `first` on, for the transposed keys. Values past the last token have no meaning.
     #[inline(always)]
     fn probabilities<L: Level>(&self, head: usize, first: usize, rows: usize, keys: &[f32], p: &mut [f32]) {
         let at = self.at;
@@ -51,11 +51,11 @@ impl Image<'_> {
     }
 }
 
-/// At most [`QUERIES`] rows of the map of an image, of those from `first`.
+/// At most [`QUERIES`] rows of an image's map, from row `first` on.
 struct Map<'a> {
     image: Image<'a>,
     first: usize,
-    /// `[rows, N]`: zero, or what the map is compared with, negated.
+    /// `[rows, N]`: zeros, or the negative of the map to compare with.
     map: &'a mut [f32],
 }
 
@@ -145,7 +145,7 @@ struct Images<'a> {
 }
 
 impl<'a> Images<'a> {
-    /// `None` where the loops do not take them.
+    /// `None` if the loops do not accept them.
     fn new(qkv: &'a FloatTensor<Flex>, lse: &'a FloatTensor<Flex>) -> Option<Self> {
         let at = Layout::new(qkv.shape().dims());
         let (qkv, lse) = (cpu::numbers(qkv)?, cpu::numbers(lse)?);

@@ -1,4 +1,4 @@
-//! The launches: the map or its difference, and the two passes backward.
+//! The launches: the map or its difference, and the two backward passes.
 
 use burn::backend::Shape;
 use burn::backend::ops::FloatTensorOps;
@@ -25,7 +25,7 @@ enum Pass {
 }
 
 impl Pass {
-    /// The name of its file, without the ending.
+    /// The name of its file, without the extension.
     fn file(self) -> &'static str {
         match self {
             Pass::Map | Pass::Difference => "attention_map",
@@ -34,7 +34,8 @@ impl Pass {
         }
     }
 
-    /// Whether its invocations go over the tiles of all pairs of rows and all heads, and not over the rows of each head.
+    /// Whether its invocations go over the tiles of all pairs of rows and over all heads. Otherwise they go over the rows of each
+    /// head.
     fn over_pairs(self) -> bool {
         matches!(self, Pass::Map | Pass::Difference)
     }
@@ -61,8 +62,8 @@ impl Pass {
         Sizes { pass: self.file(), numbers, tokens, times: batch * times, half: false }
     }
 
-    /// Launches the pass with tiles of `side` rows: a gang of invocations for each image and pair of tiles, or for each image,
-    /// head and tile.
+    /// Launches the pass with tiles of `side` rows. There is a gang of invocations for each image and pair of tiles, or for each
+    /// image, head and tile.
     fn launch_tiles(self, [batch, tokens, _, heads, head_size]: [usize; 5], side: usize, buffers: &[&CubeTensor]) {
         let across = tokens.div_ceil(side);
         let tiles = batch * across * if self.over_pairs() { across } else { heads };
@@ -81,12 +82,12 @@ impl Pass {
     }
 }
 
-/// Whether the shaders take queries and keys of this shape, and their map.
+/// Whether the shaders accept queries and keys of this shape, and their map.
 fn fits_map([batch, tokens, .., head_size]: [usize; 5]) -> bool {
     fits(head_size) && batch.saturating_mul(tokens).saturating_mul(tokens) <= i32::MAX as usize
 }
 
-/// Every instance over common head sizes.
+/// Every instance, for common head sizes.
 pub(in crate::op) fn shaders() -> Vec<Shader> {
     let mut shaders = Vec::new();
     for head_size in [1, 7, 16, 32, 48, 64, 80, 128] {
@@ -122,7 +123,7 @@ impl AttentionMap for CubeBackend {
         }
         let [qkv, lse, target] = [qkv, lse, target].map(contiguous);
         let e = output(&qkv, [batch, tokens, tokens]);
-        // How many sums a row has follows from the tiles: so these are counted.
+        // The tiles decide how many sums a row has, so a count chooses them.
         let side = Pass::Difference.sizes(shape).counted(|_| true);
         let parts = output(&qkv, [batch, tokens.div_ceil(side), tokens]);
         Pass::Difference.launch_tiles(shape, side, &[&qkv, &lse, &target, &e, &parts]);

@@ -1,12 +1,12 @@
 //! Vector instructions, short sums and an exponential.
 //!
-//! Why a level of its own: a release build targets the oldest machine of its architecture, and Flex's element-wise
-//! operations run one pass of memory each. Here a whole operation is one [`Task`], compiled once for that machine and once
-//! for one with 8-wide fused multiply-adds, and the better is taken at run time. Inner loops are plain Rust over arrays of
-//! [`LANES`] numbers, which the compiler turns into vector instructions; that holds for WebAssembly's 128 bits as well.
+//! Why: a release build targets the oldest machine of its architecture, and each of Flex's element-wise operations is a pass over
+//! memory. Here a whole operation is one [`Task`]. It is compiled twice, for the oldest machine and for one with 8-wide fused
+//! multiply-adds, and the better version is chosen at run time. Inner loops are plain Rust over arrays of [`LANES`] numbers,
+//! which the compiler turns into vector instructions. This also works for WebAssembly's 128 bits.
 //!
-//! Invariants: everything that a task calls is `#[inline(always)]`, or it would be compiled for the oldest machine. Every sum
-//! has one order.
+//! Invariants: everything that a task calls is `#[inline(always)]`, otherwise it would be compiled for the oldest machine. Every
+//! sum has one order.
 
 #[cfg(target_family = "wasm")]
 use std::arch::wasm32::{self, v128};
@@ -14,11 +14,11 @@ use std::arch::wasm32::{self, v128};
 /// Numbers in one step of an inner loop: one 256-bit register.
 pub(in crate::op) const LANES: usize = 8;
 
-/// What the code may assume of the machine.
+/// What the code may assume about the machine.
 pub(in crate::op) trait Level: Copy + Send + Sync {
-    /// Whether a multiply-add is one instruction; emulated, it would be a function call.
+    /// Whether a multiply-add is one instruction. Otherwise it would be a function call.
     const FUSED: bool;
-    /// Whether the registers hold 4 rows of 2 [`LANES`] sums beside what is multiplied.
+    /// Whether the registers hold 4 rows of 2 [`LANES`] sums in addition to the factors.
     const ROOMY: bool;
 }
 
@@ -31,7 +31,7 @@ pub(in crate::op) struct Fused;
 impl Level for Plain {
     // AArch64 has fused instructions on every machine.
     const FUSED: bool = cfg!(target_arch = "aarch64");
-    // AArch64 has 32 registers of 128 bits, WebAssembly and the oldest x86-64 in effect 16.
+    // AArch64 has 32 registers of 128 bits. WebAssembly and the oldest x86-64 have in effect 16.
     const ROOMY: bool = cfg!(target_arch = "aarch64");
 }
 
@@ -41,7 +41,7 @@ impl Level for Fused {
     const ROOMY: bool = true;
 }
 
-/// A piece of work compiled for each [`Level`]; mark `run` `#[inline(always)]`.
+/// A piece of work that is compiled for each [`Level`]. Mark `run` with `#[inline(always)]`.
 pub(in crate::op) trait Task {
     type Output;
     fn run<L: Level>(self) -> Self::Output;
@@ -98,7 +98,7 @@ impl Register {
     }
 }
 
-/// The same in WebAssembly, whose instructions are named here: the compiler finds them in the loops above only by luck.
+/// The same for WebAssembly. It names the instructions, since the compiler does not reliably find them in the loops above.
 #[cfg(target_family = "wasm")]
 #[derive(Clone, Copy)]
 pub(in crate::op) struct Register([v128; 2]);
@@ -113,7 +113,7 @@ impl Register {
     #[inline(always)]
     pub fn load(from: &[f32; LANES]) -> Self {
         let from = std::ptr::from_ref(from).cast::<v128>();
-        // SAFETY: eight numbers are two vectors, which may lie anywhere.
+        // SAFETY: eight numbers are two vectors, and vectors need no alignment.
         unsafe { Self([wasm32::v128_load(from), wasm32::v128_load(from.add(1))]) }
     }
 
@@ -134,7 +134,7 @@ impl Register {
     }
 }
 
-/// `Σ term(i)` of equally long slices, `term` being given the running sum to add to.
+/// `Σ term(i)` over slices of equal length. `term` gets the running sum and adds to it.
 #[inline(always)]
 pub(in crate::op) fn fold2(a: &[f32], b: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
     const WIDE: usize = 2 * LANES;
@@ -151,7 +151,7 @@ pub(in crate::op) fn fold2(a: &[f32], b: &[f32], term: impl Fn(f32, f32, f32) ->
     total(sums)
 }
 
-/// The sum of the lanes, by halves.
+/// The sum of the lanes, by adding halves.
 #[inline(always)]
 pub(in crate::op) fn total<const N: usize>(mut lanes: [f32; N]) -> f32 {
     let mut half = N / 2;
@@ -164,7 +164,7 @@ pub(in crate::op) fn total<const N: usize>(mut lanes: [f32; N]) -> f32 {
     lanes[0]
 }
 
-/// The largest number of a slice whose length is a multiple of [`LANES`]; NaN is passed over.
+/// The largest number of a slice whose length is a multiple of [`LANES`]. NaN is ignored.
 #[inline(always)]
 pub(in crate::op) fn largest(values: &[f32]) -> f32 {
     let mut peaks = [f32::NEG_INFINITY; LANES];
@@ -179,7 +179,7 @@ pub(in crate::op) fn largest(values: &[f32]) -> f32 {
 /// `(eʳ - 1 - r) / r²` over `|r| <= ln 2 / 2`, lowest power first.
 const EXP: [f32; 5] = [0.5, 0.166_665_77, 0.041_666_554, 0.008_363_247, 0.001_392_626_8];
 
-/// `eˣ` for `x` up to 88, within 1.2e-7 of its value; 0 where that is no normal number, NaN of NaN.
+/// `eˣ` for `x` up to 88, with a relative error of at most 1.2e-7. It is 0 if `eˣ` is not a normal number, and NaN for NaN.
 ///
 /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; `eʳ` is a polynomial and `2ⁿ` is written into the exponent.
 #[inline(always)]
@@ -187,10 +187,10 @@ pub(in crate::op) fn exp<L: Level>(x: f32) -> f32 {
     // Adding 1.5 · 2²³ rounds to an integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const LOWEST: f32 = -87.336_54;
-    // ln 2 in two parts, the first short enough that its product with n is exact.
+    // ln 2 in two parts. The first is short enough that its product with n is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Comparisons let a NaN through, which `max` would not.
+    // A comparison keeps a NaN; `max` would not.
     let bounded = if x < LOWEST { LOWEST } else { x };
     let bounded = if bounded > 88.0 { 88.0 } else { bounded };
     let shifted = fma::<L>(bounded, std::f32::consts::LOG2_E, ROUND);

@@ -1,9 +1,9 @@
-//! What the CPU paths of the operations share: vector instructions, matrix products for operands in a cache, threads, and the
-//! way in and out of Flex tensors.
+//! The shared parts of the CPU paths: vector instructions, matrix products for operands in a cache, threads, and the conversion
+//! from and to Flex tensors.
 //!
 //! Invariants
-//! * Work is cut by the shapes alone and every sum has one order, so results do not depend on the number of threads.
-//! * Tensors that are not contiguous `f32` take the portable definition.
+//! * Only the shapes decide how work is divided, and every sum has one order. So results do not depend on the number of threads.
+//! * Tensors that are not contiguous `f32` use the portable definition.
 
 mod lanes;
 #[cfg(any(test, target_family = "wasm"))]
@@ -20,10 +20,10 @@ pub(super) use lanes::{LANES, Level, Task, exp, fma, fold2, largest, run, total}
 pub(super) use panels::by_panels;
 pub(super) use product::{Strided, product};
 
-/// Elements below which an element-wise operation is not worth a second thread.
+/// Number of elements below which a second thread does not pay off in an element-wise operation.
 pub(super) const PARALLEL_ELEMENTS: usize = 32 * 1024;
 
-/// Runs `work` on each of `parts`, on all threads if `parallel`. The parts are independent, so their order is free.
+/// Runs `work` on each of `parts`, on all threads if `parallel`. The parts are independent, so they may run in any order.
 pub(in crate::op) fn for_each<T: Send>(parts: impl Iterator<Item = T>, parallel: bool, work: impl Fn(T) + Send + Sync) {
     #[cfg(feature = "native")]
     if parallel {
@@ -35,17 +35,17 @@ pub(in crate::op) fn for_each<T: Send>(parts: impl Iterator<Item = T>, parallel:
     parts.for_each(work);
 }
 
-/// The tensor in rows, with its numbers next to each other in memory.
+/// The tensor in row-major order, without gaps.
 pub(in crate::op) fn contiguous(tensor: FloatTensor<Flex>) -> FloatTensor<Flex> {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 
-/// The numbers of a contiguous tensor, or `None` if they are no `f32`.
+/// The numbers of a contiguous tensor, or `None` if they are not `f32`.
 pub(in crate::op) fn numbers(tensor: &FloatTensor<Flex>) -> Option<&[f32]> {
     tensor.as_slice::<f32>()
 }
 
-/// A matrix as it lies, or `None` if it is no `f32` or runs backwards.
+/// A matrix with its strides, or `None` if it is not `f32` or a stride is negative.
 #[cfg(target_family = "wasm")]
 pub(in crate::op) fn strided(matrix: &FloatTensor<Flex>) -> Option<Strided<'_>> {
     if matrix.dtype() != DType::F32 {
@@ -62,7 +62,7 @@ pub(in crate::op) fn tensor(values: Vec<f32>, shape: Shape) -> FloatTensor<Flex>
     Flex::float_from_data(TensorData::new(values, shape), &Default::default())
 }
 
-/// The numbers of `tensor`, if nobody else holds them: then a result may overwrite them.
+/// The numbers of `tensor`, if no other tensor shares them. A result may then overwrite them.
 pub(in crate::op) fn exclusive(tensor: &mut FloatTensor<Flex>) -> Option<&mut [f32]> {
     let elements = tensor.shape().num_elements();
     if tensor.dtype() != DType::F32 || !tensor.is_contiguous() || tensor.layout().start_offset() != 0 {

@@ -1,25 +1,26 @@
 //! The matrix product of linear layers in WebAssembly.
 //!
-//! Why: these loops do half as much again there as the matrix library (docs/results/browser.md). Natively the library is as
-//! fast as the machine: 95 GFLOP/s on one core with 256-bit fused multiply-adds, where these reach 75 to 90.
+//! Why: in WebAssembly these loops are one and a half times as fast as the matrix library (docs/results/browser.md). In a native
+//! build the library is faster: 95 GFLOP/s on one core with 256-bit fused multiply-adds, against 75 to 90 with these loops.
 //!
-//! A panel is [`COLUMNS`] columns of the right operand, and at most [`TERMS`] numbers of each, next to each other in memory;
-//! every row of the left operand meets it while it is in the cache. Operands are read as they lie, transposed or not.
+//! A panel consists of [`COLUMNS`] columns of the right operand, with at most [`TERMS`] numbers of each, next to each other in
+//! memory. All rows of the left operand are multiplied with it while it is in the cache. Operands are read in place, transposed
+//! or not.
 
 use super::lanes::{LANES, Level, Task, run};
 use super::product::{Strided, product};
 
-/// Columns of a panel: those of the widest tile.
+/// Columns of a panel: as many as the widest tile has.
 const COLUMNS: usize = 2 * LANES;
 
-/// Numbers of a column in one panel, which has 16 KiB then.
+/// Numbers of a column in one panel. The panel then has 16 KiB.
 const TERMS: usize = 256;
 
-/// `c += a b` for `c` of `[rows, columns]`, without gaps, and a sum of `inner` terms.
+/// `c += a b` for `c` of `[rows, columns]` without gaps. Each sum has `inner` terms.
 pub(in crate::op) fn by_panels([rows, inner, columns]: [usize; 3], a: Strided, b: Strided, c: &mut [f32]) {
     assert_eq!(c.len(), rows * columns, "a product of {rows} rows and {columns} columns");
     let mut panel = vec![0.0; TERMS.min(inner) * COLUMNS];
-    // Sums of a panel that is wider than what is left of `c`.
+    // The sums of a panel that is wider than the rest of `c`.
     let mut edge = vec![0.0; if columns.is_multiple_of(COLUMNS) { 0 } else { rows * COLUMNS }];
     for first in (0..inner).step_by(TERMS) {
         let terms = TERMS.min(inner - first);
@@ -42,8 +43,8 @@ pub(in crate::op) fn by_panels([rows, inner, columns]: [usize; 3], a: Strided, b
     }
 }
 
-/// Copies `[terms, width]` of `b`, from `[first, column]`, into a panel. Columns beyond `width` keep what they held, and
-/// nobody reads their sums.
+/// Copies `[terms, width]` of `b`, from `[first, column]` on, into a panel. Columns beyond `width` keep their old numbers, and
+/// their sums are not used.
 fn lay_out(b: Strided, [first, column]: [usize; 2], [terms, width]: [usize; 2], panel: &mut [f32]) {
     let from = &b.values[first * b.row + column * b.column..];
     let rows = panel.chunks_exact_mut(COLUMNS).take(terms).enumerate();
@@ -60,7 +61,7 @@ fn lay_out(b: Strided, [first, column]: [usize; 2], [terms, width]: [usize; 2], 
     }
 }
 
-/// All rows of the left operand, times one panel.
+/// Multiplies all rows of the left operand with one panel.
 struct RowsTimesPanel<'a> {
     size: [usize; 3],
     a: Strided<'a>,
@@ -82,7 +83,7 @@ impl Task for RowsTimesPanel<'_> {
 mod tests {
     use super::{Strided, by_panels};
 
-    /// Sums of small integers are exact, so that any order of the terms gives the same.
+    /// Sums of small integers are exact, so every order of the terms gives the same result.
     fn small(index: usize) -> f32 {
         (index * 37 % 11) as f32 - 5.0
     }
@@ -92,7 +93,7 @@ mod tests {
         for [rows, inner, columns] in [[1, 1, 1], [2, 3, 16], [5, 300, 19], [7, 256, 33], [4, 513, 8], [3, 0, 5]] {
             let a: Vec<f32> = (0..rows * inner).map(small).collect();
             let b: Vec<f32> = (0..inner * columns).map(|index| small(index + 5)).collect();
-            // As they lie, or with rows and columns exchanged.
+            // In place, or with rows and columns exchanged.
             for a_turned in [false, true] {
                 for b_turned in [false, true] {
                     let strided = |values, rows, columns, turned| match turned {

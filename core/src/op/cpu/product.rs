@@ -1,12 +1,12 @@
-//! A matrix product of the CPU paths, for operands that lie in a cache.
+//! A matrix product for the CPU paths, for operands that fit into the cache.
 //!
-//! Why: attention's products are too small for the matrix library, and lie in scratch that a task has laid out for them.
+//! Why: attention's products are too small for the matrix library, and their operands are in scratch memory with a suitable layout.
 //!
-//! Invariants: a tile's sums stay in registers over all its terms, and every sum has one order, whatever tile it is in.
+//! Invariants: the sums of a tile stay in registers over all terms. Every sum has one order, in every tile.
 
 use super::lanes::{LANES, Level, Register};
 
-/// A matrix that is read number by number: rows `row` apart and columns `column` apart.
+/// A matrix that is read number by number. `row` and `column` are its strides.
 #[derive(Clone, Copy)]
 pub(in crate::op) struct Strided<'a> {
     pub values: &'a [f32],
@@ -14,9 +14,9 @@ pub(in crate::op) struct Strided<'a> {
     pub column: usize,
 }
 
-/// `c = a b`, or `c += a b`, for `c` of `[rows, columns]` and a sum of `inner` terms.
+/// `c = a b`, or `c += a b`, for `c` of `[rows, columns]`. Each sum has `inner` terms.
 ///
-/// `b` and `c` have whole rows, `b_row` and `c_row` apart; `columns` is a multiple of [`LANES`].
+/// The rows of `b` and `c` are contiguous, with strides `b_row` and `c_row`. `columns` is a multiple of [`LANES`].
 #[inline(always)]
 pub(in crate::op) fn product<L: Level>(
     [rows, inner, columns]: [usize; 3],
@@ -49,7 +49,7 @@ pub(in crate::op) fn product<L: Level>(
     }
 }
 
-/// `R` rows and `W` registers of columns of [`product`].
+/// `R` rows of [`product`], each with `W` registers of columns.
 #[expect(
     clippy::needless_range_loop,
     reason = "indices with constant bounds are what the compiler unrolls into registers"

@@ -1,4 +1,4 @@
-//! One class, one row, and every number of invocations that a row may have; with and without smoothing.
+//! One class, one row, and every number of invocations that a row may have, with and without smoothing.
 
 use super::portable::{self, DistillationNumbers};
 use super::{cross_entropy, distillation_loss};

@@ -1,10 +1,10 @@
-//! Cross-entropy and distillation losses of a student's logits, one reading of the rows a direction.
+//! Cross-entropy and distillation losses of a student's logits. Each direction reads the rows once.
 //!
-//! Why: composed of tensor operations, label-smoothed cross-entropy and a temperature-softened divergence are about
-//! twenty passes over the logits, and in a browser a full sum is one invocation's work. Here a row is a workgroup's.
+//! Why: with tensor operations, cross-entropy with label smoothing and a divergence with a temperature are about twenty passes
+//! over the logits. In a browser a single invocation would compute a full sum. Here several invocations share a row.
 //!
-//! For a row of student logits `z`, teacher logits `w`, targets `t` (a probability distribution), temperature `τ` and
-//! smoothing `ε` (Hinton 2015, section 2; Szegedy 2016, section 7):
+//! For a row with student logits `z`, teacher logits `w`, targets `t` (a probability distribution), temperature `τ` and smoothing
+//! `ε` (Hinton 2015, section 2; Szegedy 2016, section 7):
 //!
 //! ```text
 //! t' = (1 - ε) t + ε / C
@@ -12,18 +12,18 @@
 //! column 1 = Σ_c p_c (log p_c - log_softmax(z / τ)_c),  p = softmax(w / τ)   KL(σ(w/τ) ‖ σ(z/τ))
 //! ```
 //!
-//! and backward for the student alone, given the rows' gradients `d0`, `d1`:
+//! The backward pass, for the student alone, gets the rows' gradients `d0`, `d1`:
 //!
 //! ```text
 //! dz = d0 ((Σ t') softmax(z) - t') + d1 / τ (softmax(z / τ) - p)
 //! ```
 //!
 //! Invariants
-//! * A class of weight 0 adds nothing, whatever its logit: `0 · ∞` never arises.
-//! * Peaks are subtracted first, so finite logits of any size give finite sums; a difference that overflows is minus
-//!   infinity, whose softmax is 0.
-//! * Logits without a softmax (a NaN, plus infinity, minus infinity throughout) make their own row NaN, and its gradient,
-//!   and nothing else.
+//! * A class of weight 0 adds nothing, whatever its logit is. `0 · ∞` is never computed.
+//! * The maximum is subtracted first, so finite logits of any size give finite sums. A difference that overflows is minus
+//!   infinity, and its softmax is 0.
+//! * Logits that have no softmax (a NaN, plus infinity, or only minus infinity) make their own row and its gradient NaN, and no
+//!   other row.
 
 pub(super) mod cases;
 mod portable;
@@ -39,12 +39,12 @@ use burn::tensor::Tensor;
 use super::gradient::track;
 use portable::DistillationNumbers;
 
-/// Two losses of each row: `[B, 2]`, column 0 the cross-entropy, column 1 the divergence from the teacher.
+/// Two losses of each row, `[B, 2]`: column 0 is the cross-entropy, column 1 is the divergence from the teacher.
 ///
-/// `student`, `teacher` and `targets` are `[B, C]`; each row of `targets` is a probability distribution (one-hot or
-/// mixed), smoothed here by `smoothing`. Column 1 is summed over the classes and carries **neither the factor `τ²` nor a
-/// normalisation over the batch**: for Hinton's loss multiply by `τ²` and take the mean over rows ("batchmean"), or divide
-/// further by `C` ("numel"). Gradients flow to the student's logits only; teacher and targets are constants.
+/// `student`, `teacher` and `targets` are `[B, C]`. Each row of `targets` is a probability distribution (one-hot or mixed), to
+/// which `smoothing` is applied. Column 1 is summed over the classes. It has **neither the factor `τ²` nor a normalisation over
+/// the batch**: for Hinton's loss, multiply by `τ²` and take the mean over the rows ("batchmean"), or also divide by `C`
+/// ("numel"). Gradients flow only to the student's logits. Teacher and targets are constants.
 ///
 /// # Panics
 /// If the shapes differ, `temperature` is not a positive number, or `smoothing` lies outside `[0, 1]`.
@@ -70,9 +70,9 @@ pub fn distillation_loss(
     ))
 }
 
-/// Cross-entropy of each row: `[B]`, column 0 of [`distillation_loss`] without a teacher.
+/// The cross-entropy of each row, `[B]`: column 0 of [`distillation_loss`], without a teacher.
 ///
-/// `student` and `targets` are `[B, C]`. No normalisation over the batch; gradients flow to the student only.
+/// `student` and `targets` are `[B, C]`. There is no normalisation over the batch. Gradients flow only to the student.
 ///
 /// # Panics
 /// If the shapes differ or `smoothing` lies outside `[0, 1]`.
@@ -86,13 +86,13 @@ fn check_smoothing(smoothing: f32) {
     assert!((0.0..=1.0).contains(&smoothing), "label smoothing must lie in [0, 1], and is {smoothing}");
 }
 
-/// Shape of the two losses, from that of the logits.
+/// The shape of the two losses, from the shape of the logits.
 #[cfg(feature = "fusion")]
 fn rows_shape(student: &Shape) -> Shape {
     Shape::new([student[0], 2])
 }
 
-/// Shape of the cross-entropies alone.
+/// The shape of the cross-entropies.
 #[cfg(feature = "fusion")]
 fn row_shape(student: &Shape) -> Shape {
     Shape::new([student[0]])

@@ -10,7 +10,7 @@ pub(crate) struct DistillationNumbers {
     pub smoothing: f32,
 }
 
-/// `log_softmax(z / τ)` and the logarithm `[B, 1]` of its sum.
+/// `log_softmax(z / τ)`, and the logarithm `[B, 1]` of its sum.
 fn log_softmax<B: Backend>(logits: FloatTensor<B>, temperature: f32) -> (FloatTensor<B>, FloatTensor<B>) {
     let peak = B::float_max_dim(logits.clone(), 1);
     let mut shifted = B::float_sub(logits, peak);
@@ -42,7 +42,7 @@ fn weigh<B: Backend>(weights: FloatTensor<B>, values: FloatTensor<B>) -> FloatTe
 fn cross_entropies<B: Backend>(student: FloatTensor<B>, targets: FloatTensor<B>, smoothing: f32) -> FloatTensor<B> {
     let (log_q, log_sum) = log_softmax::<B>(student, 1.0);
     let loss = B::float_neg(weigh::<B>(smoothed::<B>(targets, smoothing), log_q));
-    // Logits without a softmax make the row NaN even where no target has weight; otherwise this adds 0.
+    // Logits that have no softmax make the row NaN even if no target has weight. Otherwise this adds 0.
     B::float_add(loss, B::float_mul_scalar(log_sum, 0.0.into()))
 }
 
@@ -73,7 +73,7 @@ fn softmax<B: Backend>(logits: FloatTensor<B>, temperature: f32) -> FloatTensor<
     B::float_exp(log_softmax::<B>(logits, temperature).0)
 }
 
-/// Gradient of the cross-entropies, from theirs `[B, 1]`.
+/// The gradient of the logits, from the gradient `[B, 1]` of the cross-entropies.
 fn entropy_gradient<B: Backend>(
     student: FloatTensor<B>,
     targets: FloatTensor<B>,

@@ -13,8 +13,8 @@ enum Direction {
     Backward,
 }
 
-/// Invocations of a row and of a workgroup. A short row leaves most of a wide group idle, so rows share one; a long row
-/// takes a whole group of the largest size that every device has.
+/// Invocations of a row and of a workgroup. A short row would leave most of a workgroup idle, so several rows share one. A long row
+/// has a whole workgroup of the largest size that every device supports.
 fn layout(classes: usize) -> (usize, usize) {
     match classes {
         0..=64 => (8, 128),
@@ -36,7 +36,7 @@ impl Direction {
         Shader::new(file, texts, threads).value("lanes", lanes).flag("teacher", teacher).over_rows()
     }
 
-    /// Launches the pass over `buffers`; without a `temperature` there is no teacher among them.
+    /// Launches the pass over `buffers`. Without a `temperature` there is no teacher among them.
     fn launch(self, [rows, classes]: [usize; 2], buffers: &[&CubeTensor], temperature: Option<f32>, smoothing: f32) {
         let (lanes, threads) = layout(classes);
         let scalars = [
@@ -51,7 +51,7 @@ impl Direction {
     }
 }
 
-/// Every instance: each layout, with and without a teacher, both directions.
+/// Every instance: each layout, with and without a teacher, in both directions.
 pub(in crate::op) fn shaders() -> Vec<Shader> {
     let mut shaders = Vec::new();
     for classes in [10, 100, 1000] {

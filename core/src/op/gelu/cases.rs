@@ -1,4 +1,4 @@
-//! One number, and more than a workgroup takes, over the range where the function bends.
+//! One number, and more numbers than a workgroup handles, over the range where the function is curved.
 
 use super::{gelu, portable};
 use crate::op::case::{Case, Input};

@@ -1,4 +1,4 @@
-//! The CPU's loops: one vectorised exponential a number.
+//! The CPU's loops, with one vectorised exponential for each number.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, TensorMetadata};
@@ -54,7 +54,7 @@ impl Task for Forward<'_> {
     }
 }
 
-/// Overwrites the gradient of the output by that of the input.
+/// Overwrites the gradient of the output with that of the input.
 struct Backwards<'a> {
     x: &'a [f32],
     dy: &'a mut [f32],
@@ -72,7 +72,7 @@ impl Task for Backwards<'_> {
     }
 }
 
-/// Numbers of one task.
+/// Numbers in one task.
 const CHUNK: usize = 8 * 1024;
 
 impl Gelu for Flex {

@@ -6,7 +6,7 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use super::{Gelu, GeluGradient, portable};
 use crate::op::gpu::{Scalar, Shader, contiguous, launch, output, takes, wgsl};
 
-/// Invocations of a workgroup, and numbers of each.
+/// Invocations in a workgroup, and numbers for each of them.
 const THREADS: usize = 256;
 const EACH: usize = 4;
 

@@ -1,4 +1,4 @@
-//! What the caller chooses for a device: how its kernels sum over the invocations of a row, and how their tiles are chosen.
+//! The caller's choices for a device: how kernels sum over the invocations of a row, and how tiles are chosen.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -9,27 +9,27 @@ use burn::tensor::Device;
 /// How kernels sum over the invocations of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduction {
-    /// Through workgroup memory, as every device can.
+    /// Through workgroup memory. Every device can do this.
     #[default]
     Plain,
-    /// By subgroup operations. They are the caller's promise that the device was opened with them: without them a launch
-    /// fails. Why it is asked for and not found out: cubecl hides the subgroups of adapters that compute on the CPU, where
-    /// the tests run. A browser has none, since wgpu enables none there.
+    /// With subgroup operations. The caller promises that the device was opened with them, otherwise a launch fails. Why the caller
+    /// chooses: cubecl hides the subgroups of adapters that compute on the CPU, and the tests run on these. A browser has no
+    /// subgroups, since wgpu does not enable them there.
     Subgroups,
 }
 
 /// How the tiles of a pass are chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tiles {
-    /// The least work by a count, on every device the same.
+    /// The tiles with the least work, by a count. They are the same on every device.
     #[default]
     Counted,
-    /// The fastest on the device, measured at the first launch on new sizes. Without the feature `autotune`, as in a browser,
-    /// the same as counted.
+    /// The fastest tiles on the device, measured at the first launch with new sizes. Without the feature `autotune`, as in a
+    /// browser, this is the same as `Counted`.
     Measured,
 }
 
-/// What is chosen for a device.
+/// The choices for a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// How kernels sum over the invocations of a row.
@@ -40,9 +40,9 @@ pub struct Choice {
 
 static CHOICES: RwLock<Vec<(cubecl::Device, Choice)>> = RwLock::new(Vec::new());
 
-/// Has what is launched on `device` from now on go by `choice`. The CPU launches nothing and has no choice.
+/// Sets the choices for everything that is launched on `device` from now on. The CPU launches nothing and has no choices.
 ///
-/// Work that a lazy stream has not launched yet goes by it too: [`Device::sync`] comes before a change.
+/// They also apply to work that a lazy stream has not launched yet. Call [`Device::sync`] before a change.
 pub fn choose(device: &Device, choice: Choice) {
     let device = device.clone().inner();
     let DispatchDevice::Cube(device) = device.as_dispatch() else { return };
@@ -51,7 +51,7 @@ pub fn choose(device: &Device, choice: Choice) {
     choices.push((device.clone(), choice));
 }
 
-/// What was chosen for a device.
+/// The choices for a device.
 pub(super) fn choice(device: &cubecl::Device) -> Choice {
     let choices = CHOICES.read().unwrap_or_else(PoisonError::into_inner);
     choices.iter().find(|(other, _)| other == device).map_or_else(Choice::default, |(_, choice)| *choice)

@@ -1,7 +1,7 @@
-//! Launching a shader: which tensors it takes, what it writes to, the buffers and scalars that it is bound to.
+//! Launching a shader: the tensors that it accepts, the tensors that it writes, and the binding of buffers and scalars.
 //!
-//! Binding `i` is the `i`-th buffer of group 0, and the block of scalars ("info") is always the last one. Native modules run
-//! without bounds checks and with workgroup memory left as it was: the shaders guard every index.
+//! Binding `i` is the `i`-th buffer of group 0. The last binding is always the block of scalars ("info"). Native modules run
+//! without bounds checks, and their workgroup memory is not cleared. So the shaders check every index.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor, SourceKernel, into_contiguous};
@@ -13,12 +13,12 @@ use burn::tensor::{Device, Tensor};
 use super::choice::choice;
 use super::shader::Shader;
 
-/// WebGPU's limit on the workgroups of one dispatch along each axis.
+/// WebGPU's limit for the workgroups of one dispatch along each axis.
 const GROUPS_PER_AXIS: usize = 65_535;
 
-/// The type of these tensors' elements, `F32` or `F16`, where shaders can take them: cubecl compiles WGSL for their
-/// device (and not SPIR-V or MSL, into which it does not translate hand-written text), they have one type, and every
-/// element has a `u32` index.
+/// The type of these tensors' elements, `F32` or `F16`, if shaders accept the tensors. For this, cubecl must compile WGSL for the
+/// device (it does not translate hand-written text into SPIR-V or MSL), the tensors must have one type, and every element must
+/// have a `u32` index.
 pub(in crate::op) fn element(tensors: &[&FloatTensor<CubeBackend>]) -> Option<DType> {
     let dtype = tensors.first()?.dtype;
     let runs = tensors.iter().all(|tensor| {
@@ -29,12 +29,11 @@ pub(in crate::op) fn element(tensors: &[&FloatTensor<CubeBackend>]) -> Option<DT
     (runs && matches!(dtype, DType::F32 | DType::F16)).then_some(dtype)
 }
 
-/// The same where the WGSL path is to be taken, `fits` being what the operation asks of their sizes. Otherwise the caller
-/// takes the portable definition.
+/// The same, if the operation accepts the sizes (`fits`) and uses the WGSL path. Otherwise the caller uses the portable definition.
 ///
 /// # Panics
-/// In a browser, rather than say no. An adapter there compiles nothing but WGSL, the page computes in `f32` and has no
-/// network whose sizes do not fit; so the portable definitions, a tenth of what there is to load, are left out.
+/// In a browser, if the WGSL path cannot be used. An adapter there compiles only WGSL, and the page computes in `f32` and accepts
+/// only networks whose sizes fit. So the page leaves out the portable definitions, which are a tenth of its size.
 #[inline(always)]
 pub(in crate::op) fn wgsl_element(fits: bool, tensors: &[&FloatTensor<CubeBackend>]) -> Option<DType> {
     let dtype = element(tensors).filter(|_| fits);
@@ -45,7 +44,7 @@ pub(in crate::op) fn wgsl_element(fits: bool, tensors: &[&FloatTensor<CubeBacken
     dtype
 }
 
-/// Whether the WGSL path is to be taken of an operation that takes `f32` alone.
+/// Whether an operation that accepts only `f32` uses the WGSL path.
 ///
 /// # Panics
 /// As [`wgsl_element`].
@@ -54,34 +53,34 @@ pub(in crate::op) fn takes(fits: bool, tensors: &[&FloatTensor<CubeBackend>]) ->
     wgsl_element(fits, tensors) == Some(DType::F32)
 }
 
-/// A contiguous `f32` tensor on the device of `like`, its contents undefined until a kernel writes them.
+/// A contiguous `f32` tensor on the device of `like`. Its contents are undefined until a kernel writes them.
 pub(in crate::op) fn output(like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
     output_of(DType::F32, like, shape)
 }
 
-/// The same of another type.
+/// The same, with elements of another type.
 pub(in crate::op) fn output_of(dtype: DType, like: &CubeTensor, shape: impl Into<Shape>) -> CubeTensor {
     let shape = shape.into();
     let handle = like.client.empty(shape.num_elements() * dtype.size());
     CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
 }
 
-/// The tensor laid out in rows, as every shader reads it.
+/// The tensor in row-major order without gaps, as every shader reads it.
 pub(in crate::op) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }
 
-/// A scalar of the info block: an integer as it is, a float by its bits.
+/// A scalar of the info block: an integer, or the bits of a float.
 pub(in crate::op) enum Scalar {
     Count(usize),
     Real(f32),
 }
 
-/// Launches `groups` workgroups over `buffers` (in the order of their bindings) and `scalars`.
+/// Launches `groups` workgroups with `buffers` (in the order of their bindings) and `scalars`.
 ///
-/// The info block stores a scalar in 64 bits: scalar `i` is word `2 i` of the shader's `array<u32>`. Counts that pass
-/// the limit of one axis fold into the second, so the shader's group is `x + y * groups along x`, and it must return at
-/// once from a group past the last. Nothing is launched for no groups.
+/// The info block stores a scalar in 64 bits: scalar `i` is word `2 i` of the shader's `array<u32>`. If the count exceeds the
+/// limit of one axis, a second axis is used. The shader's group is then `x + y * groups along x`, and a group past the last must
+/// return at once. With 0 groups nothing is launched.
 pub(in crate::op) fn launch(shader: Shader, groups: usize, buffers: &[&CubeTensor], scalars: &[Scalar]) {
     if groups == 0 {
         return;
@@ -106,10 +105,10 @@ pub(in crate::op) fn launch(shader: Shader, groups: usize, buffers: &[&CubeTenso
     );
 }
 
-/// Whether a backend launches shaders, as a tensor, because that is what comes back through every layer over a backend.
+/// Whether a backend launches shaders. The answer is a tensor, because only a tensor passes through every layer over a backend.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]
 pub(crate) trait RunsWgsl: Backend {
-    /// Ones if it does, zeros if not, in the shape of `x`.
+    /// A tensor with the shape of `x`: ones if it does, zeros if not.
     #[fusion(dtype = x, shape = x)]
     fn runs_wgsl(x: FloatTensor<Self>) -> FloatTensor<Self> {
         filled_like::<Self>(x, 0.0)
@@ -129,8 +128,8 @@ fn filled_like<B: Backend>(x: FloatTensor<B>, value: f64) -> FloatTensor<B> {
     B::float_add_scalar(B::float_mul_scalar(x, 0.0.into()), value.into())
 }
 
-/// Whether the operations run as WGSL on `device`, and not as their portable definitions: a fallback is silent otherwise.
-/// False also if the device cannot be read.
+/// Whether the operations run as WGSL on `device`, and not as their portable definitions. Without this, the fallback would go
+/// unnoticed. Also false if the device cannot be read.
 pub async fn runs_wgsl(device: &Device) -> bool {
     let flag = Tensor::<1>::ones([1], &device.clone().inner());
     let flag = Tensor::<1>::from_dispatch(Dispatch::runs_wgsl(flag.into_dispatch()));

@@ -1,7 +1,8 @@
-//! What the WGSL paths of the operations share.
+//! The shared parts of the WGSL paths.
 //!
-//! What every device must have: at most 256 invocations and 16 KiB of workgroup memory a group and 7 storage buffers a pass.
-//! No kernel needs subgroups or `f16`; those that sum over the invocations of a row have a second text with subgroups.
+//! A kernel uses at most 256 invocations and 16 KiB of workgroup memory a group, and 7 storage buffers a pass. Every device has
+//! that much. No kernel needs subgroups or `f16`. Kernels that sum over the invocations of a row have a second text with
+//! subgroups.
 
 mod choice;
 mod launch;

@@ -1,12 +1,12 @@
-//! A WGSL template and everything that its text is made from.
+//! A WGSL template, and everything that determines its text.
 //!
-//! What cubecl asks of hand-written WGSL, and how an instance keeps to it:
-//! * The pipeline layout is derived from the text, so a binding that is declared and not used is an error. What an
-//!   instance does not need is cut out of its text by [`Shader::flag`] and not merely left unused.
-//! * A native build allocates several tensors inside one buffer, and WebGPU allows no buffer to be `read` and
-//!   `read_write` in one dispatch: native instances declare every storage buffer `read_write`. In the browser each
-//!   tensor has pages of its own, and the same tensor bound twice to `read_write` would be an error: there, `read`.
-//! * Pipelines are cached by identifier and never by text, so the identifier is everything the text is made from.
+//! What cubecl requires of hand-written WGSL, and how an instance meets it:
+//! * The pipeline layout is derived from the text, so a binding that is declared but not used is an error. [`Shader::flag`]
+//!   therefore cuts unused parts out of the text.
+//! * A native build allocates several tensors inside one buffer. WebGPU does not allow a buffer to be `read` and `read_write` in
+//!   one dispatch, so native instances declare every storage buffer `read_write`. In the browser each tensor has its own buffer,
+//!   and binding one tensor twice as `read_write` would be an error. So inputs are `read` there.
+//! * Pipelines are cached by identifier, not by text. So the identifier contains everything that determines the text.
 
 use burn::backend::DType;
 use burn::backend::wgpu::{KernelSource, SourceTemplate};
@@ -22,22 +22,22 @@ macro_rules! wgsl {
 }
 pub(in crate::op) use wgsl;
 
-/// The flag of what sums by subgroup operations.
+/// The flag of instances that sum with subgroup operations.
 const SUBGROUPS: &str = "subgroups";
 
-/// The flag of what reads and writes numbers of `f16`.
+/// The flag of instances that read and write `f16`.
 const HALF: &str = "half";
 
-/// How input buffers are declared on the target this build is for.
+/// The access mode of input buffers on this build's target.
 const ACCESS: &str = if cfg!(target_family = "wasm") { "read" } else { "read_write" };
 
 /// The entry point of every text.
 const ENTRY: &str = wgsl!("entry.wgsl");
 
-/// What shaders share that sum over the invocations of a row: see [`Shader::over_rows`].
+/// The text that shaders share which sum over the invocations of a row. See [`Shader::over_rows`].
 pub(in crate::op) const ROW_REDUCE: &str = wgsl!("row_reduce.wgsl");
 
-/// One WGSL template with everything its text is made from.
+/// One WGSL template, with everything that determines its text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::op) struct Shader {
     file: &'static str,
@@ -49,8 +49,9 @@ pub(in crate::op) struct Shader {
 }
 
 impl Shader {
-    /// The template `texts` of the file called `file`, of what it shares with others and of the entry point, run by workgroups of `threads`
-    /// invocations. WGSL may use a name before its declaration, so the order is free.
+    /// A template for workgroups of `threads` invocations. It consists of `texts` (that of the file called `file`, and those that
+    /// it shares with other files) and the entry point. WGSL may use a name before its declaration, so the texts may have any
+    /// order.
     pub fn new(file: &'static str, texts: &'static [&'static str], threads: usize) -> Self {
         let shader =
             Self { file, texts, access: ACCESS, threads: threads as u32, values: Vec::new(), flags: Vec::new() };
@@ -63,18 +64,18 @@ impl Shader {
         self
     }
 
-    /// Keeps (`on`) or cuts the lines between `//@ if name` and `//@ end`; the other way round after `//@ else`.
+    /// Keeps (`on`) or cuts the lines between `//@ if name` and `//@ end`. After `//@ else` it does the opposite.
     pub fn flag(mut self, name: &'static str, on: bool) -> Self {
         self.flags.push((name, on));
         self
     }
 
-    /// Joined to a text with [`ROW_REDUCE`]. The device of a launch says by which [`Reduction`].
+    /// For a template with [`ROW_REDUCE`]. The [`Reduction`] follows from the device of the launch.
     pub fn over_rows(self) -> Self {
         self.flag(SUBGROUPS, false)
     }
 
-    /// The same instance by `reduction`, if it sums over the invocations of a row.
+    /// The same instance with this `reduction`, if it sums over the invocations of a row.
     pub fn reduced_by(mut self, reduction: Reduction) -> Self {
         for (name, on) in &mut self.flags {
             *on = if *name == SUBGROUPS { reduction == Reduction::Subgroups } else { *on };
@@ -82,12 +83,12 @@ impl Shader {
         self
     }
 
-    /// The same of rows that few invocations share, which then read each other's numbers.
+    /// The same, for rows that few invocations share. These read each other's numbers.
     pub fn over_few_lanes(self) -> Self {
         self.flag("direct", true).over_rows()
     }
 
-    /// Reads and writes numbers of `dtype`, `F32` or `F16`; the text computes in `f32` either way.
+    /// Reads and writes numbers of `dtype`, `F32` or `F16`. The text computes in `f32` in both cases.
     pub fn elements(self, dtype: DType) -> Self {
         self.flag(HALF, dtype == DType::F16)
     }
@@ -97,7 +98,7 @@ impl Shader {
         self.flags.contains(&(HALF, true))
     }
 
-    /// The same instance by either reduction, or as it is where it has none.
+    /// The same instance with each reduction, or unchanged if it has none.
     pub fn reductions(self) -> Vec<Self> {
         let both = [Reduction::Plain, Reduction::Subgroups].map(|reduction| self.clone().reduced_by(reduction));
         if both[0] == both[1] { vec![self] } else { both.into() }
@@ -108,13 +109,13 @@ impl Shader {
         self.flags.contains(&(SUBGROUPS, true))
     }
 
-    /// The same instance with its input buffers declared `access`.
+    /// The same instance with the access mode `access` for its input buffers.
     pub fn with_access(mut self, access: &'static str) -> Self {
         self.access = access;
         self
     }
 
-    /// A name that tells the instance from every other, for reports.
+    /// A unique name of the instance, for reports.
     pub fn name(&self) -> String {
         let mut name = self.file.to_string();
         for (key, value) in &self.values {
@@ -167,7 +168,7 @@ impl KernelSource for Shader {
     }
 
     fn id(&self) -> KernelId {
-        // The file stands for its text, which would be hashed again with every launch.
+        // The file's name stands for its text. To hash the text at every launch would be slow.
         let Self { file, access, threads, values, flags, .. } = self;
         KernelId::new::<Self>().info((*file, *access, *threads, values.clone(), flags.clone()))
     }

@@ -1,15 +1,16 @@
-//! How many rows a tile of attention or of its maps has: by a count of the work, or by what was measured on the device.
+//! The number of rows in a tile of attention or of its maps. A count of the work chooses it, or a measurement on the device.
 //!
-//! Why measured: tiles of 32 rows read memory least often and tiles of 8 leave the fewest invocations idle, and what weighs
-//! more depends on a device's registers, caches and ways to hide waiting, which no count knows.
+//! Why measure: tiles of 32 rows read memory least often, and tiles of 8 leave the fewest invocations idle. Which matters more
+//! depends on the registers, the caches and the latency hiding of the device. A count does not know these.
 //!
-//! A pass that meets new sizes, and has enough to do, is run with each tile that can hold them, by cubecl's tuner, as Burn's
-//! matrix products are. The fastest is kept on disk by device, so a later process finds it there.
+//! If a pass meets new sizes and has enough work, cubecl's tuner runs it with each tile that fits, and uses the fastest. It does
+//! the same for Burn's matrix products. With the feature `autotune-cache`, the result is kept on disk for each device, and later
+//! processes use it.
 //!
 //! Invariants
-//! * A pass whose results have a shape that follows from its tiles is counted.
-//! * A launch writes all of its results and reads none of them, so it can be run again.
-//! * Tiles decide in which order a sum is taken: measured ones give the same bits only after they have been measured.
+//! * A pass is counted, not measured, if the shape of its results depends on its tiles.
+//! * A launch writes all of its results and reads none of them, so it can be repeated.
+//! * Tiles decide the order of a sum. Measured tiles give the same bits only after the measurement.
 
 use burn::backend::wgpu::CubeTensor;
 
@@ -17,62 +18,63 @@ use burn::backend::wgpu::CubeTensor;
 use super::choice::{Tiles, choice};
 use super::shader::{Shader, wgsl};
 
-/// The rows that a tile may have.
+/// The possible numbers of rows in a tile.
 pub(in crate::op) const SIDES: [usize; 3] = [32, 16, 8];
 
-/// What shaders share that work on tiles of rows in registers.
+/// The text that shaders share which work on tiles in registers.
 pub(in crate::op) const TILE: &str = wgsl!("tile.wgsl");
 
-/// Invocations of a workgroup of such a shader, whatever its tiles.
+/// Invocations of a workgroup of such a shader, with any tiles.
 pub(in crate::op) const TILE_THREADS: usize = 64;
 
-/// Fills what [`TILE`] asks for: tiles of `side` rows, which is 8, 16 or 32.
+/// Fills the placeholders of [`TILE`], for tiles of `side` rows: 8, 16 or 32.
 pub(in crate::op) fn tiled(shader: Shader, side: usize) -> Shader {
-    // In reads of four rows. An odd pitch spreads neighbouring channels over the banks; of 8 rows it would not fit 16 KiB.
+    // Counted in reads of four rows. An odd pitch spreads neighbouring channels over the banks. For 8 rows it would not fit into
+    // 16 KiB.
     let pitch = if side == 8 { 2 } else { side / 4 + 1 };
     shader.value("side", side).value("pitch", pitch)
 }
 
-/// Gangs of invocations in a workgroup of such a shader, each at work on a tile of its own.
+/// Gangs of invocations in a workgroup of such a shader. Each works on its own tile.
 pub(in crate::op) fn gangs(side: usize) -> usize {
     TILE_THREADS / (side / 4).pow(2)
 }
 
-/// Whether a tile of `side` rows fits the registers if each row has `sums` over channels. Its invocations hold 4 x 4 scores and
-/// a share of the sums: small tiles leave each more of them, and past 128 numbers they would not stay there. Tiles of 32
-/// rows are taken at any rate.
+/// Whether a tile of `side` rows fits into registers if each row has `sums` sums over channels. An invocation holds 4 x 4 scores
+/// and a share of the sums. The smaller the tile, the larger this share, and more than 128 numbers would not stay in registers.
+/// Tiles of 32 rows always count as fitting.
 pub(in crate::op) fn tile_fits(side: usize, sums: usize) -> bool {
-    // A tile of `side` rows is shared by (side / 4)² invocations, each with 4 rows of sums / (side / 4).
+    // (side / 4)² invocations share a tile of `side` rows. Each has 4 rows of sums / (side / 4) numbers.
     side == 32 || 4 * sums.div_ceil(side / 4) <= 128
 }
 
-/// A pass over tiles, and the sizes that say how much work it is.
+/// A pass over tiles, with the sizes that determine its work.
 #[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "autotune"), expect(dead_code, reason = "what is counted depends on the tokens alone"))]
 pub(in crate::op) struct Sizes {
-    /// The pass, by its file's name.
+    /// The name of the pass's file.
     pub pass: &'static str,
-    /// Numbers of a row that are compared by one invocation: those of a head, or of all heads.
+    /// Length of the rows that are compared: the numbers of one head, or of all heads.
     pub numbers: usize,
     /// Rows that are compared with each other.
     pub tokens: usize,
-    /// How many times: heads of all images, or images.
+    /// Number of such comparisons: the heads of all images, or the images.
     pub times: usize,
-    /// Whether elements are of `f16`.
+    /// Whether the elements are `f16`.
     pub half: bool,
 }
 
 impl Sizes {
-    /// Rows of a tile by a count, of those that `fits`, and 32 if none does. Rows past the last token are wasted work, and small
-    /// tiles load each row more often: covering the tokens by `side` is counted as the scores that are made, times `1 + 8 /
-    /// side`. That weight is an estimate.
+    /// The rows of a tile by a count, among the tiles that fit; 32 if none fits. Rows past the last token are wasted work, and
+    /// small tiles load each row more often. The cost of tiles with `side` rows is the number of computed scores times
+    /// `1 + 8 / side`. This factor is an estimate.
     pub fn counted(&self, fits: impl Fn(usize) -> bool) -> usize {
         let cost = |side: usize| self.tokens.next_multiple_of(side).pow(2) * (side + 8) / side;
         SIDES.into_iter().filter(|&side| fits(side)).min_by_key(|&side| cost(side)).unwrap_or(32)
     }
 }
 
-/// Has `launch` launch a pass over `buffers` with tiles of as many rows as its device's [`Tiles`] say, of those that `fits`.
+/// Calls `launch` for a pass over `buffers`. The device's [`Tiles`] decide the rows of a tile, among the tiles that fit.
 pub(in crate::op) fn launch_tiled(
     sizes: Sizes,
     buffers: &[&CubeTensor],
@@ -106,13 +108,13 @@ mod measured {
 
     use super::{SIDES, Sizes};
 
-    /// Whether a product has so many multiply-adds, 4 million, that a launch takes a GPU more than being launched: others are
-    /// counted.
+    /// Whether a product has at least 4 million multiply-adds. A smaller launch takes a GPU no longer than the launch itself, and
+    /// is counted.
     pub fn worth(sizes: &Sizes) -> bool {
         sizes.times * sizes.tokens * sizes.tokens * sizes.numbers >= 1 << 22
     }
 
-    /// What a measurement holds for, as it is kept on disk: `times` up to the next power of two.
+    /// The key of a measurement, also on disk. `times` is rounded up to a power of two.
     #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     struct Key {
         pass: Cow<'static, str>,
@@ -137,10 +139,10 @@ mod measured {
 
     impl AutotuneKey for Key {}
 
-    /// A launch with tiles of so many rows; an error says that they do not fit.
+    /// A launch with tiles of this many rows, or an error if they do not fit.
     type Launch = Arc<dyn Fn(usize) -> Result<(), &'static str> + Send + Sync>;
 
-    /// Launches with the tiles that are fastest on the device of `like`, found out first if they are not known.
+    /// Launches with the fastest tiles on the device of `like`. They are measured first if they are not known.
     pub fn launch_fastest(
         sizes: Sizes,
         like: &CubeTensor,

@@ -1,4 +1,4 @@
-//! Single numbers, and few: a device measures Burn's products for each size.
+//! Single numbers, and only a few sizes, since a device measures Burn's products for each size.
 
 use burn::backend::Dispatch;
 use burn::backend::Flex;

@@ -1,17 +1,17 @@
-//! The squared difference of two Gram matrices, which keeps neither.
+//! The squared difference of two Gram matrices. It keeps neither of them.
 //!
-//! Why: under automatic differentiation each loss between Gram matrices keeps its difference `[M, R, R]` for the backward
-//! pass, for every pair of blocks; of 197 tokens or a large batch that is more than the features themselves. Here both
-//! directions make the matrices again, of one pair of blocks at a time.
+//! Why: automatic differentiation would keep the difference `[M, R, R]` of every pair of blocks for the backward pass. For 197
+//! tokens or a large batch this is larger than the features. Here each direction computes the matrices again, for one pair of
+//! blocks at a time.
 //!
-//! With rows X of the student and Y of the teacher, and M pairs of matrices:
+//! X are the student's rows and Y the teacher's, with M pairs of matrices:
 //!
 //! ```text
 //! E = X Xᵀ - Y Yᵀ        square_m = Σ_ij E_ij²        dX = 4 g_m E X,  given the gradient g of the squares
 //! ```
 //!
-//! Invariants: `X`, `Y` and nothing else are kept. The products are the backend's own, which are the fastest at hand; so
-//! there is no shader, and the portable definition serves every backend.
+//! Invariants: only `X` and `Y` are kept. The products are the backend's own, which are the fastest available. So there is no
+//! shader, and every backend uses the portable definition.
 
 pub(super) mod cases;
 mod portable;
@@ -29,7 +29,7 @@ use super::matmul::Matmul;
 
 /// The mean over all entries of `(X Xᵀ - Y Yᵀ)²`, `[1]`.
 ///
-/// `student` is X, `[M, R, D_S]`, and `teacher` Y, `[M, R, D_T]`. Gradients flow to the student alone.
+/// `student` is X, `[M, R, D_S]`, and `teacher` is Y, `[M, R, D_T]`. Gradients flow only to the student.
 ///
 /// # Panics
 /// If M or R differ.
@@ -44,7 +44,7 @@ pub fn gram_loss(student: Tensor<3>, teacher: Tensor<3>) -> Tensor<1> {
     Tensor::<1>::from_dispatch(squares).sum().div_scalar((matrices * rows * rows) as f64)
 }
 
-/// Shape of the squares, from that of the student's rows.
+/// The shape of the squares, from the shape of the student's rows.
 #[cfg(feature = "fusion")]
 fn squares_shape(student: &Shape) -> Shape {
     Shape::new([student[0]])
@@ -63,7 +63,7 @@ pub(crate) trait Gram: Matmul {
 /// The backward pass, on devices without gradients.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]
 pub(crate) trait GramGradient: Matmul {
-    /// The gradient of `student`, from that of the squares.
+    /// The gradient of `student`, from the gradient of the squares.
     #[fusion(dtype = student, shape = student)]
     fn gram_backward(
         student: FloatTensor<Self>,

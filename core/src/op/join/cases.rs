@@ -1,4 +1,4 @@
-//! Fewer vectors than a dispatch takes, and more, with gaps between them and one of no length.
+//! Fewer and more vectors than one dispatch takes, with gaps between them, and one empty vector.
 
 use super::join;
 use super::portable::{self, Places, VECTORS};

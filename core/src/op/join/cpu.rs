@@ -1,4 +1,4 @@
-//! Copies into the vector as it lies.
+//! Copies into the vector in place.
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;

@@ -1,9 +1,9 @@
-//! Many vectors in one, six a dispatch.
+//! Copies many vectors into one, six in each dispatch.
 //!
-//! Why: the optimiser works on the gradients of a whole network as one vector, and Burn's concatenation launches a copy for
-//! each of its hundreds of tensors: more than a quarter of all that a training step of DeiT-Ti launched.
+//! Why: the optimiser treats the gradients of a whole network as one vector. Burn's concatenation launches a copy for each of the
+//! hundreds of tensors, which was more than a quarter of all launches of a training step of DeiT-Ti.
 //!
-//! Invariants: the numbers are copied and nothing else, so the result does not depend on the path taken.
+//! Invariants: the numbers are only copied, so every path gives the same result.
 
 pub(super) mod cases;
 mod cpu;
@@ -15,7 +15,7 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Device, Tensor};
 use portable::{Places, VECTORS};
 
-/// A vector of `length` numbers that holds each of `pieces` from its place on, and zeros elsewhere.
+/// A vector of `length` numbers. Each of `pieces` is copied to its place. All other numbers are zero.
 ///
 /// No gradients flow through it.
 ///
@@ -28,7 +28,7 @@ pub fn join(length: usize, pieces: Vec<(usize, Tensor<1>)>, device: &Device) -> 
     }
     let mut joined = Tensor::<1>::zeros([length], device).into_dispatch();
     for some in pieces.chunks(VECTORS) {
-        // What is past the last stands for nothing.
+        // Vectors past the last are not copied.
         let piece = |index: usize| some.get(index).unwrap_or(&some[0]).1.clone().into_dispatch();
         let starts = std::array::from_fn(|index| some.get(index).map_or(0, |(start, _)| *start));
         let [a, b, c, d, e, f] = std::array::from_fn(piece);
@@ -40,7 +40,7 @@ pub fn join(length: usize, pieces: Vec<(usize, Tensor<1>)>, device: &Device) -> 
 /// No gradients flow through it.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]
 pub(crate) trait Join: Backend {
-    /// `joined` with vectors in it, each from its start on.
+    /// Copies vectors into `joined`, each to its start.
     #[fusion(dtype = joined, shape = joined)]
     #[allow(clippy::too_many_arguments)]
     fn join_six(

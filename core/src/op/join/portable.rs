@@ -3,17 +3,17 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Slice, TensorMetadata};
 
-/// Vectors of one dispatch: with the result, as many storage buffers as every device has.
+/// Vectors in one dispatch. Together with the result they are as many storage buffers as every device supports.
 pub(super) const VECTORS: usize = 6;
 
-/// Where the vectors of one dispatch begin, and how many of them count.
+/// The places of the vectors of one dispatch, and how many of them are used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Places {
     pub starts: [usize; VECTORS],
     pub count: usize,
 }
 
-/// `joined` with those of `pieces` that count in their places.
+/// `joined`, with the used `pieces` in their places.
 pub(super) fn join<B: Backend>(
     joined: FloatTensor<B>,
     pieces: [FloatTensor<B>; VECTORS],

@@ -7,7 +7,7 @@ use super::Join;
 use super::portable::{self, Places, VECTORS};
 use crate::op::gpu::{Scalar, Shader, contiguous, launch, takes, wgsl};
 
-/// Invocations of a workgroup, and numbers of each.
+/// Invocations in a workgroup, and numbers for each of them.
 const THREADS: usize = 256;
 const EACH: usize = 8;
 
@@ -15,7 +15,7 @@ fn shader() -> Shader {
     Shader::new("join", &[wgsl!("join.wgsl")], THREADS).value("each", EACH)
 }
 
-/// The one instance.
+/// The only instance.
 pub(in crate::op) fn shaders() -> Vec<Shader> {
     vec![shader()]
 }

@@ -1,4 +1,4 @@
-//! One row, one column, rows of both numbers of invocations, and more rows than a workgroup has.
+//! One row, one column, rows for each of the two numbers of invocations, and more rows than a workgroup has.
 
 use super::{layer_norm, portable};
 use crate::op::case::{Case, Input, flat};

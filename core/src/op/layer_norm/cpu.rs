@@ -1,4 +1,4 @@
-//! The CPU's loops over some rows at a time.
+//! The CPU's loops, over a few rows at a time.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Flex, Shape, TensorMetadata};
@@ -7,10 +7,10 @@ use super::portable::{self, Three};
 use super::{LayerNorm, LayerNormGradient};
 use crate::op::cpu::{self, Level, PARALLEL_ELEMENTS, Task, fma, fold2};
 
-/// Rows of one task.
+/// Rows in one task.
 const ROWS: usize = 64;
 
-/// Mean and reciprocal deviation of a row.
+/// The mean and the reciprocal standard deviation of a row.
 #[inline(always)]
 fn statistics<L: Level>(x: &[f32], eps: f32) -> (f32, f32) {
     let inverse = 1.0 / x.len() as f32;
@@ -43,7 +43,7 @@ impl Task for Forward<'_> {
     }
 }
 
-/// Overwrites the gradient of the output by that of the input, and writes the sums over its rows.
+/// Overwrites the gradient of the output with that of the input, and writes the sums over its rows.
 struct Backwards<'a> {
     x: &'a [f32],
     gamma: &'a [f32],

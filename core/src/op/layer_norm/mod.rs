@@ -1,20 +1,20 @@
 //! Layer normalisation over the last dimension (Ba et al., 2016).
 //!
-//! Why: taken apart into tensor operations, its gradient is some twenty passes over the activations. Here each direction
-//! reads a row once into the cache and writes it once. For each row of C numbers,
+//! Why: with tensor operations, its gradient takes about twenty passes over the activations. Here each direction reads a row into
+//! the cache once and writes it once. For each row of C numbers:
 //!
 //! ```text
 //! m = Σ x / C      r = (Σ (x - m)² / C + ε)^-½      n = (x - m) r      y = γ n + β
 //! ```
 //!
-//! and backward, with `g = γ dy`:
+//! The backward pass, with `g = γ dy`:
 //!
 //! ```text
 //! dx = r (g - Σ g / C - n Σ g n / C)      dγ = Σ_rows dy n      dβ = Σ_rows dy
 //! ```
 //!
-//! Invariants: the backward pass keeps `x` and `γ`, and computes `m` and `r` again, which costs less than a pass of memory
-//! of their own. `dγ` and `dβ` are summed over some rows at a time and then over those sums, in one order.
+//! Invariants: `x` and `γ` are kept for the backward pass. It computes `m` and `r` again, which costs less than to read them from
+//! memory. `dγ` and `dβ` are first summed over a few rows at a time, and then over these sums, in one order.
 
 pub(super) mod cases;
 mod cpu;
@@ -29,12 +29,12 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-/// Normalises each row of the last dimension, then scales by `gamma` and shifts by `beta`.
+/// Normalises each row of the last dimension, multiplies it by `gamma` and adds `beta`.
 ///
 /// `x` is `[.., C]`, `gamma` and `beta` are `[C]`, and the result has the shape of `x`. `eps` is added to the variance.
 ///
 /// # Panics
-/// If `gamma` or `beta` has another length than the rows of `x`.
+/// If the length of `gamma` or `beta` differs from that of the rows of `x`.
 pub fn layer_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<D> {
     let [columns] = gamma.dims();
     assert!(
@@ -81,7 +81,7 @@ pub(crate) trait LayerNormGradient: Backend {
 struct LayerNormBackward;
 
 impl<B: LayerNormGradient> Backward<B, 3> for LayerNormBackward {
-    /// `x` and `gamma` by their nodes, and epsilon.
+    /// The nodes of `x` and `gamma`, and epsilon.
     type State = (NodeId, NodeId, f32);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {

@@ -1,4 +1,4 @@
-//! The launches, which [`residual_norm`](fn@crate::op::residual_norm) has with a branch.
+//! The launches. [`residual_norm`](fn@crate::op::residual_norm) uses them with a branch.
 
 use burn::backend::DType;
 use burn::backend::tensor::FloatTensor;
@@ -8,15 +8,15 @@ use super::portable::{self, Three};
 use super::{LayerNorm, LayerNormGradient};
 use crate::op::gpu::{self, ROW_REDUCE, Scalar, Shader, contiguous, launch, output, output_of, wgsl, wgsl_element};
 
-/// Invocations of a row: enough that each keeps at most 32 of its channels in registers.
+/// Invocations of a row. They are enough that each keeps at most 32 channels in registers.
 fn lanes(columns: usize) -> usize {
     if columns <= 1024 { 32 } else { 128 }
 }
 
-/// The longest row of the WGSL path.
+/// The longest row that the WGSL path accepts.
 pub const LONGEST_ROW: usize = 4096;
 
-/// Whether the shaders take rows of this length.
+/// Whether the shaders accept rows of this length.
 fn fits(columns: usize) -> bool {
     (1..=LONGEST_ROW).contains(&columns)
 }
@@ -24,11 +24,11 @@ fn fits(columns: usize) -> bool {
 /// Invocations of a workgroup.
 const THREADS: usize = 128;
 
-/// Rows of a workgroup of the backward pass. Fewer would leave more sums of gain and shift to the second dispatch, more
-/// would leave a GPU's processors without work.
+/// Rows of a workgroup of the backward pass. With fewer rows, the second dispatch would have more sums of gain and shift to add.
+/// With more rows, a GPU's processors would have no work.
 const BLOCK: usize = 32;
 
-/// Columns of gain and shift of a workgroup, which `layer_norm_parameters.wgsl` is written for, and its invocations.
+/// Columns of gain and shift in a workgroup, and its invocations. `layer_norm_parameters.wgsl` is written for these.
 const COLUMNS: usize = 32;
 const PARAMETER_THREADS: usize = 256;
 
@@ -55,7 +55,7 @@ fn parameters_shader(branch: bool) -> Shader {
     Shader::new("layer_norm_parameters", texts, PARAMETER_THREADS).flag("branch", branch)
 }
 
-/// Every instance, for the widths of known models and some that are not.
+/// Every instance, for the widths of known models and for some others.
 pub(in crate::op) fn shaders() -> Vec<Shader> {
     let widths = [1, 33, 64, 192, 384, 768, 1024, 1280];
     let pairs = widths.into_iter().map(|columns| (columns, lanes(columns)));
@@ -67,16 +67,16 @@ pub(in crate::op) fn shaders() -> Vec<Shader> {
     passes.chain([false, true].map(parameters_shader)).collect()
 }
 
-/// Whether the shaders take these tensors, of `f32` and with rows of `columns` numbers.
+/// Whether the shaders accept these tensors: `f32`, with rows of `columns` numbers.
 pub(in crate::op) fn takes(columns: usize, tensors: &[&CubeTensor]) -> bool {
     gpu::takes(fits(columns), tensors)
 }
 
-/// The end of a residual branch without its bias, and that bias: what is added to `x` before it is normalised. The sum takes
-/// the branch's memory where nothing else reads it.
+/// The end of a residual branch without its bias, and the bias. Both are added to `x` before the normalisation. The sum
+/// overwrites the branch if nothing else reads it.
 pub(in crate::op) type Branch = (CubeTensor, CubeTensor);
 
-/// What is normalised and the result. The tensors fit the shaders, with a branch as [`takes`] says.
+/// The tensor that is normalised, and the result. The tensors must fit the shaders; with a branch, [`takes`] must accept them.
 pub(in crate::op) fn launch_forward(
     x: CubeTensor,
     branch: Option<Branch>,
@@ -102,9 +102,9 @@ pub(in crate::op) fn launch_forward(
     (added, y)
 }
 
-/// The gradient of what was normalised, and the sums over rows: the gradients of gain and shift, and where what was
-/// normalised is a sum whose other readers' gradient is `d_added`, that of the branch's bias. For tensors as [`takes`]
-/// says and at least one row.
+/// The gradient of the normalised tensor, and the sums over rows: the gradients of gain and shift. With a branch, `d_added` is
+/// the gradient from the other readers of the sum, and the sums also contain the gradient of the branch's bias. [`takes`] must
+/// accept the tensors, and there must be at least one row.
 pub(in crate::op) fn launch_backward<const SUMS: usize>(
     x: CubeTensor,
     gamma: CubeTensor,

@@ -1,11 +1,11 @@
-//! One row and one column, and both tilings of the shader, neither size a multiple of one.
+//! One row and one column, and both tilings of the shader with sizes that are not multiples of a tile.
 
 use super::{linear, portable};
 use crate::op::case::{Case, Input, flat};
 use burn::backend::Flex;
 
 pub(in crate::op) fn cases() -> Vec<Case> {
-    // Few: a device measures Burn's products for each.
+    // Only a few, since a device measures Burn's products for each.
     let sizes = [[1, 3, 1], [37, 50, 70], [65, 40, 10]];
     sizes.map(|sizes| case(sizes).quick([37, 65].contains(&sizes[0]))).into()
 }

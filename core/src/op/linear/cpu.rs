@@ -1,4 +1,4 @@
-//! The CPU's products and passes over rows.
+//! The CPU's matrix products, and its passes over rows.
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -8,28 +8,28 @@ use super::portable::{self, flat};
 use super::{Linear, LinearGradient};
 use crate::op::cpu::{self, Level, PARALLEL_ELEMENTS, Task};
 
-/// Multiply-adds from which the matrix library shares out one product, and from which it shares out a batch of them.
+/// Number of multiply-adds from which the matrix library uses several threads: for one product, and for a batch of products.
 const LIBRARY_SHARES: usize = 192 * 192 * 192;
 const LIBRARY_SHARES_BATCH: usize = 128 * 128 * 128;
 
-/// Pieces into which a product between the two is cut.
+/// Number of pieces for a product between these two sizes.
 const PIECES: usize = 4;
 
-/// Rows of one task.
+/// Rows in one task.
 const ROWS: usize = 64;
 
-/// Whether a product of this many multiply-adds is cut along its `rows`.
+/// Whether a product with this many multiply-adds is divided along its `rows`.
 fn in_pieces(work: usize, rows: usize) -> bool {
     cfg!(feature = "native") && (LIBRARY_SHARES_BATCH..LIBRARY_SHARES).contains(&work) && rows.is_multiple_of(PIECES)
 }
 
-/// `[rows, K] [K, M]` in one piece, by the matrix library.
+/// `[rows, K] [K, M]` in one piece, with the matrix library.
 #[cfg(not(target_family = "wasm"))]
 fn whole_product(x: FloatTensor<Flex>, weight: FloatTensor<Flex>) -> FloatTensor<Flex> {
     Flex::float_matmul(x, weight)
 }
 
-/// `[rows, K] [K, M]` by panels.
+/// `[rows, K] [K, M]` with panels.
 #[cfg(target_family = "wasm")]
 fn whole_product(x: FloatTensor<Flex>, weight: FloatTensor<Flex>) -> FloatTensor<Flex> {
     use cpu::by_panels;

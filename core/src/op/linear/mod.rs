@@ -1,13 +1,13 @@
 //! A linear layer with a bias, `y = x W + b`, over the last dimension.
 //!
-//! Why: taken apart, the bias and its gradient are passes of their own over broadcast views, and on the CPU a product too
-//! small for the matrix library to share out runs on one thread. Backward, over all rows:
+//! Why: as separate operations, the bias and its gradient are passes over broadcast views. And on the CPU, the matrix library
+//! runs a small product on one thread. The backward pass, over all rows:
 //!
 //! ```text
 //! dx = dy Wᵀ      dW = xᵀ dy      db = Σ_rows dy
 //! ```
 //!
-//! Invariants: transposed operands are views and never copies; a product is shared out by its shape alone, and partial
+//! Invariants: transposed operands are views and never copies. Only the shape of a product decides how it is divided, and partial
 //! sums are added in one order. Burn's own operations are the portable definition.
 
 pub(super) mod cases;
@@ -74,7 +74,7 @@ pub(crate) trait LinearGradient: Backend {
 struct LinearBackward;
 
 impl<B: LinearGradient> Backward<B, 3> for LinearBackward {
-    /// `x` and `weight` by their nodes, each only if the other's gradient is wanted.
+    /// The nodes of `x` and `weight`. Each is kept only if the other's gradient is needed.
     type State = (Option<NodeId>, Option<NodeId>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {

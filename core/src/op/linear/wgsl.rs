@@ -1,4 +1,5 @@
-//! The products of a build whose products on wgpu are one shader, which also adds the bias; else the definition.
+//! In a build whose matrix products on wgpu are one shader, that shader also adds the bias. Other builds use the portable
+//! definition.
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -9,7 +10,7 @@ use super::portable::{self, flat};
 use super::{Linear, LinearGradient};
 use crate::op::matmul::wgsl::{BY_SHADER, product};
 
-/// Each row of `x` times one matrix.
+/// Multiplies each row of `x` with one matrix.
 fn by_rows(
     x: FloatTensor<CubeBackend>,
     weight: FloatTensor<CubeBackend>,

@@ -1,4 +1,4 @@
-//! Single numbers, both tilings of the shader, whole and broken tiles and slices, operands by rows and by columns.
+//! Single numbers, both tilings of the shader, full and partial tiles and slices, operands in row-major and column-major order.
 
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
@@ -7,7 +7,7 @@ use super::{matmul, matmul_by_shader};
 use crate::op::case::{Case, Input, flat};
 
 pub(in crate::op) fn cases() -> Vec<Case> {
-    // The shader alone for sizes for which a device would measure many of Burn's products.
+    // For these sizes a device would measure many of Burn's products, so only the shader runs.
     let products = [[1, 1, 1, 1], [2, 5, 7, 3]].map(|sizes| case(sizes, true).quick(sizes[1] > 1));
     let by_shader = [[3, 33, 16, 40], [1, 64, 48, 64], [2, 130, 65, 100], [1, 200, 192, 10]];
     products.into_iter().chain(by_shader.map(|sizes| case(sizes, false))).collect()

@@ -1,14 +1,14 @@
 //! Products of matrices, `C = A B`, over equal leading dimensions.
 //!
-//! Why: a native build has Burn's products, which it tunes on the user's adapter. Without tuning, as in a browser, Burn
-//! takes the simplest of them; and all of them, their tuning and their quantised forms, are a sixth of what a browser has to
-//! load. So there the products are one shader of this crate, and nothing refers to Burn's. Backward:
+//! Why: a native build uses Burn's products, which are tuned on the user's adapter. Without tuning, as in a browser, Burn uses
+//! its simplest product. Also, Burn's products with their tuning and their quantised forms would be a sixth of what a browser has
+//! to load. So in a browser the products are one shader of this crate, and nothing refers to Burn's. The backward pass:
 //!
 //! ```text
 //! dA = dC Bᵀ      dB = Aᵀ dC
 //! ```
 //!
-//! Invariants: a transposed operand is a view that the shader reads through its strides, and no copy.
+//! Invariants: a transposed operand is not copied. It is a view, which the shader reads through its strides.
 
 pub(super) mod cases;
 pub(super) mod wgsl;
@@ -21,7 +21,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, Shape, backend_extension};
 use burn::tensor::Tensor;
 
-/// `a b` of each pair of matrices: `[.., R, K]` and `[.., K, C]` to `[.., R, C]`, the leading dimensions being equal.
+/// `a b` of each pair of matrices: from `[.., R, K]` and `[.., K, C]` to `[.., R, C]`. The leading dimensions must be equal.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -30,7 +30,7 @@ pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::matmul(a.into_dispatch(), b.into_dispatch()))
 }
 
-/// The same by the shader wherever WGSL runs, also in builds that take Burn's products. Without gradients.
+/// The same with the shader wherever WGSL runs, also in builds that use Burn's products. It has no gradients.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -47,7 +47,7 @@ fn check<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) {
     );
 }
 
-/// Shape of the products: that of `a`, with the columns of `b`.
+/// The shape of the products: the shape of `a`, with the columns of `b`.
 fn output_shape(a: &Shape, b: &Shape) -> Shape {
     let mut shape = a.clone();
     let last = shape.num_dims() - 1;
@@ -68,7 +68,7 @@ pub(crate) trait Matmul: Backend {
 /// The shader alone, on devices without gradients.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]
 pub(crate) trait MatmulByShader: Backend {
-    /// The same, where WGSL runs by the shader.
+    /// The same, with the shader where WGSL runs.
     #[fusion(dtype = a, shape = output_shape(a, b))]
     fn matmul_by_shader(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_matmul(a, b)
@@ -82,7 +82,7 @@ impl MatmulByShader for Flex {}
 struct MatmulBackward;
 
 impl<B: Matmul> Backward<B, 2> for MatmulBackward {
-    /// Each operand by its node, if the other's gradient is wanted.
+    /// The nodes of the operands. Each is kept only if the other's gradient is needed.
     type State = (Option<NodeId>, Option<NodeId>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {

@@ -1,4 +1,4 @@
-//! The shader, which is a build's product on wgpu where Burn's are not tuned.
+//! The shader for matrix products on wgpu, in builds where Burn's are not tuned.
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
@@ -7,10 +7,10 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use super::{Matmul, MatmulByShader, output_shape};
 use crate::op::gpu::{Scalar, Shader, contiguous, launch, output, takes, wgsl};
 
-/// Whether a build's products on wgpu are the shader's.
+/// Whether this build uses the shader for products on wgpu.
 pub(in crate::op) const BY_SHADER: bool = !cfg!(feature = "autotune");
 
-/// Rows and columns of a workgroup's tile: small where the product is narrow, as that of a head of few classes is.
+/// Rows and columns of a workgroup's tile. It is small for a narrow product, such as a head with few classes.
 fn side(rows: usize, columns: usize) -> usize {
     if rows.min(columns) > 32 { 64 } else { 32 }
 }
@@ -39,19 +39,19 @@ pub(in crate::op) fn shaders() -> Vec<Shader> {
     shaders
 }
 
-/// An operand, and how far it is from a matrix, a row and a column to the next.
+/// An operand, with the strides of its matrices, rows and columns.
 struct Operand {
     tensor: CubeTensor,
     steps: [usize; 3],
 }
 
 impl Operand {
-    /// Copies only what no three steps describe.
+    /// Copies the operand only if three strides cannot describe it.
     fn new(tensor: CubeTensor) -> Self {
         let matrices = |tensor: &CubeTensor| {
             let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
             let leading = shape.num_dims() - 2;
-            // The leading dimensions of one element have no say.
+            // Leading dimensions of size 1 do not matter.
             let mut used = (0..leading).rev().filter(|&index| shape[index] > 1);
             let Some(innermost) = used.next() else { return Some(0) };
             let mut expected = strides[innermost] * shape[innermost];
@@ -82,10 +82,10 @@ impl Operand {
     }
 }
 
-/// `a b`, with `bias` added to each row where there is one.
+/// `a b`, with `bias` added to each row if there is one.
 ///
 /// # Panics
-/// If an element is no `f32` or an index no `u32`: then a build whose products are the shader's has none.
+/// If an element is not `f32` or an index is not a `u32`. A build that uses the shader has no other product.
 pub(in crate::op) fn product(a: CubeTensor, b: CubeTensor, bias: Option<CubeTensor>) -> CubeTensor {
     assert!(takes(true, &[&a, &b]), "a product of {:?} and {:?} on this device", a.dtype, b.dtype);
     let shape = output_shape(a.meta.shape(), b.meta.shape());

@@ -1,4 +1,5 @@
-//! One row, and rows of both numbers of invocations. A page has the parts alone. The definition is that of the parts.
+//! One row, and rows for each of the two numbers of invocations. A page uses only the separate parts. The definition is that of the
+//! parts.
 
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
@@ -13,7 +14,7 @@ pub(in crate::op) fn cases() -> Vec<Case> {
     [[1, 3, 5], [34, 64, 64], [3, 9, 1200]].map(case).into()
 }
 
-/// Rows, the branch's columns, those of the stream.
+/// Rows, columns of the branch, columns of the stream.
 pub(in crate::op) fn case([rows, inputs, columns]: [usize; 3]) -> Case {
     let gain = (0..columns).map(|i| 1.0 + 0.5 * libm::sinf(1.3 * i as f32 + 0.7)).collect();
     Case::new(

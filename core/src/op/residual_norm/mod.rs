@@ -1,19 +1,19 @@
-//! The end of a residual branch: its last linear layer, the sum with what it branched from, and the sum's normalisation.
+//! The end of a residual branch: its last linear layer, the sum with the stream, and the normalisation of the sum.
 //!
-//! Why: apart, a sum of `[.., C]` is written, read again and normalised, and on the way back its two gradients, from the
-//! normalisation and from the next sum, meet in a pass of their own, before another pass adds rows up for the bias. Here,
-//! in WGSL, the normalisation's own passes do all that beside the matrix products:
+//! Why: as separate operations, the sum `[.., C]` is written, and then read again for the normalisation. In the backward pass the
+//! sum has two gradients, from the normalisation and from the next sum. One pass adds them, and another adds the rows for the
+//! bias. Here, in WGSL, the passes of the normalisation do all of this. Only the matrix products remain separate:
 //!
 //! ```text
 //! s = x + h W + b      y = LayerNorm(s)
 //! ds = d_s + LayerNorm'(dy)      dx = ds      dh = ds Wᵀ      dW = hᵀ ds      db = Σ_rows ds
 //! ```
 //!
-//! with `d_s` the gradient of `s` from its other readers. `layer_norm` has the equations of `LayerNorm'`.
+//! `d_s` is the gradient of `s` from its other readers. `layer_norm` has the equations of `LayerNorm'`.
 //!
-//! Invariants: the portable definition is the composition of the parts, each as its backend has it. A node of Burn's graph of
-//! gradients has one output: here one node without a gradient of its own stands for the operation, and each output is a
-//! node behind it that leaves its gradient in [`Gathered`]. Burn runs a node after all that is behind it.
+//! Invariants: the portable definition is the composition of the parts, each as the backend implements it. A node of Burn's graph
+//! of gradients has one output, but the operation has two. So one node stands for the operation. Each output is a further node
+//! behind it, which stores its gradient in [`Gathered`]. Burn runs the node of the operation after the nodes behind it.
 
 #[cfg(feature = "native")]
 pub(super) mod cases;
@@ -36,9 +36,10 @@ use super::layer_norm::{LayerNorm, LayerNormGradient};
 use super::linear::{Linear, LinearGradient};
 use portable::Two;
 
-/// `x + h W + b`, and that normalised as [`layer_norm`](fn@super::layer_norm) does.
+/// The sum `x + h W + b`, and this sum normalised like [`layer_norm`](fn@super::layer_norm).
 ///
-/// `x` is `[.., C]`, `h` `[.., K]`, `weight` `[K, C]`, `bias`, `gamma` and `beta` `[C]`; both results have the shape of `x`.
+/// `x` is `[.., C]`, `h` `[.., K]`, `weight` `[K, C]`, and `bias`, `gamma` and `beta` are `[C]`. Both results have the shape of
+/// `x`.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -127,10 +128,10 @@ pub(crate) trait ResidualNormGradient: LinearGradient + LayerNormGradient {
 impl ResidualNorm for Flex {}
 impl ResidualNormGradient for Flex {}
 
-/// The gradients of the sum and of the normalised sum, of those of the two that anything reads.
+/// The gradients of the sum and of the normalised sum. An output that nothing reads has none.
 type Gathered<B> = Arc<Mutex<[Option<FloatTensor<B>>; 2]>>;
 
-/// One of the two outputs, by its place among them.
+/// The index of one of the two outputs.
 #[derive(Debug)]
 struct OutputBackward(usize);
 
@@ -148,7 +149,7 @@ impl<B: Backend> Backward<B, 1> for OutputBackward {
 struct ResidualNormBackward;
 
 impl<B: ResidualNormGradient> Backward<B, 6> for ResidualNormBackward {
-    /// `h`, `weight` and `gamma` by their nodes, the sum, epsilon, and where the gradients will be.
+    /// The nodes of `h`, `weight` and `gamma`, the sum, epsilon, and the place for the gradients.
     type State = ([NodeId; 3], FloatTensor<B>, f32, Gathered<B>);
 
     fn backward(self, ops: Ops<Self::State, 6>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {

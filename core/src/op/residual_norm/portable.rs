@@ -1,11 +1,11 @@
-//! The definition: the parts, each as its backend has it.
+//! The definition: the separate parts, each as the backend implements it.
 
 use burn::backend::tensor::FloatTensor;
 
 use crate::op::layer_norm::{LayerNorm, LayerNormGradient};
 use crate::op::linear::{Linear, LinearGradient};
 
-/// The sum, and what it is normalised to.
+/// The sum, and the normalised sum.
 pub(super) type Two<B> = (FloatTensor<B>, FloatTensor<B>);
 
 /// The gradients of `x`, `h`, `weight`, `bias`, `gamma` and `beta`.

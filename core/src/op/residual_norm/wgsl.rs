@@ -1,4 +1,4 @@
-//! The products of the backend, and the launches of layer normalisation with a branch.
+//! The backend's matrix products, and the launches of layer normalisation with a branch.
 
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
