@@ -1,21 +1,21 @@
-// One AdamW update of flat vectors (Loshchilov and Hutter, 2019), the gradient scaled to a largest norm.
+// One AdamW update of flat vectors (Loshchilov and Hutter, 2019). The gradient is scaled to a largest norm.
 //
-//   f = min(1, limit / (sqrt(sum of partial) + 1e-6))        g' = f g + pull * decayed * p        without a limit f = 1
+//   f = min(1, limit / (sqrt(sum of partial) + 1e-6))        g' = f g + pull * decayed * p        f = 1 without a limit
 //   m = b1 m + (1 - b1) g'     v = b2 v + (1 - b2) g'^2      p' = p - a m / (sqrt(v / c) + eps) - decay * decayed * p
 //
-// Owner of every sum. Each workgroup adds squares.wgsl's sums for itself: an invocation those at thread, thread + 256, ..
-// upwards, then row_reduce.wgsl. So every group has the same bits of f.
+// Owner of every sum. Each workgroup adds the sums of squares.wgsl itself. An invocation adds those at thread, thread + 256, ..
+// upwards, and row_reduce.wgsl adds these. So every workgroup has the same bits of f.
 //
-// The moments are overwritten; the parameters are not, since the network may still be reading them.
+// The moments are overwritten. The parameters are not, since the network may still read them.
 //
-// Limits. Elements below 2^31; 256 invocations, 1 KiB of workgroup memory. Seven storage buffers, so the scalars are a
-// uniform. Reads, in bytes: 20 an element, and the sums a group from a cache. Writes 12 an element.
+// Limits. Fewer than 2^31 elements; 256 invocations, 1 KiB of workgroup memory. There are seven storage buffers, so the scalars
+// are a uniform. Reads, in bytes: 20 for each element, and for each group the sums from a cache. Writes 12 for each element.
 
 @group(0) @binding(0) var<storage, {{ access }}> parameters: array<f32>;
 @group(0) @binding(1) var<storage, read_write> first: array<f32>;        // m
 @group(0) @binding(2) var<storage, read_write> second: array<f32>;       // v
 @group(0) @binding(3) var<storage, {{ access }}> gradient: array<f32>;
-@group(0) @binding(4) var<storage, {{ access }}> decayed: array<f32>;    // 1 where a parameter decays, else 0
+@group(0) @binding(4) var<storage, {{ access }}> decayed: array<f32>;    // 1 if the parameter decays, otherwise 0
 @group(0) @binding(5) var<storage, read_write> updated: array<f32>;
 //@ if clip
 @group(0) @binding(6) var<storage, {{ access }}> partial: array<f32>;
@@ -50,7 +50,7 @@ fn work(unit: u32, thread: u32, span: u32) {
         sum += partial[i];
     }
     let wanted = bitcast<f32>(info[4].x) / (sqrt(over_row(sum, thread, span)) + 1e-6);
-    // A comparison, and not min, lets a NaN through.
+    // A comparison keeps a NaN; min may not.
     if (!(wanted >= 1.0)) {
         factor = wanted;
     }

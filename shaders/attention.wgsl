@@ -1,19 +1,19 @@
-// Attention of one head for a tile of query rows, in one pass over the keys (Milakov and Gimelshein 2018 for the running
-// softmax; Dao 2022 for the tiling).
+// Attention of one head for a tile of query rows, in one pass over the keys. The running softmax is that of Milakov and
+// Gimelshein 2018, the tiling that of Dao 2022.
 //
 //   s[i,j] = scale * sum_d q[i,d] k[j,d]        lse[i] = log sum_j exp s[i,j]
 //   o[i,d] = sum_j exp(s[i,j] - lse[i]) v[j,d]
 //
-// The keys come in tiles. With the peak m and the sum z of the keys so far, a tile of a higher peak m' scales what was
-// summed by exp(m - m'); at the end o is divided by z and lse = m + log z.
+// The keys come in tiles. m is the maximum and z the sum over the keys so far. If a tile has a higher maximum m', the sums so far
+// are multiplied by exp(m - m'). At the end o is divided by z, and lse = m + log z.
 //
-// Owner of every sum. See tile.wgsl for s. o[i,d] is summed by invocation (i / 4, d % QUADS) of a gang, over j upwards; z[i]
-// by each invocation of the row over its own keys, over tiles upwards, and at the end over invocations by row_reduce.wgsl,
-// which also finds the peak: a maximum, which no order changes. So the same inputs give the same bits.
+// Owner of every sum. See tile.wgsl for s. Invocation (i / 4, d % QUADS) of a gang sums o[i,d] over j upwards. For z[i], each
+// invocation of the row sums over its own keys, over tiles upwards. At the end row_reduce.wgsl sums over the invocations. It also
+// finds the maximum, which does not depend on the order. So the same inputs give the same bits.
 //
-// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of qkv
-// below 2^31. Reads, in bytes: 12 B H N D ceil(N / SIDE). Writes 4 B H N (D + 1). With qkv and o of f16, half of that; every
-// sum is of f32.
+// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Fewer than 2^31
+// elements in qkv. Reads, in bytes: 12 B H N D ceil(N / SIDE). Writes 4 B H N (D + 1). With f16 for qkv and o it is half of that,
+// and every sum is f32.
 
 //@ if half
 enable f16;
@@ -28,7 +28,7 @@ alias Element = f32;
 @group(0) @binding(2) var<storage, read_write> lse: array<f32>;          // (B, H, N)
 @group(0) @binding(3) var<storage, read> info: array<u32>;               // tokens, heads, tiles in all, scale; two words each
 
-// Stands for minus infinity, which WGSL cannot write: no peak is lower, and exp(LOWEST - m) is 0 for any m of use.
+// In place of minus infinity, which WGSL has no literal for. No maximum is lower, and exp(LOWEST - m) is 0 for any useful m.
 const LOWEST: f32 = -3.4028234e38;
 
 alias Number = vec4<f32>;                     // of the four rows of an invocation

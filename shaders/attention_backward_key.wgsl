@@ -1,15 +1,15 @@
-// The gradients of attention's keys and values, for a tile of key rows (Dao 2022, appendix B.2). Runs after the pass over
-// the queries, which leaves delta. Probabilities are computed again from lse; nothing of N x N is stored.
+// The gradients of attention's keys and values, for a tile of key rows (Dao 2022, appendix B.2). It runs after the pass over the
+// queries, which writes delta. Probabilities are computed again from lse, so nothing of size N x N is stored.
 //
 //   p[i,j]  = exp(scale * sum_d q[i,d] k[j,d] - lse[i])   dp[i,j] = sum_d do[i,d] v[j,d]
 //   ds[i,j] = p[i,j] (dp[i,j] - delta[i])
 //   dk[j,d] = scale * sum_i ds[i,j] q[i,d]                dv[j,d] = sum_i p[i,j] do[i,d]
 //
-// Owner of every sum. See tile.wgsl for p and dp. dk[j,d] and dv[j,d] are summed by invocation (j / 4, d % QUADS) of a gang,
-// over i upwards. No other pass writes dk or dv.
+// Owner of every sum. See tile.wgsl for p and dp. Invocation (j / 4, d % QUADS) of a gang sums dk[j,d] and dv[j,d] over i
+// upwards. No other pass writes dk or dv.
 //
-// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of qkv
-// below 2^31. Reads, in bytes: B H N (24 D + 8) ceil(N / SIDE). Writes 8 B H N D.
+// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Fewer than 2^31
+// elements in qkv. Reads, in bytes: B H N (24 D + 8) ceil(N / SIDE). Writes 8 B H N D.
 
 @group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D)
 @group(0) @binding(1) var<storage, {{ access }}> lse: array<f32>;        // (B, H, N)
@@ -26,7 +26,7 @@ fn work(unit: u32, thread: u32, span: u32) {
     let queries = part_of_qkv(0u, image, head);
     let keys = part_of_qkv(1u, image, head);
     let values = part_of_qkv(2u, image, head);
-    let row = sizes.heads * D;                        // from a token of o and do to the next
+    let row = sizes.heads * D;                        // from one token of o and do to the next
     let place = image * sizes.tokens * row + head * D;
     let grads = Rows(1u, place, row);
 

@@ -1,16 +1,15 @@
-// The gradient of attention's queries, for a tile of query rows, and the number delta of each row that the pass over
-// the keys needs (Dao 2022, appendix B.2). Probabilities are computed again from lse; nothing of N x N is stored.
+// The gradient of attention's queries, for a tile of query rows, and the number delta of each row, which the pass over the keys
+// needs (Dao 2022, appendix B.2). Probabilities are computed again from lse, so nothing of size N x N is stored.
 //
 //   p[i,j]  = exp(scale * sum_d q[i,d] k[j,d] - lse[i])
 //   dp[i,j] = sum_d do[i,d] v[j,d]                        delta[i] = sum_d do[i,d] o[i,d]
 //   ds[i,j] = p[i,j] (dp[i,j] - delta[i])                 dq[i,d]  = scale * sum_j ds[i,j] k[j,d]
 //
-// Owner of every sum. See tile.wgsl for p and dp. dq[i,d] is summed by invocation (i / 4, d % QUADS) of a gang, over j
-// upwards. delta is summed by each invocation of a row over its own channels, then over invocations by row_reduce.wgsl. No
-// other pass writes dq.
+// Owner of every sum. See tile.wgsl for p and dp. Invocation (i / 4, d % QUADS) of a gang sums dq[i,d] over j upwards. For delta,
+// each invocation of a row sums over its own channels, and row_reduce.wgsl sums over the invocations. No other pass writes dq.
 //
-// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of qkv
-// below 2^31. Reads, in bytes: 20 B H N D ceil(N / SIDE). Writes 4 B H N (D + 1).
+// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Fewer than 2^31
+// elements in qkv. Reads, in bytes: 20 B H N D ceil(N / SIDE). Writes 4 B H N (D + 1).
 
 @group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D)
 @group(0) @binding(1) var<storage, {{ access }}> output: array<f32>;     // (B, N, H, D)
@@ -31,7 +30,7 @@ fn work(unit: u32, thread: u32, span: u32) {
     let queries = part_of_qkv(0u, image, head);
     let keys = part_of_qkv(1u, image, head);
     let values = part_of_qkv(2u, image, head);
-    let row = sizes.heads * D;                        // from a token of o and do to the next
+    let row = sizes.heads * D;                        // from one token of o and do to the next
     let place = image * sizes.tokens * row + head * D;
     let grads = Rows(1u, place, row);
 

@@ -1,5 +1,5 @@
-// What the backward passes of attention share, and of attention maps (`map`), two each, joined to their texts: the rows they
-// read, and the writing of a gradient.
+// The shared part of the two backward passes of attention and the two of attention maps (`map`). It is added to their texts. It
+// reads rows and writes gradients.
 
 
 //@ if map
@@ -7,7 +7,8 @@ fn element(source: u32, place: u32) -> f32 {
     return qkv[place];
 }
 
-// The own queries (columns of the matrix) and keys of an image's map, of the tile at `query` and `key`; zero past the last.
+// The invocation's part of an image's map: its queries (columns of the matrix) and keys, in the tile at `query` and `key`. It is
+// zero past the last token.
 fn tile_of_map(image: u32, query: u32, key: u32, tokens: u32, thread: u32) -> mat4x4<f32> {
     let row = query + 4u * ((thread % GANG) / QUADS);
     let column = key + 4u * (thread % QUADS);
@@ -30,7 +31,7 @@ fn element(source: u32, place: u32) -> f32 {
 }
 //@ end
 
-// Writes number i of an invocation's four rows: its channels c, c + QUADS, .. of every slice, at `place` for channel 0.
+// Writes number i of each of the invocation's four rows: channels c, c + QUADS, .. of every slice. `place` is that of channel 0.
 fn write_row(place: u32, sums: ptr<function, array<mat4x4<f32>, SLICES>>, i: u32, factor: f32, c: u32) {
     for (var slice = 0u; slice < SLICES; slice++) {
         for (var k = 0u; k < 4u; k++) {

@@ -1,15 +1,16 @@
-// The head-averaged attention of an image, for a tile of its queries and keys; or (`against`) the difference from another
-// network's, with the squares of the difference added along each row.
+// The head-averaged attention of an image, for a tile of its queries and keys. With `against`, it is the difference from another
+// network's map, and the squares of the difference are added along each row.
 //
 //   P_h[i,j] = exp(scale * sum_d q[i,d] k[j,d] - lse_h[i])         A = mean_h P_h
 //   E = A - target        rows[i] = sum_j E[i,j]^2 over the keys of the tile
 //
-// Owner of every sum. See tile.wgsl for the scores. A is summed by its owner, over heads upwards. A row's squares are added by
-// each invocation over its own four keys, then over invocations by row_reduce.wgsl; the tiles of a row are added elsewhere.
+// Owner of every sum. See tile.wgsl for the scores. The owner of a number of A sums it over heads upwards. Each invocation adds
+// the squares of a row over its own four keys, and row_reduce.wgsl adds over the invocations. The tiles of a row are added
+// outside this shader.
 //
-// Limits. Any number of tokens from 1, any heads, head size 1 to 128; 64 invocations; at most 11 KiB of workgroup memory.
-// Elements of each buffer below 2^31. Reads, in bytes: 4 B N ceil(N / SIDE) H (2 D + 1), and 4 B N^2 of a target. Writes
-// 4 B N^2, and 4 B N ceil(N / SIDE) of sums.
+// Limits. Any number of tokens from 1, any heads, head size 1 to 128; 64 invocations; at most 11 KiB of workgroup memory. Fewer
+// than 2^31 elements in each buffer. Reads, in bytes: 4 B N ceil(N / SIDE) H (2 D + 1), and 4 B N^2 for a target. Writes 4 B N^2,
+// and 4 B N ceil(N / SIDE) for sums.
 
 @group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D)
 @group(0) @binding(1) var<storage, {{ access }}> lse: array<f32>;        // (B, H, N)
@@ -46,7 +47,7 @@ fn work(unit: u32, thread: u32, span: u32) {
         let keys = part_of_qkv(1u, image, h);
         var s = products(queries, keys, D, query, key, sizes.tokens, thread);
         for (var i = 0u; i < 4u; i++) {
-            // Of a query past the last, which nothing keeps, the last one's.
+            // A query past the last uses the number of the last query. Its result is not kept.
             let row_lse = lse[(image * sizes.heads + h) * sizes.tokens + min(row + i, sizes.tokens - 1u)];
             e[i] += select(vec4(0.0), exp(sizes.scale * s[i] - row_lse), mask);
         }

@@ -1,14 +1,14 @@
-// The gradient of the student's keys from that of the squared differences of the rows of two networks' head-averaged attention,
-// for a tile of key rows of a head. Runs after the pass over the queries, which leaves delta.
+// The gradient of the student's keys, for a tile of key rows of a head. It is computed from the gradient of each row's squared
+// difference between two networks' head-averaged attention. It runs after the pass over the queries, which writes delta.
 //
 //   P[i,j]  = exp(scale * sum_d q[i,d] k[j,d] - lse[i])
 //   dS[i,j] = 2 / H d_rows[i] P[i,j] (E[i,j] - delta[i])        dk[j,d] = scale * sum_i dS[i,j] q[i,d]
 //
-// Owner of every sum. See tile.wgsl for P. dk[j,d] is summed by invocation (j / 4, d % QUADS) of a gang, over i upwards. No
-// other pass writes dk, or the zeros that are the gradient of the values.
+// Owner of every sum. See tile.wgsl for P. Invocation (j / 4, d % QUADS) of a gang sums dk[j,d] over i upwards. No other pass
+// writes dk, or the zeros that are the gradient of the values.
 //
-// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of each
-// buffer below 2^31. Reads, in bytes: B H N ((12 D + 12) ceil(N / SIDE) + 4 N). Writes 8 B H N D.
+// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Fewer than 2^31
+// elements in each buffer. Reads, in bytes: B H N ((12 D + 12) ceil(N / SIDE) + 4 N). Writes 8 B H N D.
 
 @group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D), the student's
 @group(0) @binding(1) var<storage, {{ access }}> lse: array<f32>;        // (B, H, N), its log-sum-exps

@@ -1,17 +1,18 @@
-// The gradient of the student's queries from that of the squared differences of the rows of two networks' head-averaged
-// attention, for a tile of query rows of a head; and the number delta of each row that the pass over the keys needs.
+// The gradient of the student's queries, for a tile of query rows of a head, and the number delta of each row, which the pass
+// over the keys needs. The gradient is computed from the gradient of each row's squared difference between two networks'
+// head-averaged attention.
 //
 //   P[i,j]   = exp(scale * sum_d q[i,d] k[j,d] - lse[i])      delta[i] = sum_j P[i,j] E[i,j]
 //   dS[i,j]  = 2 / H d_rows[i] P[i,j] (E[i,j] - delta[i])       dq[i,d]  = scale * sum_j dS[i,j] k[j,d]
 //
-// The keys are gone through twice: delta is of the whole row.
+// There are two loops over the keys, since delta is a sum over the whole row.
 //
-// Owner of every sum. See tile.wgsl for P. delta is summed by each invocation of a row over its own four keys of every tile,
-// over tiles upwards, then over invocations by row_reduce.wgsl. dq[i,d] is summed by invocation (i / 4, d % QUADS) of a gang,
-// over j upwards. No other pass writes dq.
+// Owner of every sum. See tile.wgsl for P. For delta, each invocation of a row sums over its own four keys of every tile, over
+// tiles upwards, and row_reduce.wgsl sums over the invocations. Invocation (i / 4, d % QUADS) of a gang sums dq[i,d] over j
+// upwards. No other pass writes dq.
 //
-// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Elements of each
-// buffer below 2^31. Reads, in bytes: B H N (20 D ceil(N / SIDE) + 8 N + 8). Writes 4 B H N (D + 1).
+// Limits. Any number of tokens from 1; head size 1 to 128; 64 invocations; at most 16 KiB of workgroup memory. Fewer than 2^31
+// elements in each buffer. Reads, in bytes: B H N (20 D ceil(N / SIDE) + 8 N + 8). Writes 4 B H N (D + 1).
 
 @group(0) @binding(0) var<storage, {{ access }}> qkv: array<f32>;        // (B, N, 3, H, D), the student's
 @group(0) @binding(1) var<storage, {{ access }}> lse: array<f32>;        // (B, H, N), its log-sum-exps

@@ -1,11 +1,11 @@
-// Where a gang of tile.wgsl's works in attention and attention maps, joined to the texts of all five passes. They declare qkv, of
-// (B, N, 3, H, D), and `info`: tokens, heads, tiles in all, scale; two words each.
+// The place where a gang of tile.wgsl works, in attention and attention maps. This is added to the texts of all six passes. They
+// declare qkv, (B, N, 3, H, D), and `info`: tokens, heads, number of all tiles, scale; two words each.
 
 const D: u32 = {{ head_size }}u;
 const SLICES: u32 = (D + SLICE - 1u) / SLICE;
 
-// What is the same for every invocation, and so may say how often loops with barriers run. A struct is as uniform as the
-// least uniform of its fields.
+// These values are the same for every invocation, so they may control loops with barriers. They are a struct of their own,
+// because a struct is only as uniform as its least uniform field.
 struct Sizes {
     tokens: u32,
     heads: u32,
@@ -15,9 +15,9 @@ struct Sizes {
 struct Place {
     tiles: u32,       // of a row of tiles
     start: u32,       // the first row of the gang's tile
-    pair: u32,        // the number of the row of tiles: of (image, head), head fastest; or in a map of (image, tile of queries)
-    kept: bool,       // whether it is a gang's own: past the last tile it does the last one's work and keeps nothing
-    r: u32,           // the invocation's rows are 4 r and on of the left and 4 c and on of the right
+    pair: u32,        // the index of the row of tiles: of (image, head), head fastest; in a map, of (image, tile of queries)
+    kept: bool,       // false past the last tile: the gang then repeats the last tile and keeps nothing
+    r: u32,           // the invocation's rows begin at 4 r on the left and at 4 c on the right
     c: u32,
 }
 
@@ -36,6 +36,6 @@ fn place_of(unit: u32, thread: u32) -> Place {
 // Queries (part 0), keys (1) or values (2) of a head.
 fn part_of_qkv(part: u32, image: u32, head: u32) -> Rows {
     let heads = info[2];
-    let step = 3u * heads * D;                     // from a token to the next
+    let step = 3u * heads * D;                     // from one token to the next
     return Rows(0u, image * info[0] * step + (part * heads + head) * D, step);
 }

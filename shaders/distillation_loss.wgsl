@@ -1,23 +1,22 @@
-// Cross-entropy of a student's logits, and its divergence from a teacher, row by row (Hinton 2015).
+// The cross-entropy of a student's logits and their divergence from a teacher, for each row (Hinton 2015).
 //
 //   a[c] = z[c] - max z        log_softmax(z)[c] = a[c] - log sum_c exp a[c]
 //   t'[c] = (1 - eps) t[c] + eps / C
 //   rows[b,0] = - sum_c t'[c] log_softmax(z)[c]
 //   rows[b,1] = sum_c p[c] (log p[c] - log_softmax(z / tau)[c])        p = softmax(w / tau)
 //
-// with z the student's logits, w the teacher's and t the targets of row b. A class of weight 0 (t'[c] or p[c]) adds
-// nothing, whatever its logit. A row of logits without a softmax (a NaN, plus infinity, or minus infinity throughout) is
-// NaN by its bits, since a shader compiler may assume that no number is NaN; no other row sees it.
+// z are the student's logits, w the teacher's, and t the targets of row b. A class of weight 0 (t'[c] or p[c]) adds nothing,
+// whatever its logit is. Some rows have no softmax: rows with a NaN or plus infinity, or with only minus infinity. Their result
+// is NaN, written by its bits, since a shader compiler may assume that no number is NaN. Other rows are not affected.
 //
-// The instance without a teacher has no column 1: rows is (B).
+// The instance without a teacher has no column 1, and rows is (B).
 //
-// Owner of every sum. A row belongs to LANES neighbouring invocations; each sums the classes c with c % LANES its own,
-// upwards, and the partial sums meet in a tree of fixed shape. So the same inputs give the same bits.
+// Owner of every sum. A row belongs to LANES neighbouring invocations. Invocation l sums the classes c with c % LANES = l,
+// upwards, and the partial sums are added in a tree of fixed shape. So the same inputs give the same bits.
 //
-// Limits. Any number of classes from 1 and of rows; elements below 2^31; LANES a power of two; THREADS at most 256; 4 KiB
-// of workgroup memory.
-// Reads, in bytes: 12 B C each of z and w, 4 B C of t. The second and third reading find a row in the cache. Writes 8 B
-// (4 B without a teacher).
+// Limits. Any number of classes from 1, and of rows; fewer than 2^31 elements; LANES a power of two; THREADS at most 256; 4 KiB
+// of workgroup memory. Reads, in bytes: 12 B C each for z and w, 4 B C for t. The second and third reading find a row in the
+// cache. Writes 8 B (4 B without a teacher).
 
 @group(0) @binding(0) var<storage, {{ access }}> student: array<f32>;    // (B, C)
 @group(0) @binding(1) var<storage, {{ access }}> targets: array<f32>;    // (B, C)
@@ -47,7 +46,7 @@ fn work(unit: u32, thread: u32, span: u32) {
     let row = first + thread / LANES;
     let lane = thread % LANES;
     let base = row * classes;
-    let end = select(0u, classes, row < count);    // lanes of a row past the last go along and read nothing
+    let end = select(0u, classes, row < count);    // lanes of a row past the last take part but read nothing
 
     let top = peaks(base, lane, end, thread, span);
 
@@ -62,7 +61,7 @@ fn work(unit: u32, thread: u32, span: u32) {
 //@ end
     }
     sums = over_row(sums, thread, span);
-    let log_sums = log(max(sums, vec4<f32>(1.0)));   // each sum has exp(0) in it
+    let log_sums = log(max(sums, vec4<f32>(1.0)));   // each sum contains exp(0)
 
     let spread = smoothing / f32(classes);
     var losses = vec4<f32>(0.0);

@@ -1,19 +1,18 @@
-// The gradient of the losses of distillation_loss.wgsl for the student's logits; teacher and targets are constants.
+// The gradient of the losses of distillation_loss.wgsl with respect to the student's logits. Teacher and targets are constants.
 //
 //   dz[b,c] = d0 (m softmax(z)[c] - t'[c]) + d1 / tau (softmax(z / tau)[c] - softmax(w / tau)[c])
 //
-// with d0, d1 the gradients of the row's two losses, t' the smoothed targets and m = sum_c t'[c] (1 for a probability
-// distribution). A row of logits without a softmax has a NaN gradient throughout; no other row sees it.
+// d0 and d1 are the gradients of the row's two losses, t' the smoothed targets, and m = sum_c t'[c], which is 1 for a probability
+// distribution. The gradient of a row without a softmax is NaN everywhere. Other rows are not affected.
 //
-// The instance without a teacher has the first term alone, and d_rows is (B).
+// The instance without a teacher has only the first term, and d_rows is (B).
 //
-// Owner of every sum. A row belongs to LANES neighbouring invocations; each sums the classes c with c % LANES its own,
-// upwards, and the partial sums meet in a tree of fixed shape. So the same inputs give the same bits.
+// Owner of every sum. A row belongs to LANES neighbouring invocations. Invocation l sums the classes c with c % LANES = l,
+// upwards, and the partial sums are added in a tree of fixed shape. So the same inputs give the same bits.
 //
-// Limits. Any number of classes from 1 and of rows; elements below 2^31; LANES a power of two; THREADS at most 256; 4 KiB
-// of workgroup memory.
-// Reads, in bytes: 12 B C each of z and w, 8 B C of t, 8 B of d_rows. The second and third reading find a row in the
-// cache. Writes 4 B C.
+// Limits. Any number of classes from 1, and of rows; fewer than 2^31 elements; LANES a power of two; THREADS at most 256; 4 KiB
+// of workgroup memory. Reads, in bytes: 12 B C each for z and w, 8 B C for t, 8 B for d_rows. The second and third reading find a
+// row in the cache. Writes 4 B C.
 
 @group(0) @binding(0) var<storage, {{ access }}> student: array<f32>;    // (B, C)
 @group(0) @binding(1) var<storage, {{ access }}> targets: array<f32>;    // (B, C)
@@ -40,7 +39,7 @@ fn work(unit: u32, thread: u32, span: u32) {
     let row = first + thread / LANES;
     let lane = thread % LANES;
     let base = row * classes;
-    let end = select(0u, classes, row < count);    // lanes of a row past the last go along and read nothing
+    let end = select(0u, classes, row < count);    // lanes of a row past the last take part but read nothing
 
     let top = peaks(base, lane, end, thread, span);
 //@ if teacher

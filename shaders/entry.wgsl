@@ -1,6 +1,7 @@
-// The entry point, joined to every text, which declares work(unit, thread, span): what invocation `thread` of workgroup `unit`
-// does. Workgroups past the limit of one axis of a dispatch fold into the second, so there may be some past the last. `span`
-// says how many neighbours share a subgroup, where a text sums by subgroups: see row_reduce.wgsl.
+// The entry point, which is added to every text. The text declares work(unit, thread, span), the work of invocation `thread` of
+// workgroup `unit`. If one axis of a dispatch is too short for the workgroups, a second axis is used, so there may be workgroups
+// past the last. `span` is the number of neighbours that share a subgroup, for a text that sums with subgroups: see
+// row_reduce.wgsl.
 
 @compute @workgroup_size({{ threads }})
 fn main(

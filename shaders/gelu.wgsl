@@ -3,9 +3,9 @@
 //   e = exp(-x^2 / 2)     t = 1 / (1 + 0.32 |x|)     Phi(-|x|) = e t P(t)     y = x Phi(x)
 //   dx = dy (Phi(x) + x e / sqrt(2 pi))
 //
-// P has degree 9 and a relative error of 3e-8; the CPU's loop has the same.
+// P has degree 9 and a relative error of 3e-8. The CPU's loop uses the same P.
 //
-// Limits. Elements below 2^31; 256 invocations, four numbers each. Reads, in bytes: 4 an element, backward 8. Writes 4.
+// Limits. Fewer than 2^31 elements; 256 invocations, four numbers each. Reads, in bytes: 4 for each element, backward 8. Writes 4.
 
 @group(0) @binding(0) var<storage, {{ access }}> x: array<f32>;
 //@ if backward
@@ -41,7 +41,7 @@ fn work(unit: u32, thread: u32, span: u32) {
         p = p * t + 0.11462236;
         p = p * t + 0.12766095;
         p = p * t + 0.12766153;
-        // Beyond 27 the tail is no normal number, and t may be one of 0 / infinity.
+        // Beyond 27 the tail is not a normal number, and t may come from 0 / infinity.
         let tail = select(0.0, e * t * p, e > 0.0);
         let share = select(1.0 - tail, tail, value < 0.0);
 //@ if backward

@@ -1,12 +1,12 @@
-// Six vectors copied into one, each to a place of its own.
+// Copies six vectors into one, each to its own place.
 //
 //   joined[start_k + i] = x_k[i]
 //
-// The numbers of all six are counted through; an invocation copies those at thread, thread + 256, .. of its group's. Vectors
-// of no length are among them where there are fewer than six.
+// The numbers of all six vectors are numbered consecutively. An invocation copies those at thread, thread + 256, .. of its
+// workgroup's part. If there are fewer than six vectors, the others are empty.
 //
-// Limits. Elements below 2^31; 256 invocations. Seven storage buffers, so the scalars are a uniform. Reads and writes, in
-// bytes: 4 an element.
+// Limits. Fewer than 2^31 elements; 256 invocations. There are seven storage buffers, so the scalars are a uniform. Reads and
+// writes, in bytes: 4 for each element.
 
 @group(0) @binding(0) var<storage, {{ access }}> a: array<f32>;
 @group(0) @binding(1) var<storage, {{ access }}> b: array<f32>;
@@ -34,7 +34,7 @@ fn element(vector: u32, place: u32) -> f32 {
 fn work(unit: u32, thread: u32, span: u32) {
     let first = unit * THREADS * EACH + thread;
     for (var i = 0u; i < EACH; i++) {
-        // Within the numbers of the vectors that are left; past the last, nothing is copied.
+        // The index within the remaining vectors. Past the last one, nothing is copied.
         var place = first + i * THREADS;
         for (var k = 0u; k < 6u; k++) {
             let length = info[k].z;

@@ -1,20 +1,20 @@
-// The gradient of layer normalisation's input, and those of gain and shift summed over the BLOCK rows of a workgroup. Mean m
-// and reciprocal deviation r are computed again.
+// The gradient of layer normalisation's input, and the gradients of gain and shift, summed over the BLOCK rows of a workgroup.
+// The mean m and the reciprocal standard deviation r are computed again.
 //
 //   n[c] = (x[c] - m) r      g[c] = gamma[c] dy[c]      dx[c] = r (g[c] - sum_c g[c] / C - n[c] sum_c g[c] n[c] / C)
 //   partial[group, 0, c] = sum_rows dy[c] n[c]          partial[group, 1, c] = sum_rows dy[c]
 //
-// At the end of a residual branch x is the sum that was normalised and read by others too, whose gradient of it is d_added:
+// At the end of a residual branch, x is the sum that was normalised. Others read it too, and their gradient is d_added:
 //
 //   dx[c] = d_added[c] + r (..)                         partial[group, 2, c] = sum_rows dx[c], the branch's bias
 //
-// Owner of every sum. A row belongs to LANES invocations; each adds its own channels upwards, and row_reduce.wgsl adds those.
-// THREADS / LANES rows are in work at a time, and an invocation adds its channels' gain and shift over its rows upwards; the
-// invocations of the first row then add those of the other rows in work, upwards. layer_norm_parameters.wgsl adds the groups.
+// Owner of every sum. A row belongs to LANES invocations. Each adds its own channels upwards, and row_reduce.wgsl adds these sums.
+// THREADS / LANES rows are processed at a time. An invocation adds gain and shift of its channels over its rows upwards. Then the
+// invocations of the first row add those of the other rows, upwards. layer_norm_parameters.wgsl adds the workgroups.
 //
-// Limits. Any number of rows; C from 1 to 32 LANES; at most 256 invocations and 1 KiB of workgroup memory. Elements below
-// 2^31. Reads, in bytes: 8 C rows, and 4 C a row from a cache. Writes 4 C (rows + 2 groups). With a branch, reads 4 C rows
-// and writes 4 C groups more.
+// Limits. Any number of rows; C from 1 to 32 LANES; at most 256 invocations and 1 KiB of workgroup memory. Fewer than 2^31
+// elements. Reads, in bytes: 8 C rows, and 4 C for each row from a cache. Writes 4 C (rows + 2 groups). With a branch, it reads 4
+// C rows more and writes 4 C groups more.
 
 @group(0) @binding(0) var<storage, {{ access }}> x: array<f32>;          // (rows, C)
 @group(0) @binding(1) var<storage, {{ access }}> gamma: array<f32>;      // (C)
@@ -33,7 +33,7 @@ const SUMS: u32 = 2u;
 //@ end
 
 const BLOCK: u32 = {{ block }}u;              // rows of a workgroup
-const ROWS: u32 = THREADS / LANES;            // of them in work
+const ROWS: u32 = THREADS / LANES;            // rows that are processed at a time
 
 fn channel(start: u32, c: u32) -> f32 {
     return x[start + c];

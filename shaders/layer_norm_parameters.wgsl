@@ -1,10 +1,10 @@
-// The gradients of layer normalisation's gain and shift, from the sums that the workgroups of layer_norm_backward.wgsl left.
+// The gradients of layer normalisation's gain and shift, from the sums that the workgroups of layer_norm_backward.wgsl wrote.
 //
 //   d_gamma[c] = sum_groups partial[group, 0, c]        d_beta[c] = sum_groups partial[group, 1, c]
 //   d_bias[c] = sum_groups partial[group, 2, c]         at the end of a residual branch
 //
-// Owner of every sum. A column of the SUMS C belongs to 8 invocations of a workgroup: the k-th adds groups k, k + 8, .. upwards,
-// and the first adds those sums upwards.
+// Owner of every sum. Each of the SUMS C columns belongs to 8 invocations of a workgroup. Invocation k adds groups k, k + 8, ..
+// upwards, and the first invocation adds these sums upwards.
 //
 // Limits. Any number of groups and channels; 256 invocations and 1 KiB of workgroup memory.
 // Reads, in bytes: 4 SUMS C groups. Writes 4 SUMS C.
@@ -22,7 +22,7 @@ const SUMS: u32 = 3u;
 
 const SUMS: u32 = 2u;
 //@ end
-const COLUMNS: u32 = 32u;                     // of a workgroup
+const COLUMNS: u32 = 32u;                     // columns of a workgroup
 const LANES: u32 = 8u;                        // invocations of a column
 
 var<workgroup> parts: array<f32, {{ threads }}>;

@@ -1,5 +1,6 @@
-// What layer normalisation's two passes share, joined to their texts: a row belongs to LANES invocations, each of which keeps
-// its channels. The pass declares `info`, whose word 2 is epsilon, and channel(), which reads a number and is asked once for each.
+// The shared part of layer normalisation's two passes, which is added to their texts. A row belongs to LANES invocations, and
+// each keeps its channels. The pass declares `info`, whose word 2 is epsilon, and channel(), which reads a number. Each number is
+// read once.
 
 alias Number = f32;
 
@@ -8,8 +9,8 @@ const LANES: u32 = {{ lanes }}u;              // invocations of a row
 const THREADS: u32 = {{ threads }}u;
 const PART: u32 = (C + LANES - 1u) / LANES;   // channels of a lane: lane, lane + LANES, ..
 
-// Leaves (x - m) r of the lane's channels in `own`, and gives r. A row that is not `real` reads nothing. Every invocation of
-// the workgroup must call it.
+// Writes (x - m) r for the lane's channels to `own`, and returns r. If the row is not `real`, it reads nothing. Every invocation
+// of the workgroup must call it.
 fn standardise(own: ptr<function, array<f32, PART>>, start: u32, real: bool, thread: u32, span: u32) -> f32 {
     let lane = thread % LANES;
     var sum = 0.0;

@@ -1,5 +1,5 @@
-// What the passes over rows of logits share, joined to their texts: how LANES invocations work on a row together, and the
-// peaks of a row. The pass declares `student` and, with a teacher, `teacher`.
+// The shared part of the passes over rows of logits, which is added to their texts: how LANES invocations work on a row together,
+// and the maxima of a row. The pass declares `student` and, with a teacher, `teacher`.
 
 alias Number = vec4<f32>;
 
@@ -17,8 +17,8 @@ fn state(x: f32) -> f32 {
     return select(2.0, 0.0, bits == 0xff800000u);
 }
 
-// Peaks of the finite logits and the worst states, of the own row: student's and teacher's peak, student's and teacher's
-// state. `base` is the row's first place; the lane takes its classes below `end`.
+// The maxima of the finite logits and the worst states of the row: the student's and the teacher's maximum, then the student's
+// and the teacher's state. `base` is the place of the row's first class. The lane reads its classes below `end`.
 fn peaks(base: u32, lane: u32, end: u32, thread: u32, span: u32) -> vec4<f32> {
     var top = vec4<f32>(LOWEST, LOWEST, 0.0, 0.0);
     for (var c = lane; c < end; c += LANES) {

@@ -1,15 +1,15 @@
-// Products of matrices, a tile of SIDE x SIDE sums a workgroup.
+// Products of matrices. Each workgroup computes a tile of SIDE x SIDE sums.
 //
 //   c[m,i,j] = sum_k a[m,i,k] b[m,k,j] (+ bias[j])
 //
-// The terms come in slices of DEPTH, laid in workgroup memory so that one read gives four rows of a, or four columns of b, of
-// one k: 16 multiply-adds for two reads. Either operand may lie in memory by rows or by columns; while a slice is loaded,
-// neighbouring invocations read along the direction that is contiguous.
+// The terms come in slices of DEPTH. In workgroup memory, one read gives four rows of a, or four columns of b, for one k. These
+// are 16 multiply-adds for two reads. Each operand may be in row-major or column-major order. While a slice is loaded,
+// neighbouring invocations read along the contiguous direction.
 //
-// Owner of every sum: c[i,j] by the invocation of its block of 4 x 4, over k upwards. So the same inputs give the same bits.
+// Owner of every sum. The invocation of a 4 x 4 block sums c[i,j] over k upwards. So the same inputs give the same bits.
 //
-// Limits. Sizes from 1; elements of a buffer below 2^31; 64 or 256 invocations; at most 8.5 KiB of workgroup memory. Reads, in
-// bytes: 4 M R K ceil(C / SIDE) + 4 M K C ceil(R / SIDE). Writes 4 M R C.
+// Limits. Sizes from 1; fewer than 2^31 elements in a buffer; 64 or 256 invocations; at most 8.5 KiB of workgroup memory. Reads,
+// in bytes: 4 M R K ceil(C / SIDE) + 4 M K C ceil(R / SIDE). Writes 4 M R C.
 
 @group(0) @binding(0) var<storage, {{ access }}> a: array<f32>;
 @group(0) @binding(1) var<storage, {{ access }}> b: array<f32>;
@@ -21,7 +21,7 @@
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;            // (M, R, C)
 @group(0) @binding(3) var<storage, read> info: array<u32>;
 //@ end
-// info, two words each: matrices M, rows R, terms K, columns C; from a matrix, a row and a column of a to the next, and of b.
+// info, two words each: matrices M, rows R, terms K, columns C; the strides of matrices, rows and columns of a, and those of b.
 
 const SIDE: u32 = {{ side }}u;
 const QUADS: u32 = SIDE / 4u;
@@ -39,7 +39,7 @@ fn work(unit: u32, thread: u32, span: u32) {
     let across = (columns + SIDE - 1u) / SIDE;
     let tiles = across * ((rows + SIDE - 1u) / SIDE);
     let matrix = unit / tiles;
-    // The whole group leaves or none of it: barriers follow.
+    // Either the whole group returns or none of it, since barriers follow.
     if (matrix >= info[0]) {
         return;
     }
@@ -50,7 +50,7 @@ fn work(unit: u32, thread: u32, span: u32) {
     let r = thread / QUADS;
     let q = thread % QUADS;
 
-    var s = mat4x4<f32>();                     // a column for each of the own rows
+    var s = mat4x4<f32>();                     // a column for each of the invocation's rows
     for (var first = 0u; first < terms; first += DEPTH) {
         workgroupBarrier();
         for (var e = thread; e < DEPTH * QUADS; e += THREADS) {

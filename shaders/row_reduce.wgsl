@@ -1,15 +1,16 @@
-// Sums and maxima over the LANES invocations that share a row, joined to the text of a pass that declares LANES, THREADS and
-// Number: f32 or a vector of it. LANES is a power of two that divides THREADS, and the invocations of a row are neighbours.
+// Sums and maxima over the LANES invocations that share a row. This is added to the text of a pass, which declares LANES, THREADS
+// and Number (f32, or a vector of f32). LANES is a power of two that divides THREADS. The invocations of a row are neighbours.
 //
-// Owner of a sum. Halves are added, the lower lane to its partner of the upper half, until one is left: the order depends
-// on LANES alone. Rows of few lanes are read `direct`: each invocation adds those of its row upwards after one barrier, and
-// the pass puts another between two sums.
+// Owner of a sum. Lanes of the lower half add the numbers of their partners in the upper half, until one lane is left. The order
+// depends only on LANES. If a row has few lanes, they read `direct`: after one barrier, each invocation adds the numbers of its
+// row upwards. The pass needs another barrier between two sums.
 //
-// With subgroups. WGSL says neither how many invocations a subgroup has, nor which of a workgroup share one, nor that all
-// have as many. So a pass asks neighbours() first: if each subgroup is `span` neighbours in their order, all of them at
-// work, then partners in it exchange what they have without a barrier, at distances 1, 2, 4, .., and where a row has several
-// subgroups one number of each goes through workgroup memory, added upwards. Otherwise span is 0 and the sum is the plain
-// one. The order depends on LANES and span, which a device does not change between two runs of a pipeline.
+// With subgroups. WGSL does not say how many invocations a subgroup has, which invocations share a subgroup, or whether all
+// subgroups have the same size. So a pass calls neighbours() first. It checks that each subgroup consists of `span` neighbours in
+// their order, and that all of them are active. If so, partners in a subgroup exchange their numbers without a barrier, at
+// distances 1, 2, 4, .. If a row has several subgroups, one number of each goes through workgroup memory, and these are added
+// upwards. Otherwise span is 0, and the sum is the plain one. The order depends on LANES and span. A device does not change these
+// between two runs of a pipeline.
 
 var<workgroup> parts: array<Number, THREADS>;
 
@@ -21,7 +22,7 @@ fn both(a: Number, b: Number, highest: bool) -> Number {
 }
 
 //@ if subgroups
-// Every invocation of the workgroup must call it, before it sums, with the size of its subgroup and its place in it.
+// Every invocation of the workgroup must call it before it sums, with the size of its subgroup and its place in the subgroup.
 fn neighbours(thread: u32, size: u32, place: u32) -> u32 {
     let block = thread / size;
     let together = subgroupBroadcastFirst(block) == block;
@@ -29,7 +30,7 @@ fn neighbours(thread: u32, size: u32, place: u32) -> u32 {
     let fine = subgroupAll(together && present == size && place == thread % size);
     parts[thread] = Number(f32(select(0u, size, fine)));
     workgroupBarrier();
-    // If every size-th invocation is of such a subgroup, these are all there are.
+    // If every size-th invocation begins such a subgroup, there are no other subgroups.
     if (thread == 0u) {
         for (var i = size; i < THREADS; i += size) {
             if (distance(parts[i], parts[0]) > 0.0) {
@@ -73,7 +74,7 @@ fn reduced(own: Number, highest: bool, thread: u32, span: u32) -> Number {
     }
     return whole;
 //@ else
-    // What was read of the row before must not be overwritten.
+    // Numbers of the row before must not be overwritten while they are read.
     workgroupBarrier();
     parts[thread] = own;
     workgroupBarrier();
@@ -87,12 +88,12 @@ fn reduced(own: Number, highest: bool, thread: u32, span: u32) -> Number {
 //@ end
 }
 
-// The sum of a row, which each of its invocations gets. Every invocation of the workgroup must call it.
+// Returns the sum of a row to each of its invocations. Every invocation of the workgroup must call it.
 fn over_row(own: Number, thread: u32, span: u32) -> Number {
     return reduced(own, false, thread, span);
 }
 
-// The same of the maxima.
+// The same for the maximum.
 fn highest_of_row(own: Number, thread: u32, span: u32) -> Number {
     return reduced(own, true, thread, span);
 }

@@ -1,10 +1,12 @@
-// Sums of squares of a vector, a number a workgroup: what a global norm is made of.
+// Sums of squares of a vector, one for each workgroup. Together they give the global norm.
 //
 //   partial[group] = sum over the group's numbers of x^2
 //
-// Owner of every sum. An invocation adds the numbers thread, thread + 256, .. of its group's upwards; row_reduce.wgsl adds those.
+// Owner of every sum. An invocation adds the squares at thread, thread + 256, .. of its group upwards, and row_reduce.wgsl adds
+// these sums.
 //
-// Limits. Elements below 2^31; 256 invocations, 1 KiB of workgroup memory. Reads, in bytes: 4 an element. Writes 4 a group.
+// Limits. Fewer than 2^31 elements; 256 invocations, 1 KiB of workgroup memory. Reads, in bytes: 4 for each element. Writes 4 for
+// each group.
 
 @group(0) @binding(0) var<storage, {{ access }}> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> partial: array<f32>;      // (groups)

@@ -1,5 +1,5 @@
-//! Attention of a block: the kernel's, or written out for what the kernel has not, which is dropout of the weights and a
-//! softmax over another axis.
+//! The attention of a block. It is the kernel's, or tensor operations for the two things that the kernel does not support:
+//! dropout of the weights, and a softmax over the other axis.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
@@ -8,17 +8,17 @@ use super::trace::Tap;
 use super::training::Training;
 use crate::op::{self, QueriesAndKeys};
 
-/// Which tokens the weights of attention are distributed over.
+/// The axis of the softmax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
-    /// The keys of each query: attention.
+    /// Over the keys of each query, as usual.
     Keys,
-    /// The queries of each key.
+    /// Over the queries of each key.
     #[cfg(feature = "all-models")]
     Queries,
 }
 
-/// [`op::attention()`], which leaves at `tap`, if there is one, what it was computed from. `scale` is then `D^-½`.
+/// [`op::attention()`]. If there is a `tap`, its inputs are stored there, and `scale` must be `D^-½`.
 pub(super) fn attend(qkv: Tensor<5>, scale: f64, tap: Option<Tap<'_, '_>>) -> Tensor<4> {
     let Some(tap) = tap else { return op::attention(qkv, scale as f32) };
     let (mixed, lse) = op::attention_with_lse(qkv.clone(), scale as f32);
@@ -26,7 +26,7 @@ pub(super) fn attend(qkv: Tensor<5>, scale: f64, tap: Option<Tap<'_, '_>>) -> Te
     mixed
 }
 
-/// `dropout(softmax(scale q kᵀ)) v` of packed `[B, N, 3, H, D]`, as `[B, N, H, D]`. Keeps the weights `[B, H, N, N]` for the
+/// `dropout(softmax(scale q kᵀ)) v` `[B, N, H, D]` from packed `[B, N, 3, H, D]`. It keeps the weights `[B, H, N, N]` for the
 /// backward pass.
 pub(super) fn explicit(qkv: Tensor<5>, scale: f64, over: Over, dropout: f64, training: Option<&Training>) -> Tensor<4> {
     let [batch, tokens, _, heads, head_size] = qkv.dims();
@@ -42,7 +42,7 @@ pub(super) fn explicit(qkv: Tensor<5>, scale: f64, over: Over, dropout: f64, tra
     op::matmul(weights, part(2)).swap_dims(1, 2)
 }
 
-/// Dropout in a training pass; `x` as it is outside one.
+/// Dropout in a training pass. Outside training, `x` does not change.
 pub(super) fn drop<const D: usize>(x: Tensor<D>, rate: f64, training: Option<&Training>) -> Tensor<D> {
     if training.is_none() || rate == 0.0 {
         return x;

@@ -1,28 +1,28 @@
-//! Why a configuration describes no network, and the checks that find it.
+//! Checks of a configuration, and their errors.
 
-/// Why a configuration describes no network.
+/// An error in a configuration.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ConfigError {
-    /// A size is zero or beyond what any such network has.
+    /// A size is zero, or larger than in any network of this kind.
     #[error("{field} is {value}; it must lie between {min} and {max}")]
     OutOfRange {
         /// The field's name.
         field: &'static str,
-        /// What was asked for.
+        /// Its value.
         value: f64,
-        /// The least that is accepted.
+        /// The smallest accepted value.
         min: f64,
-        /// The most that is accepted.
+        /// The largest accepted value.
         max: f64,
     },
-    /// One size must divide another.
+    /// One size does not divide another.
     #[error("{what} ({whole}) is not a multiple of {part_name} ({part})")]
     NotDivisible {
-        /// What is divided.
+        /// The dividend's name.
         what: &'static str,
-        /// Its size.
+        /// The dividend.
         whole: usize,
-        /// By what.
+        /// The divisor's name.
         part_name: &'static str,
         /// The divisor.
         part: usize,
@@ -37,7 +37,7 @@ pub(super) fn range(field: &'static str, value: usize, max: usize) -> Result<(),
     real(field, value as f64, 1.0, max as f64)
 }
 
-/// Checks a number; NaN is refused.
+/// Checks a number. NaN is refused.
 pub(super) fn real(field: &'static str, value: f64, min: f64, max: f64) -> Result<(), ConfigError> {
     if (min..=max).contains(&value) { Ok(()) } else { Err(ConfigError::OutOfRange { field, value, min, max }) }
 }

@@ -1,9 +1,9 @@
-//! What convolutional networks are made of: convolution, batch normalisation, and their initial values.
+//! The parts of convolutional networks: convolution, batch normalisation, and their initial values.
 //!
-//! Batch normalisation is functional: a training pass returns the new running statistics in its `Trace` and changes
-//! nothing, so a clone of a network never shares them and a checkpoint never misses an update. Running statistics are
-//! parameters without a gradient: they go wherever parameters go, and no optimiser touches them. The running variance
-//! is unbiased, as PyTorch's.
+//! Batch normalisation is functional: a training pass returns the new running statistics in its `Trace` and changes nothing. So
+//! clones of a network do not share them, and a checkpoint never misses an update. Running statistics are parameters without a
+//! gradient. They are saved and loaded like parameters, and no optimiser changes them. The running variance is unbiased, as in
+//! PyTorch.
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -14,14 +14,15 @@ use burn::tensor::{Tensor, activation};
 use super::init::Initialiser;
 use super::trace::Statistics;
 
-/// Added to the variance, and the share of a batch in the running statistics: PyTorch's defaults, as every network here has.
+/// The number that is added to the variance, and the share of a batch in the running statistics. Both are PyTorch's defaults,
+/// which every network here uses.
 const EPS: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
-/// How a forward pass normalises: with the running statistics, or with the batch's own, which it then collects.
+/// How a forward pass normalises: with the running statistics, or with the batch's own statistics, which it collects.
 pub(super) type Collected<'a> = Option<&'a mut Statistics>;
 
-/// A convolution with a square kernel, padded so that stride 1 keeps the size.
+/// A convolution with a square kernel. Its padding keeps the size if the stride is 1.
 #[derive(Module, Debug)]
 pub(super) struct Conv {
     // [outputs, inputs / groups, k, k]
@@ -31,7 +32,7 @@ pub(super) struct Conv {
     groups: usize,
 }
 
-/// The numbers of a [`Conv`].
+/// The sizes of a [`Conv`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConvSize {
     pub inputs: usize,
@@ -54,7 +55,7 @@ impl ConvSize {
 }
 
 impl Conv {
-    /// Drawn normal with variance `2 / (k² outputs / fan_groups)` (He et al., 2015, by fan out); no bias.
+    /// Weights from a normal distribution with variance `2 / (k² outputs / fan_groups)` (He et al., 2015, by fan out), and no bias.
     pub fn new(path: &str, size: ConvSize, fan_groups: usize, draw: &Initialiser) -> Self {
         let ConvSize { inputs, outputs, kernel, stride, groups } = size;
         let fan_out = kernel.pow(2) * outputs / fan_groups;
@@ -64,13 +65,13 @@ impl Conv {
         Self { weight, bias: None, stride, groups }
     }
 
-    /// With a bias of zeros.
+    /// Adds a bias of zeros.
     pub fn with_bias(mut self, draw: &Initialiser) -> Self {
         self.bias = Some(draw.constant([self.weight.dims()[0]], 0.0));
         self
     }
 
-    /// `[B, inputs, H, W]` to `[B, outputs, ⌈H / stride⌉, ⌈W / stride⌉]`.
+    /// From `[B, inputs, H, W]` to `[B, outputs, ⌈H / stride⌉, ⌈W / stride⌉]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let weight = self.weight.val();
         let padding = weight.dims()[2] / 2;
@@ -89,7 +90,7 @@ pub(super) struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// `gain` is 1, or 0 where a branch is to begin as nothing.
+    /// `gain` is usually 1. With 0, a residual branch starts as zero.
     pub fn new(channels: usize, gain: f32, draw: &Initialiser) -> Self {
         Self {
             weight: draw.constant([channels], gain),
@@ -136,18 +137,18 @@ impl ConvNorm {
     }
 }
 
-/// Weights of a convolution with the gain and shift after it.
+/// The number of weights of a convolution and of the gain and shift after it.
 pub(super) fn conv_norm_parameters(size: ConvSize) -> u64 {
     size.parameters() + 2 * size.outputs as u64
 }
 
-/// The mean over the image, `[B, C, H, W]` to `[B, C]`.
+/// The mean over the image: from `[B, C, H, W]` to `[B, C]`.
 pub(super) fn mean_over_image(x: Tensor<4>) -> Tensor<2> {
     let [batch, channels, height, width] = x.dims();
     x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
 }
 
-/// Squeeze and excitation (Hu et al., 2018): a gate a channel from the mean over the image.
+/// Squeeze and excitation (Hu et al., 2018): a gate for each channel, computed from the mean over the image.
 #[derive(Module, Debug)]
 pub(super) struct SqueezeExcitation {
     fc1: Conv,

@@ -1,12 +1,12 @@
-//! The transformer of DistillViT: patches are tokens as they are, without projection or position, and a class token of
-//! zeros stands after them. Normalisation follows each sum.
+//! The transformer of DistillViT. The pixels of a patch are a token, without a projection or a position embedding. A class token
+//! of zeros comes last. Each sum is followed by a normalisation.
 //!
-//! Block, with `LN` shared by its two uses: `a = LN_a(Attn(x) + x)`, `y = LN(a + x)`, `y ← dropout(GELU(W y + b))` for each
-//! hidden layer, `LN(y + LN(a + x))`. The head reads all tokens.
+//! A block computes `a = LN_a(Attn(x) + x)`, `y = LN(a + x)`, then `y ← dropout(GELU(W y + b))` for each hidden layer, and
+//! `LN(y + LN(a + x))`. Both uses of `LN` share their parameters. The head reads all tokens.
 //!
-//! As published, the softmax runs over the queries, the heads only scale the scores, and the output projection is there but
-//! never applied. `published_attention` keeps all three; without it attention is what the name says: heads of their own, a
-//! softmax over the keys, and the projection after them. Both have the same parameters.
+//! In the published code the softmax runs over the queries, the heads only scale the scores, and the output projection exists but
+//! is never applied. `published_attention` keeps all three. Without it, attention is the usual one: separate heads, a softmax
+//! over the keys, and the projection after them. Both have the same parameters.
 
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear};
@@ -24,13 +24,13 @@ use crate::op;
 
 const EPS: f64 = 1e-5;
 
-/// A DistillViT by its numbers. The default is its teacher.
+/// The sizes of a DistillViT. The default is its teacher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DistillVitConfig {
     /// Side of the square input, in pixels.
     pub image_size: usize,
-    /// Side of a square patch, in pixels; its pixels are the token.
+    /// Side of a square patch, in pixels. Its pixels are the token.
     pub patch_size: usize,
     /// Input channels.
     pub channels: usize,
@@ -38,15 +38,15 @@ pub struct DistillVitConfig {
     pub classes: usize,
     /// Number of blocks.
     pub depth: usize,
-    /// Attention heads; divides the pixels of a patch.
+    /// Attention heads. The number divides the pixels of a patch.
     pub heads: usize,
     /// Linear layers between the two sums of a block.
     pub hidden_layers: usize,
-    /// Probability of dropping an element after each of them.
+    /// Probability of dropping an element after each of these layers.
     pub dropout: f64,
     /// Probability of dropping a weight of attention. Above 0, training keeps every map.
     pub attention_dropout: f64,
-    /// Whether attention is as published: see the module's head.
+    /// Whether attention is as published: see the module's documentation.
     pub published_attention: bool,
 }
 
@@ -68,12 +68,12 @@ impl Default for DistillVitConfig {
 }
 
 impl DistillVitConfig {
-    /// The least side of an image that it reads whole.
+    /// The smallest side of an image that it reads completely.
     pub fn least_side(&self) -> usize {
         16
     }
 
-    /// The same kind of network made small, to see that all of it runs: at most `depth` blocks, for images of `side`.
+    /// A small network of the same kind, for a short test run: at most `depth` blocks, for images of `side`.
     pub fn reduced(&self, depth: usize, side: usize) -> Self {
         Self { image_size: side, patch_size: side / 2, depth: self.depth.min(depth), heads: 2, ..self.clone() }
     }
@@ -117,7 +117,7 @@ impl DistillVitConfig {
         d + self.depth as u64 * block + (tokens * d + 1) * self.classes as u64
     }
 
-    /// The sizes by which it is compared with another. Its class token stands last and counts as a patch.
+    /// The sizes by which it is compared with another network. Its class token is the last token and counts as a patch.
     pub fn shape(&self) -> NetworkShape {
         NetworkShape {
             depth: self.depth,
@@ -152,7 +152,7 @@ impl DistillVitConfig {
     }
 }
 
-/// The network. See the module's head.
+/// The network. See the module's documentation.
 #[derive(Module, Debug)]
 pub struct DistillVit {
     cls_token: Param<Tensor<3>>,
@@ -202,7 +202,7 @@ impl Block {
         }
     }
 
-    // x [B, N, D]; tap: where to leave what attention was computed from, if asked for
+    // x [B, N, D]; tap: where to store the inputs of attention, if they were requested
     fn forward(&self, x: Tensor<3>, training: Option<&Training>, tap: Option<Tap<'_, '_>>) -> Tensor<3> {
         let normed = |x| normalise(&self.norm, x, EPS);
         let x = normed(self.attn.forward(x.clone(), training, tap) + x);
@@ -219,7 +219,7 @@ impl Attention {
         let [batch, tokens, d] = x.dims();
         let heads = if self.published { 1 } else { self.heads };
         let qkv = project(&self.qkv, x.clone()).reshape([batch, tokens, 3, heads, d / heads]);
-        // As published, the scale is that of a head although there is one.
+        // As published: the scale is that of a smaller head, although there is only one head.
         let scale = 1.0 / libm::sqrt((d / self.heads) as f64);
         let drops = training.is_some() && self.dropout > 0.0;
         let mixed = if self.published || drops {
@@ -240,7 +240,7 @@ impl Attention {
 impl DistillVit {
     /// The names of the linear layers that give logits, the class head first.
     pub const HEADS: &[&str] = &["head"];
-    /// The last part of the names of the matrices that weight decay leaves alone.
+    /// The last parts of the names of the matrices without weight decay.
     pub const UNDECAYED: &[&str] = &["cls_token"];
 
     /// The type of its parameters.
@@ -266,7 +266,7 @@ impl DistillVit {
     /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training.
     ///
     /// # Panics
-    /// If a tap names a block that the network has not.
+    /// If a tap names a block that the network does not have.
     pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
         let [batch, channels, height, width] = images.dims();
         let p = self.patch_size;
@@ -288,7 +288,7 @@ impl DistillVit {
         recorder.trace(project(&self.head, x.reshape([batch, tokens * d])), None, 0)
     }
 
-    /// What a training pass of this network drops: see `Training::draw`.
+    /// The elements and branches that a training pass of this network drops: see `Training::draw`.
     pub fn draw_training(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Training {
         let dropped = Dropped { drop_path: 0.0, depth: self.blocks.len(), elements: self.drops_elements };
         Training::draw(&dropped, seed, step, batch, device)

@@ -1,7 +1,7 @@
 //! Initial parameter values, drawn on the host.
 //!
-//! A device's own generator gives other numbers on each backend; these depend on the seed and the parameter's path alone,
-//! so a run on a CPU, a GPU and in a browser starts from the same bits, and adding a layer does not change another's.
+//! A device's own generator gives different numbers on each backend. These depend only on the seed and the parameter's path. So
+//! runs on a CPU, on a GPU and in a browser start from the same bits, and a new layer does not change the values of the others.
 
 use burn::module::{Param, ParamId};
 use burn::nn::Linear;
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Purpose, Rng};
 
-/// How the values of a vision transformer are drawn. Biases are 0 but where it says otherwise.
+/// How the values of a vision transformer are drawn. Biases are 0 unless it says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightInit {
-    /// Normal with standard deviation 0.02, cut at ±2; the patch projection as PyTorch draws a convolution (DeiT, timm). Slow
-    /// to leave its plateau at small widths.
+    /// Normal with standard deviation 0.02, cut at ±2. The patch projection is drawn like a convolution in PyTorch (DeiT, timm).
+    /// At small widths, training stays on its first plateau for long.
     TruncatedNormal,
-    /// Uniform in ±√(6 / (fan in + fan out)) (Glorot and Bengio, 2010): what small networks need to learn at once.
+    /// Uniform in ±√(6 / (fan in + fan out)) (Glorot and Bengio, 2010). Small networks then learn from the start.
     #[default]
     Xavier,
-    /// As PyTorch's layers draw themselves: linear weights and biases uniform in ±1 / √(fan in), packed q, k, v by Xavier
-    /// over the whole matrix with no bias; tokens and positions standard normal (vit-pytorch).
+    /// PyTorch's defaults (vit-pytorch): linear weights and biases uniform in ±1 / √(fan in); packed q, k, v by Xavier over the
+    /// whole matrix, without a bias; tokens and positions standard normal.
     Pytorch,
 }
 
@@ -30,14 +30,14 @@ impl WeightInit {
     pub(super) fn position_std(self) -> f32 {
         match self {
             Self::TruncatedNormal => 0.02,
-            // About the size of an embedded patch. Measured on the embedded digits, a teacher's error after 40,000 samples:
-            // 4.7 % at 0.02, 4.5 % at 0.2, 3.6 % at 0.5.
+            // About the size of an embedded patch. On the built-in digits, a teacher's error after 40,000 samples was 4.7 % with
+            // 0.02, 4.5 % with 0.2 and 3.6 % with 0.5.
             Self::Xavier => 0.5,
             Self::Pytorch => 1.0,
         }
     }
 
-    /// Standard deviation of the initial class and distillation token.
+    /// Standard deviation of the initial class and distillation tokens.
     pub(super) fn token_std(self) -> f32 {
         match self {
             Self::TruncatedNormal | Self::Xavier => 0.02,
@@ -49,23 +49,23 @@ impl WeightInit {
 /// Draws parameters for one network from one seed, or leaves them blank.
 pub struct Initialiser<'a> {
     seed: Option<u64>,
-    // Layers that alone are drawn, if not all are.
+    // The only layers that are drawn, if not all are.
     only: Option<&'static [&'static str]>,
     device: &'a Device,
 }
 
 impl<'a> Initialiser<'a> {
-    /// Parameters will live on `device`; they require gradients if it tracks them.
+    /// Draws parameters on `device`. They require gradients if the device tracks them.
     pub fn new(seed: u64, device: &'a Device) -> Self {
         Self { seed: Some(seed), only: None, device }
     }
 
-    /// Parameters will be zeros that take no memory before they are read: a network to be filled with given weights.
+    /// Makes parameters of zeros that take no memory before they are read, for a network that gets given weights.
     pub fn blank(device: &'a Device) -> Self {
         Self { seed: None, only: None, device }
     }
 
-    /// Blank but for the layers called `only`, which are drawn from `seed`.
+    /// Makes blank parameters, except for the layers called `only`, which are drawn from `seed`.
     pub fn blank_but(seed: u64, only: &'static [&'static str], device: &'a Device) -> Self {
         Self { seed: Some(seed), only: Some(only), device }
     }
@@ -75,7 +75,7 @@ impl<'a> Initialiser<'a> {
         self.parameter("", shape, |_| value)
     }
 
-    /// A statistic filled with `value`: kept with the parameters, but never trained.
+    /// A statistic filled with `value`. It is kept with the parameters, but never trained.
     pub fn statistic(&self, channels: usize, value: f32) -> Param<Tensor<1>> {
         self.constant([channels], value).set_require_grad(false)
     }
@@ -85,7 +85,8 @@ impl<'a> Initialiser<'a> {
         self.parameter(path, shape, |rng| std * rng.normal() as f32)
     }
 
-    /// A parameter of independent normal values cut at ±2 (PyTorch's `trunc_normal_` bounds) with `std` before the cut.
+    /// A parameter of independent normal values, cut at ±2 (the bounds of PyTorch's `trunc_normal_`). `std` is the standard
+    /// deviation before the cut.
     pub fn truncated_normal<const D: usize>(&self, path: &str, shape: [usize; D], std: f32) -> Param<Tensor<D>> {
         self.parameter(path, shape, |rng| {
             loop {
@@ -107,8 +108,8 @@ impl<'a> Initialiser<'a> {
         self.uniform(path, [inputs, outputs], libm::sqrtf(6.0 / (inputs + fan_out) as f32))
     }
 
-    /// A linear layer called `path` whose values are drawn by `init`. `parts` matrices of equal size are packed side by side:
-    /// 3 for queries, keys and values.
+    /// A linear layer called `path` with values drawn by `init`. `parts` matrices of equal size are packed side by side: 3 for
+    /// queries, keys and values.
     pub fn linear(&self, path: &str, init: WeightInit, inputs: usize, outputs: usize, parts: usize) -> Linear {
         let weight_path = format!("{path}.weight");
         let blank = || self.constant([outputs], 0.0);
@@ -139,7 +140,7 @@ impl<'a> Initialiser<'a> {
             };
             return Param::uninitialized(ParamId::new(), zeros, self.device.clone(), true, shape.into());
         };
-        // FNV-1a: a path's number need only differ from other paths' numbers.
+        // FNV-1a. It only has to give different numbers for different paths.
         let key = path.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         let mut rng = Rng::new(seed, 0, key, Purpose::Parameters);
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| draw(&mut rng)).collect();

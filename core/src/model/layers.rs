@@ -1,11 +1,11 @@
-//! Burn's layers run by this crate's operations. The parameters are Burn's; what is done with them is ours.
+//! Burn's layers, computed with this crate's operations. Only the parameters are Burn's.
 
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::Tensor;
 
 use crate::op;
 
-/// `x W + b`, or `x W` of a layer without a bias.
+/// `x W + b`, or `x W` if the layer has no bias.
 pub(crate) fn project<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     let weight = layer.weight.val();
     if let Some(bias) = &layer.bias {
@@ -18,13 +18,13 @@ pub(crate) fn project<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D>
     op::matmul(x.reshape([rows, inputs]), weight).reshape(shape)
 }
 
-/// Layer normalisation; Burn keeps its epsilon to itself.
+/// Layer normalisation. `eps` is a parameter, because Burn's layer does not make its epsilon public.
 pub(super) fn normalise<const D: usize>(norm: &LayerNorm, x: Tensor<D>, eps: f64) -> Tensor<D> {
     let [gamma, beta] = gain_and_shift(norm);
     op::layer_norm(x, gamma, beta, eps as f32)
 }
 
-/// `x` plus what `layer` makes of `h`, and that sum normalised.
+/// The sum of `x` and `layer` applied to `h`, and this sum normalised.
 pub(super) fn add_and_normalise<const D: usize>(
     x: Tensor<D>,
     layer: &Linear,
@@ -32,7 +32,7 @@ pub(super) fn add_and_normalise<const D: usize>(
     norm: &LayerNorm,
     eps: f64,
 ) -> [Tensor<D>; 2] {
-    // A page has no room to load a second way of doing the same.
+    // The page is built without the operation, to keep it small.
     #[cfg(feature = "native")]
     if let Some(bias) = &layer.bias {
         let [gamma, beta] = gain_and_shift(norm);

@@ -1,7 +1,7 @@
-//! The networks: the architectures, one interface to all of them, and the names under which they are asked for.
+//! The networks: the architectures, one interface to all of them, and the names of models.
 //!
-//! Parameter paths follow timm (`blocks.0.attn.qkv.weight`), so that a checkpoint is mapped by layout and not by a table.
-//! Initial values are drawn on the host from (seed, parameter path): every device starts from the same bits.
+//! Parameter paths are timm's (`blocks.0.attn.qkv.weight`), so checkpoints need no table of names. Initial values are drawn on
+//! the host from (seed, parameter path), so every device starts from the same bits.
 
 mod attention;
 mod check;

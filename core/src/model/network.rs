@@ -1,7 +1,7 @@
-//! Every architecture behind one interface, and what the rest of the crate asks of a network.
+//! One interface to all architectures, for the rest of the crate.
 //!
-//! [`NetworkConfig`] is what recipes, checkpoints and the zoo hold; [`Network`] is what trains, evaluates and teaches.
-//! Nothing outside this folder names an architecture.
+//! Recipes, checkpoints and the zoo hold a [`NetworkConfig`]. A [`Network`] is trained, evaluated, or teaches. Nothing outside
+//! this folder names an architecture.
 
 use std::collections::HashMap;
 
@@ -22,11 +22,11 @@ use super::trace::{Statistics, Taps, Trace};
 use super::training::Training;
 use super::vit::{VisionTransformer, VitConfig};
 
-/// Every family of models, in one list: its name in recipes and checkpoints, what describes it, what runs.
+/// The list of all families of models. A line has the family's name in recipes and checkpoints, its configuration and its network.
 ///
-/// A description (`VitConfig`) has `image_size`, `channels` and `classes`, and the methods that [`NetworkConfig`] asks of it: its
-/// limits, its sizes, how it is made small, how it is built. What runs (`VisionTransformer`) has those that [`Network`] asks of it,
-/// and says the names of its heads and of what never decays.
+/// A configuration (`VitConfig`) has `image_size`, `channels` and `classes`, and the methods that [`NetworkConfig`] calls: its
+/// limits, its sizes, how to make it small, how to build it. A network (`VisionTransformer`) has the methods that [`Network`]
+/// calls. It also names its heads, and the parameters without weight decay.
 macro_rules! families {
     ($with:ident! $given:tt) => {
         $with! { $given
@@ -40,15 +40,15 @@ macro_rules! families {
 
 macro_rules! define {
     (() $([$($cfg:meta)?] $variant:ident $name:literal $config:ident $model:ident $doc:literal;)*) => {
-        /// A network by its numbers. In JSON and TOML `family` says which.
+        /// The configuration of a network. In JSON and TOML, `family` names the architecture.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "family")]
         pub enum NetworkConfig {
             $($(#[$cfg])? #[doc = $doc] #[serde(rename = $name)] $variant($config),)*
         }
 
-        /// A network. Its parameters go by timm's names whatever the architecture.
-        // A process holds a handful of networks; a box around each would only cost a name in every path of a parameter.
+        /// A network. In every architecture, its parameters have timm's names.
+        // A process holds only a few networks. A box around each would add a name to every parameter's path.
         #[allow(clippy::large_enum_variant)]
         #[derive(Module, Debug)]
         pub enum Network {
@@ -82,8 +82,7 @@ macro_rules! define {
                 }
             }
 
-            /// The last part of the names of the matrices that weight decay leaves alone. Vectors it leaves alone in every
-            /// network.
+            /// The last parts of the names of the matrices without weight decay. Vectors have no weight decay in any network.
             pub fn undecayed(&self) -> &'static [&'static str] {
                 match self {
                     $($(#[$cfg])? Self::$variant(_) => $model::UNDECAYED,)*
@@ -118,7 +117,7 @@ macro_rules! dispatch {
     };
 }
 
-/// The same expression for every architecture: `each!(self, NetworkConfig(config) => config.validate())`.
+/// Applies the same expression to every architecture: `each!(self, NetworkConfig(config) => config.validate())`.
 macro_rules! each {
     ($network:expr, $kind:ident($inner:ident) => $body:expr) => {
         families!(dispatch!($network, $kind, $inner, $body))
@@ -129,18 +128,17 @@ impl NetworkConfig {
     /// Checks every number before anything is allocated.
     ///
     /// # Errors
-    /// [`ConfigError`] naming the number, its value and what is accepted.
+    /// [`ConfigError`] with the number, its value and the accepted range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         each!(self, NetworkConfig(config) => config.validate())
     }
 
-    /// The least side of an image that it reads whole.
+    /// The smallest side of an image that it reads completely.
     pub fn least_side(&self) -> usize {
         each!(self, NetworkConfig(config) => config.least_side())
     }
 
-    /// The same kind of network made small, to see that all of it runs: at most `depth` blocks, where it is of blocks, for
-    /// images of `side`.
+    /// A small network of the same kind, for a short test run: at most `depth` blocks, if it has blocks, for images of `side`.
     pub fn reduced(&self, depth: usize, side: usize) -> Self {
         each!(self, NetworkConfig(config) => config.reduced(depth, side).into())
     }
@@ -154,7 +152,7 @@ impl NetworkConfig {
         Ok(self.build(&Initialiser::new(seed, device)))
     }
 
-    /// Builds the network with zeros that take no memory before they are read, to be filled with given weights.
+    /// Builds the network with zeros that take no memory before they are read. It then gets given weights.
     ///
     /// # Errors
     /// Whatever [`NetworkConfig::validate`] finds.
@@ -181,7 +179,7 @@ impl NetworkConfig {
         each!(self, NetworkConfig(config) => config.parameters())
     }
 
-    /// The sizes by which it is compared with another.
+    /// The sizes by which it is compared with another network.
     pub fn shape(&self) -> NetworkShape {
         each!(self, NetworkConfig(config) => config.shape())
     }
@@ -201,19 +199,19 @@ impl NetworkConfig {
         each!(self, NetworkConfig(config) => config.classes)
     }
 
-    /// The same for images of another size.
+    /// The same network for another image size.
     pub fn with_image_size(mut self, image_size: usize) -> Self {
         each!(&mut self, NetworkConfig(config) => config.image_size = image_size);
         self
     }
 
-    /// The same for images of other channels.
+    /// The same network for another number of channels.
     pub fn with_channels(mut self, channels: usize) -> Self {
         each!(&mut self, NetworkConfig(config) => config.channels = channels);
         self
     }
 
-    /// The same for other classes.
+    /// The same network for another number of classes.
     pub fn with_classes(mut self, classes: usize) -> Self {
         each!(&mut self, NetworkConfig(config) => config.classes = classes);
         self
@@ -231,10 +229,10 @@ impl Network {
         self.forward_with(images, training, &Taps::default())
     }
 
-    /// As [`Network::forward`], and keeps what `taps` ask for.
+    /// As [`Network::forward`], and stores what `taps` request.
     ///
     /// # Panics
-    /// If a tap names a block that the network has not; `Objective::check` refuses such an objective.
+    /// If a tap names a block that the network does not have. `Objective::check` refuses such an objective.
     pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
         if self.is_half() {
             return self.forward_in_its_own(images.cast(FloatDType::F16), training, taps).single();
@@ -242,28 +240,28 @@ impl Network {
         self.forward_in_its_own(images, training, taps)
     }
 
-    // In the precision of its parameters, which is that of `images` and of the trace.
+    // Runs in the precision of the parameters. `images` and the trace have the same precision.
     fn forward_in_its_own(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
         each!(self, Network(model) => model.forward_with(images, training, taps))
     }
 
-    /// The network with its parameters in half precision (`f16`), for inference. It reads images of `f32` and gives a trace
-    /// of `f32`; what lies between is rounded to `f16` after every operation, and sums are of `f32`.
+    /// The network with its parameters in half precision (`f16`), for inference. It reads `f32` images and returns an `f32`
+    /// trace. In between, every operation rounds to `f16`, and sums are `f32`.
     pub fn halved(self) -> Self {
         self.map(&mut Halved)
     }
 
     fn is_half(&self) -> bool {
-        // All its parameters have one type.
+        // All parameters have the same type.
         each!(self, Network(model) => model.dtype()) == DType::F16
     }
 
-    /// Draws what one training step of `batch` images drops; the same `seed` and `step` give the same.
+    /// Draws what a training step drops for `batch` images. The same `seed` and `step` give the same draws.
     pub fn draw_training(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Training {
         each!(self, Network(model) => model.draw_training(seed, step, batch, device))
     }
 
-    /// The network with the running statistics that a training pass left in its [`Trace`].
+    /// The network with the running statistics from the [`Trace`] of a training pass.
     pub fn with_statistics(self, statistics: Statistics) -> Self {
         if statistics.0.is_empty() {
             return self;
@@ -272,7 +270,7 @@ impl Network {
     }
 }
 
-/// Puts new values into the parameters that have one.
+/// Replaces the values of parameters that have a new value.
 struct Renewal(HashMap<ParamId, Tensor<1>>);
 
 impl ModuleMapper for Renewal {

@@ -1,8 +1,8 @@
 //! RegNet (Radosavovic et al., 2020): four stages of bottleneck blocks with grouped convolutions, with or without
 //! squeeze-and-excitation (RegNetY, RegNetX), with timm's parameter paths.
 //!
-//! Block: 1 x 1, 3 x 3 grouped, gate, 1 x 1, each convolution normalised by batch; the sum with the shortcut is rectified.
-//! A stage's first block halves the image.
+//! A block consists of a 1 x 1 convolution, a grouped 3 x 3 convolution, a gate, and a 1 x 1 convolution. Each convolution is
+//! followed by batch normalisation, and the sum with the shortcut by a ReLU. The first block of a stage halves the image.
 
 use burn::module::Module;
 use burn::nn::Linear;
@@ -18,11 +18,11 @@ use super::shape::NetworkShape;
 use super::trace::{Recorder, Statistics, Taps, Trace};
 use super::training::Training;
 
-/// A RegNet by its numbers. The default is timm's `regnetx_004`.
+/// The sizes of a RegNet. The default is timm's `regnetx_004`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegNetConfig {
-    /// Side of the square input, in pixels; any side of 32 or more works with the same parameters.
+    /// Side of the square input, in pixels. Any side from 32 on works with the same parameters.
     pub image_size: usize,
     /// Input channels.
     pub channels: usize,
@@ -34,11 +34,11 @@ pub struct RegNetConfig {
     pub widths: [usize; 4],
     /// Blocks of each stage.
     pub depths: [usize; 4],
-    /// Channels of a group; divides every width.
+    /// Channels of a group. The number divides every width.
     pub group_width: usize,
-    /// Channels of the gate's middle over those of the block's input; 0 for no gate.
+    /// Channels in the middle of the gate, relative to those of the block's input; 0 for no gate.
     pub gate_ratio: f64,
-    /// Whether each block begins as its shortcut, as timm has it.
+    /// Whether each residual branch starts as zero, as in timm.
     pub zero_init_last: bool,
 }
 
@@ -58,14 +58,14 @@ impl Default for RegNetConfig {
     }
 }
 
-/// The sizes of one block, from which it is built and counted.
+/// The sizes of one block. They determine its layers and the number of its parameters.
 #[derive(Clone, Copy)]
 struct BlockSize {
     inputs: usize,
     outputs: usize,
     stride: usize,
     groups: usize,
-    // Channels of the gate's middle, 0 for no gate.
+    // Channels in the middle of the gate; 0 for no gate.
     gate: usize,
 }
 
@@ -92,12 +92,12 @@ impl BlockSize {
 }
 
 impl RegNetConfig {
-    /// The least side of an image that it reads whole.
+    /// The smallest side of an image that it reads completely.
     pub fn least_side(&self) -> usize {
         32
     }
 
-    /// The same kind of network made small, to see that all of it runs: a block a stage, for images of `side`.
+    /// A small network of the same kind, for a short test run: one block in each stage, for images of `side`.
     pub fn reduced(&self, _depth: usize, side: usize) -> Self {
         let (image_size, depths, stem_width, group_width) = (side, [1; 4], 8, 8);
         Self { image_size, depths, stem_width, group_width, widths: [8, 16, 16, 32], ..self.clone() }
@@ -117,7 +117,7 @@ impl RegNetConfig {
         for (width, depth) in self.widths.into_iter().zip(self.depths) {
             range("widths", width, 16_384)?;
             range("depths", depth, 256)?;
-            // A group is never wider than its stage.
+            // A group is not wider than its stage.
             divides("widths", width, "group_width", self.group_width.min(width))?;
         }
         real("the number of parameters", self.parameters() as f64, 1.0, 4e9)
@@ -129,7 +129,7 @@ impl RegNetConfig {
         let (group_width, gate_ratio) = (self.group_width.min(outputs), self.gate_ratio);
         (0..self.depths[stage]).map(move |index| {
             let (inputs, stride) = if index == 0 { (before, 2) } else { (outputs, 1) };
-            // Halves go to the even number, as Python rounds.
+            // Python rounds halves to the even number.
             let gate = libm::rint(inputs as f64 * gate_ratio) as usize;
             let gate = if gate_ratio > 0.0 { gate.max(1) } else { 0 };
             BlockSize { inputs, outputs, stride, groups: outputs / group_width, gate }
@@ -146,7 +146,7 @@ impl RegNetConfig {
         conv_norm_parameters(self.stem()) + blocks + (self.widths[3] as u64 + 1) * self.classes as u64
     }
 
-    /// The sizes by which it is compared with another: it has no tokens.
+    /// The sizes by which it is compared with another network. It has no tokens.
     pub fn shape(&self) -> NetworkShape {
         NetworkShape::without_tokens(self.classes)
     }
@@ -183,7 +183,7 @@ impl RegNetConfig {
     }
 }
 
-/// The network. See the module's head.
+/// The network. See the module's documentation.
 #[derive(Module, Debug)]
 pub struct RegNet {
     stem: ConvNorm,
@@ -194,7 +194,7 @@ pub struct RegNet {
     head: Head,
 }
 
-/// Blocks that timm counts from 1, as `b1`, `b2`, ...
+/// Blocks, which timm counts from 1: `b1`, `b2`, ...
 #[derive(Module, Debug)]
 struct Stage {
     b: Vec<Block>,
@@ -212,7 +212,7 @@ struct Block {
 impl Block {
     fn new(path: &str, size: BlockSize, zero_init_last: bool, draw: &Initialiser) -> Self {
         let path = |part: &str| format!("{path}.{part}");
-        // timm counts a group's outputs as the fan out.
+        // In timm, the fan out is the outputs of a group.
         let conv = |part: &str, size: ConvSize, gain| ConvNorm::new(&path(part), size, size.groups, gain, draw);
         let [first, second, third] = size.convolutions();
         Self {
@@ -243,7 +243,7 @@ impl Block {
 impl RegNet {
     /// The names of the linear layers that give logits, the class head first.
     pub const HEADS: &[&str] = &["head.fc"];
-    /// The last part of the names of the matrices that weight decay leaves alone.
+    /// The last parts of the names of the matrices without weight decay.
     pub const UNDECAYED: &[&str] = &[];
 
     /// The type of its parameters.
@@ -256,10 +256,10 @@ impl RegNet {
         NetworkShape::without_tokens(self.head.fc.weight.dims()[1])
     }
 
-    /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training. Keeps what `taps` ask for.
+    /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training. Stores what `taps` request.
     ///
     /// # Panics
-    /// If a tap asks for tokens, which a convolutional network has not.
+    /// If a tap requests tokens, which a convolutional network does not have.
     pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
         let mut statistics = Statistics::default();
         let mut collected: Collected = training.map(|_| &mut statistics);
@@ -273,7 +273,7 @@ impl RegNet {
         recorder.trace(project(&self.head.fc, features), None, 0).with_statistics(statistics)
     }
 
-    /// What a training pass of this network drops: nothing.
+    /// The elements and branches that a training pass of this network drops: nothing.
     pub fn draw_training(&self, _: u64, _: u64, _: usize, _: &Device) -> Training {
         Training::default()
     }

@@ -1,5 +1,5 @@
-//! ResNet (He et al., 2016), version 1.5, with timm's and torchvision's parameter paths: a 7 x 7 stem and a maximum over
-//! 3 x 3, then four stages of residual blocks. A bottleneck's stride is at its 3 x 3 convolution.
+//! ResNet (He et al., 2016), version 1.5, with the parameter paths of timm and torchvision: a 7 x 7 stem, a 3 x 3 maximum, and
+//! four stages of residual blocks. In a bottleneck, the 3 x 3 convolution has the stride.
 
 use burn::module::Module;
 use burn::nn::Linear;
@@ -17,11 +17,11 @@ use super::shape::NetworkShape;
 use super::trace::{Recorder, Statistics, Taps, Trace};
 use super::training::Training;
 
-/// A ResNet by its numbers. The default is `resnet18`.
+/// The sizes of a ResNet. The default is `resnet18`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResNetConfig {
-    /// Side of the square input, in pixels; any side of 32 or more works with the same parameters.
+    /// Side of the square input, in pixels. Any side from 32 on works with the same parameters.
     pub image_size: usize,
     /// Input channels.
     pub channels: usize,
@@ -29,11 +29,11 @@ pub struct ResNetConfig {
     pub classes: usize,
     /// Blocks of each stage.
     pub depths: [usize; 4],
-    /// Channels of the stem and of the first stage's 3 x 3 convolutions; they double with each stage.
+    /// Channels of the stem and of the first stage's 3 x 3 convolutions. They double with each stage.
     pub width: usize,
-    /// Whether a block is 1 x 1, 3 x 3, 1 x 1 with four times the channels at its end, and not 3 x 3, 3 x 3.
+    /// Whether a block is a bottleneck: 1 x 1, 3 x 3, and 1 x 1 with four times the channels. Otherwise it is 3 x 3, 3 x 3.
     pub bottleneck: bool,
-    /// Whether each block begins as its shortcut, as timm has it and torchvision has not.
+    /// Whether each residual branch starts as zero, as in timm. In torchvision it does not.
     pub zero_init_last: bool,
 }
 
@@ -51,19 +51,19 @@ impl Default for ResNetConfig {
     }
 }
 
-/// The sizes of one block, from which it is built and counted.
+/// The sizes of one block. They determine its layers and the number of its parameters.
 struct BlockSize {
     convolutions: Vec<ConvSize>,
     shortcut: Option<ConvSize>,
 }
 
 impl ResNetConfig {
-    /// The least side of an image that it reads whole.
+    /// The smallest side of an image that it reads completely.
     pub fn least_side(&self) -> usize {
         32
     }
 
-    /// The same kind of network made small, to see that all of it runs: a block a stage, for images of `side`.
+    /// A small network of the same kind, for a short test run: one block in each stage, for images of `side`.
     pub fn reduced(&self, _depth: usize, side: usize) -> Self {
         Self { image_size: side, depths: [1; 4], width: 8, ..self.clone() }
     }
@@ -83,7 +83,7 @@ impl ResNetConfig {
         real("the number of parameters", self.parameters() as f64, 1.0, 4e9)
     }
 
-    // Channels after a stage, over those of its 3 x 3 convolutions.
+    // Channels after a stage, relative to those of its 3 x 3 convolutions.
     fn expansion(&self) -> usize {
         if self.bottleneck { 4 } else { 1 }
     }
@@ -125,7 +125,7 @@ impl ResNetConfig {
         body + (self.features() as u64 + 1) * self.classes as u64
     }
 
-    /// The sizes by which it is compared with another: it has no tokens.
+    /// The sizes by which it is compared with another network. It has no tokens.
     pub fn shape(&self) -> NetworkShape {
         NetworkShape::without_tokens(self.classes)
     }
@@ -158,7 +158,7 @@ impl ResNetConfig {
     }
 }
 
-/// The network. See the module's head.
+/// The network. See the module's documentation.
 #[derive(Module, Debug)]
 pub struct ResNet {
     conv1: Conv,
@@ -170,7 +170,7 @@ pub struct ResNet {
     fc: Linear,
 }
 
-/// Two convolutions, or three in a bottleneck.
+/// A block with two convolutions, or with three in a bottleneck.
 #[derive(Module, Debug)]
 struct Block {
     conv1: Conv,
@@ -179,7 +179,7 @@ struct Block {
     bn2: BatchNorm,
     conv3: Option<Conv>,
     bn3: Option<BatchNorm>,
-    // Called 0 and 1, as PyTorch's sequence of the two.
+    // Called 0 and 1, as in PyTorch, where the two are a sequence.
     downsample: Option<(Conv, BatchNorm)>,
 }
 
@@ -219,7 +219,7 @@ impl Block {
 impl ResNet {
     /// The names of the linear layers that give logits, the class head first.
     pub const HEADS: &[&str] = &["fc"];
-    /// The last part of the names of the matrices that weight decay leaves alone.
+    /// The last parts of the names of the matrices without weight decay.
     pub const UNDECAYED: &[&str] = &[];
 
     /// The type of its parameters.
@@ -232,10 +232,10 @@ impl ResNet {
         NetworkShape::without_tokens(self.fc.weight.dims()[1])
     }
 
-    /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training. Keeps what `taps` ask for.
+    /// Runs the network on `images` `[B, C, S, S]`; `training` is `None` outside training. Stores what `taps` request.
     ///
     /// # Panics
-    /// If a tap asks for tokens, which a convolutional network has not.
+    /// If a tap requests tokens, which a convolutional network does not have.
     pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
         let mut statistics = Statistics::default();
         let mut collected: Collected = training.map(|_| &mut statistics);
@@ -251,7 +251,7 @@ impl ResNet {
         recorder.trace(project(&self.fc, features), None, 0).with_statistics(statistics)
     }
 
-    /// What a training pass of this network drops: nothing.
+    /// The elements and branches that a training pass of this network drops: nothing.
     pub fn draw_training(&self, _: u64, _: u64, _: usize, _: &Device) -> Training {
         Training::default()
     }

@@ -1,7 +1,8 @@
-//! What a forward pass hands to objectives and read-outs, and how they ask for it.
+//! The result of a forward pass, and how its parts are requested.
 //!
-//! Who asks says so through [`Taps`] before the pass and gets a handle for each thing asked for; with the handle the thing
-//! is read from the [`Trace`] after the pass. So nobody counts whose tokens stand where, and nothing else is kept.
+//! Before the pass, a term requests what it needs from [`Taps`] and gets a handle for each request. After the pass, the handle
+//! reads the result from the [`Trace`]. So no term has to compute positions in a list, and nothing is stored that was not
+//! requested.
 
 use std::collections::HashMap;
 
@@ -10,23 +11,23 @@ use burn::tensor::{FloatDType, Tensor};
 
 use crate::op::{QueriesAndKeys, attention_map};
 
-/// The tokens after a block, as asked for: see [`Taps::tokens`].
+/// A handle to the tokens after a block, from [`Taps::tokens`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokensTap(usize);
 
-/// The queries and keys of a block, as asked for: see [`Taps::queries_and_keys`].
+/// A handle to the queries and keys of a block, from [`Taps::queries_and_keys`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueriesAndKeysTap(usize);
 
-/// The attention map of a block, as asked for: see [`Taps::attention_map`].
+/// A handle to the attention map of a block, from [`Taps::attention_map`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionMapTap(usize);
 
-/// The features that the class head reads, as asked for: see [`Taps::features`].
+/// A handle to the features that the class head reads, from [`Taps::features`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeaturesTap(());
 
-/// What is asked of a forward pass beside logits.
+/// Requests to a forward pass, besides the logits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taps {
     tokens: Vec<usize>,
@@ -36,34 +37,34 @@ pub struct Taps {
 }
 
 impl Taps {
-    /// Asks for the tokens after `block`, from 0.
+    /// Requests the tokens after `block`, from 0.
     pub fn tokens(&mut self, block: usize) -> TokensTap {
         TokensTap(place(&mut self.tokens, block))
     }
 
-    /// Asks for the queries and keys of `block`, from 0.
+    /// Requests the queries and keys of `block`, from 0.
     pub fn queries_and_keys(&mut self, block: usize) -> QueriesAndKeysTap {
         QueriesAndKeysTap(place(&mut self.queries_and_keys, block))
     }
 
-    /// Asks for the head-averaged attention of `block`, from 0. No gradient flows through it.
+    /// Requests the attention of `block`, from 0, averaged over the heads. No gradient flows through it.
     pub fn attention_map(&mut self, block: usize) -> AttentionMapTap {
         AttentionMapTap(place(&mut self.attention_maps, block))
     }
 
-    /// Asks for what the class head reads.
+    /// Requests the features that the class head reads.
     pub fn features(&mut self) -> FeaturesTap {
         self.features = true;
         FeaturesTap(())
     }
 
-    /// Whether logits alone are asked for.
+    /// Whether nothing is requested besides the logits.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-// The place of `block` in the list, which grows where it is new.
+// The index of `block` in the list. A new block is added.
 fn place(blocks: &mut Vec<usize>, block: usize) -> usize {
     blocks.iter().position(|known| *known == block).unwrap_or_else(|| {
         blocks.push(block);
@@ -71,16 +72,16 @@ fn place(blocks: &mut Vec<usize>, block: usize) -> usize {
     })
 }
 
-/// What a forward pass hands to objectives and read-outs.
+/// The result of a forward pass, for objectives and read-outs.
 #[derive(Clone, Debug)]
 pub struct Trace {
     /// Class logits `[B, classes]`.
     pub logits: Tensor<2>,
-    /// Logits of the distillation head `[B, classes]`, where there is one.
+    /// Logits of the distillation head `[B, classes]`, if there is one.
     pub distillation_logits: Option<Tensor<2>>,
-    /// How many of the tokens are no patches; they come first.
+    /// The number of prefix tokens, which are not patches. They come first.
     pub prefix_tokens: usize,
-    /// In a training pass: the running statistics after this batch, for [`Network::with_statistics`].
+    /// The running statistics after this batch, in a training pass, for [`Network::with_statistics`].
     ///
     /// [`Network::with_statistics`]: super::Network::with_statistics
     pub statistics: Statistics,
@@ -90,12 +91,12 @@ pub struct Trace {
     features: Option<Tensor<2>>,
 }
 
-/// New values of a network's running statistics, after one training pass. Empty where nothing is normalised by batch.
+/// New values of a network's running statistics, after one training pass. Empty if the network has no batch normalisation.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics(pub(super) Vec<(ParamId, Tensor<1>)>);
 
 impl Trace {
-    /// A trace of class logits `[B, classes]` alone, such as those computed before.
+    /// A trace with only class logits `[B, classes]`, for example logits that were computed earlier.
     pub fn of_logits(logits: Tensor<2>) -> Self {
         Self {
             logits,
@@ -109,44 +110,44 @@ impl Trace {
         }
     }
 
-    /// The same with logits `[B, classes]` of a distillation head.
+    /// Adds logits `[B, classes]` of a distillation head.
     pub fn with_distillation_logits(mut self, logits: Tensor<2>) -> Self {
         self.distillation_logits = Some(logits);
         self
     }
 
-    /// The same with the running statistics that a training pass leaves.
+    /// Adds the running statistics of a training pass.
     #[cfg(feature = "all-models")]
     pub(super) fn with_statistics(mut self, statistics: Statistics) -> Self {
         self.statistics = statistics;
         self
     }
 
-    /// The residual stream `[B, N, D]` after the block that was asked for.
+    /// The residual stream `[B, N, D]` after the requested block.
     ///
     /// # Panics
-    /// Like all that takes a tap: if the trace is of a pass that was not asked.
+    /// If the pass did not get this request. This holds for all functions that take a tap.
     pub fn tokens(&self, tap: TokensTap) -> Tensor<3> {
         self.tokens[tap.0].clone()
     }
 
-    /// What attention was computed from in the block that was asked for, packed `[B, N, 3, H, D]`.
+    /// The inputs of attention in the requested block, packed `[B, N, 3, H, D]`.
     pub fn queries_and_keys(&self, tap: QueriesAndKeysTap) -> QueriesAndKeys {
         self.queries_and_keys[tap.0].clone()
     }
 
-    /// The [`attention_map()`] `[B, N, N]` of the block that was asked for.
+    /// The [`attention_map()`] `[B, N, N]` of the requested block.
     pub fn attention_map(&self, tap: AttentionMapTap) -> Tensor<3> {
         self.attention_maps[tap.0].clone()
     }
 
-    /// What the class head reads, `[B, D]`: the class token after the last normalisation, the mean of the tokens where there
-    /// is none, the pooled features of a convolutional network.
+    /// The features that the class head reads, `[B, D]`: the class token after the last normalisation, or the mean of the tokens
+    /// if there is no class token, or the pooled features of a convolutional network.
     pub fn features(&self, FeaturesTap(()): FeaturesTap) -> Tensor<2> {
         self.features.clone().expect("a pass that was asked for features")
     }
 
-    // The same in `f32`.
+    // The trace in `f32`.
     pub(super) fn single(self) -> Self {
         let cast = |tensors: Vec<Tensor<3>>| tensors.into_iter().map(|tensor| tensor.cast(FloatDType::F32)).collect();
         Self {
@@ -164,11 +165,11 @@ impl Trace {
     }
 }
 
-/// Keeps what taps ask for while a network's blocks run, and makes the [`Trace`] of it. A module of one's own that is to be
-/// distilled uses it as the networks here do.
+/// Stores what taps request while the blocks of a network run, and makes the [`Trace`]. A module of your own uses it in the same
+/// way as the networks here.
 pub struct Recorder<'a> {
     taps: &'a Taps,
-    // By block, of those that are asked for.
+    // By requested block.
     tokens: HashMap<usize, Tensor<3>>,
     queries_and_keys: HashMap<usize, QueriesAndKeys>,
     attention_maps: HashMap<usize, Tensor<3>>,
@@ -176,18 +177,18 @@ pub struct Recorder<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    /// A recorder of a pass that `taps` ask something of.
+    /// A recorder for a pass with these requests.
     pub fn new(taps: &'a Taps) -> Self {
         let (tokens, queries_and_keys, attention_maps, features) = Default::default();
         Self { taps, tokens, queries_and_keys, attention_maps, features }
     }
 
-    /// Whether anything of a block's attention is asked for.
+    /// Whether something of a block's attention is requested.
     pub fn wants_attention(&self, block: usize) -> bool {
         [&self.taps.queries_and_keys, &self.taps.attention_maps].into_iter().any(|of| of.contains(&block))
     }
 
-    /// Keeps what is asked for of a block's attention, a map without what it follows from.
+    /// Stores what is requested of a block's attention. For a map, the inputs are not kept.
     pub fn attention(&mut self, block: usize, attended: QueriesAndKeys) {
         if self.taps.queries_and_keys.contains(&block) {
             self.queries_and_keys.insert(block, attended.clone());
@@ -197,20 +198,20 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Keeps the tokens `[B, N, D]` after a block, if they are asked for.
+    /// Stores the tokens `[B, N, D]` after a block, if they are requested.
     pub fn tokens(&mut self, block: usize, tokens: &Tensor<3>) {
         if self.taps.tokens.contains(&block) {
             self.tokens.insert(block, tokens.clone());
         }
     }
 
-    /// Keeps what the class head reads, `[B, D]`, if it is asked for.
+    /// Stores the features that the class head reads, `[B, D]`, if they are requested.
     pub fn features(&mut self, features: impl FnOnce() -> Tensor<2>) {
         self.features = self.taps.features.then(features);
     }
 
-    /// The trace with class logits `[B, classes]`, those of a distillation head where there is one, and how many of the
-    /// tokens are no patches.
+    /// The trace with class logits `[B, classes]`, the logits of a distillation head if there is one, and the number of prefix
+    /// tokens.
     ///
     /// # Panics
     /// If a tap names a block that did not run.
@@ -227,25 +228,25 @@ impl<'a> Recorder<'a> {
     }
 }
 
-/// Where a block's attention leaves what is asked for.
+/// The place where a block's attention stores what is requested.
 pub(super) struct Tap<'l, 'a> {
     recorder: &'l mut Recorder<'a>,
     block: usize,
 }
 
 impl<'l, 'a> Tap<'l, 'a> {
-    /// Of a block, if anything of its attention is asked for.
+    /// The place for a block, if something of its attention is requested.
     pub(super) fn of(recorder: &'l mut Recorder<'a>, block: usize) -> Option<Self> {
         recorder.wants_attention(block).then_some(Self { recorder, block })
     }
 
-    /// Keeps what is asked for.
+    /// Stores what is requested.
     pub(super) fn leave(self, attended: QueriesAndKeys) {
         self.recorder.attention(self.block, attended);
     }
 }
 
-// What each tap named, in the order of the taps.
+// The requested results, in the order of the taps.
 fn named<T: Clone>(taps: &[usize], left: &HashMap<usize, T>) -> Vec<T> {
     let block = |index| left.get(index).cloned().unwrap_or_else(|| panic!("there is no block {index} to tap"));
     taps.iter().map(block).collect()

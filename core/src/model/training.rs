@@ -1,21 +1,21 @@
-//! What distinguishes a training pass from an evaluation: what is dropped in one step, and whose statistics normalise.
+//! The differences between a training pass and an evaluation: what a step drops, and which statistics normalise.
 //!
-//! Everything is drawn from (seed, step), so a resumed run drops what an uninterrupted one would have dropped. Branches
-//! are drawn on the host and are the same on every device; elements are too many for that and come from the device's own
-//! generator, which is seeded for each step.
+//! Everything is drawn from (seed, step), so a resumed run drops the same as an uninterrupted one. Branches are drawn on the host
+//! and are the same on every device. Elements are too many for that. They come from the device's own generator, which is seeded
+//! for each step.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::data::{Purpose, Rng};
 
-/// The draws of one training step. A forward pass that gets one is a training pass: it drops, and batches normalise
-/// themselves.
+/// The draws of one training step. A forward pass that gets them is a training pass: it drops, and batch normalisation uses the
+/// batch's own statistics.
 #[derive(Clone, Debug, Default)]
 pub struct Training {
     drop_path: Option<DropPath>,
 }
 
-/// What a network may drop in a training pass.
+/// What a network can drop in a training pass.
 pub(super) struct Dropped {
     /// Drop-path probability of the last block.
     pub drop_path: f64,
@@ -35,20 +35,20 @@ impl Training {
         Self { drop_path: (last > 0.0).then(|| DropPath::draw(last, depth, seed, step, batch, device)) }
     }
 
-    /// The draws of `length` images of the batch, from `start` on.
+    /// The draws for `length` images of the batch, from `start` on.
     pub(crate) fn narrow(&self, start: usize, length: usize) -> Self {
         let rows = |drop: &DropPath| DropPath { scales: drop.scales.clone().narrow(1, start, length) };
         Self { drop_path: self.drop_path.as_ref().map(rows) }
     }
 
-    /// The residual branches that are dropped, if any can be.
+    /// The dropped residual branches, if the network can drop any.
     pub fn drop_path(&self) -> Option<&DropPath> {
         self.drop_path.as_ref()
     }
 }
 
-/// Stochastic depth (Huang et al., 2016) for one step: a scale for each residual branch of each image, 0 where the branch is
-/// dropped and 1 / keep elsewhere, so that the expectation stays.
+/// Stochastic depth (Huang et al., 2016) for one step: a scale for each residual branch of each image. It is 0 if the branch is
+/// dropped, and otherwise 1 / keep, so that the expectation does not change.
 #[derive(Clone, Debug)]
 pub struct DropPath {
     // [2 * depth, B]: the attention branch of a block, then its MLP branch.

@@ -1,9 +1,9 @@
 //! The vision transformer (Dosovitskiy et al., 2021; DeiT: Touvron et al., 2021), pre-norm, with timm's parameter paths.
 //!
-//! `x ← x + Attn(LN(x))`, `x ← x + MLP(LN(x))`, a last LayerNorm, one linear head on the class token or on the mean of the
-//! patch tokens, and where there is a distillation token a second head on it. Attention runs through
-//! [`crate::op::attention`] from the packed q, k, v product, so no N x N matrix is kept but
-//! where weights of attention are dropped, or an attention map is tapped.
+//! A block computes `x ← x + Attn(LN(x))` and `x ← x + MLP(LN(x))`. After the blocks there are a last LayerNorm and a linear
+//! head, which reads the class token or the mean of the patch tokens. A distillation token has a second head. Attention is
+//! [`crate::op::attention`] of the packed q, k, v product. So no N x N matrix is kept, unless weights of attention are dropped or
+//! an attention map is requested.
 //!
 //! Shapes: B images, C channels, N tokens (prefix tokens first, then patches in row-major order), D width, H heads.
 
@@ -27,19 +27,19 @@ use crate::op;
 pub enum Pool {
     /// The class token (ViT, DeiT).
     Class,
-    /// The mean of the patch tokens, normalised after the mean as timm's `global_pool="avg"` does.
+    /// The mean of the patch tokens, normalised after the mean, as in timm's `global_pool="avg"`.
     Mean,
     /// The mean of the patch tokens, each normalised before the mean.
     NormedMean,
 }
 
-/// A vision transformer by its numbers. The default is `vit_tiny_patch16_224`.
+/// The sizes of a vision transformer. The default is `vit_tiny_patch16_224`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VitConfig {
     /// Side of the square input, in pixels.
     pub image_size: usize,
-    /// Side of a square patch, in pixels; divides `image_size`.
+    /// Side of a square patch, in pixels. It divides `image_size`.
     pub patch_size: usize,
     /// Input channels: 1 (grey) or 3 (RGB).
     pub channels: usize,
@@ -51,24 +51,24 @@ pub struct VitConfig {
     pub depth: usize,
     /// Attention heads.
     pub heads: usize,
-    /// Width of a head, where it is not `width / heads`.
+    /// Width of a head, if it is not `width / heads`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_size: Option<usize>,
     /// Whether queries, keys and values have a bias.
     pub qkv_bias: bool,
-    /// Hidden width of the MLP over `width`.
+    /// Hidden width of the MLP, relative to `width`.
     pub mlp_ratio: f64,
     /// What the class head reads.
     pub pool: Pool,
-    /// Whether there is a class token; needed by [`Pool::Class`].
+    /// Whether there is a class token. [`Pool::Class`] needs one.
     pub class_token: bool,
-    /// Whether there is a distillation token, read by a head of its own (DeiT).
+    /// Whether there is a distillation token with its own head (DeiT).
     pub distillation_token: bool,
-    /// Whether the distillation token is read by the class token's head instead.
+    /// Whether the class token's head also reads the distillation token, so that there is one head.
     pub shared_head: bool,
-    /// Whether a patch's pixels, and its embedding, pass through a LayerNorm each (vit-pytorch).
+    /// Whether there is a LayerNorm before and after the patch projection (vit-pytorch).
     pub patch_norm: bool,
-    /// Probability of dropping a residual branch in the last block; rises linearly from 0 in the first (stochastic depth).
+    /// Probability of dropping a residual branch in the last block. It rises linearly from 0 in the first block (stochastic depth).
     pub drop_path: f64,
     /// Probability of dropping an element of the embedded tokens.
     pub embedding_dropout: f64,
@@ -111,14 +111,14 @@ impl Default for VitConfig {
 }
 
 impl VitConfig {
-    /// The least side of an image that it reads whole.
+    /// The smallest side of an image that it reads completely.
     pub fn least_side(&self) -> usize {
         2 * self.patch_size
     }
 
-    /// The same kind of network made small, to see that all of it runs: at most `depth` blocks, for images of `side`.
+    /// A small network of the same kind, for a short test run: at most `depth` blocks, for images of `side`.
     pub fn reduced(&self, depth: usize, side: usize) -> Self {
-        // Four heads of eight at most.
+        // At most four heads of width eight.
         let heads = self.heads.min(4);
         Self {
             image_size: side,
@@ -158,7 +158,7 @@ impl VitConfig {
         Ok(())
     }
 
-    /// Tokens that are no patch: class and distillation token.
+    /// Prefix tokens: class and distillation token.
     pub fn prefix_tokens(&self) -> usize {
         usize::from(self.class_token) + usize::from(self.distillation_token)
     }
@@ -185,7 +185,7 @@ impl VitConfig {
 
     /// Trainable values of the network, without building it.
     pub fn parameters(&self) -> u64 {
-        // Wider than `usize` is in a browser.
+        // `usize` is too small in a browser.
         let (d, h) = (self.width as u64, self.hidden() as u64);
         let inner = self.heads as u64 * self.head_size() as u64;
         let patch = (self.channels * self.patch_size.pow(2)) as u64;
@@ -201,7 +201,7 @@ impl VitConfig {
             + heads * linear(d, self.classes as u64)
     }
 
-    /// The sizes by which it is compared with another.
+    /// The sizes by which it is compared with another network.
     pub fn shape(&self) -> NetworkShape {
         NetworkShape {
             depth: self.depth,
@@ -252,7 +252,7 @@ impl VitConfig {
     }
 }
 
-/// The vision transformer. See the module's head.
+/// The vision transformer. See the module's documentation.
 #[derive(Module, Debug)]
 pub struct VisionTransformer {
     patch_embed: PatchEmbed,
@@ -260,7 +260,7 @@ pub struct VisionTransformer {
     dist_token: Option<Param<Tensor<3>>>,
     pos_embed: Param<Tensor<3>>,
     blocks: Vec<Block>,
-    // The last LayerNorm has timm's two names: `norm` before a token is read, `fc_norm` after the mean.
+    // The last LayerNorm has two names in timm: `norm` before a token is read, `fc_norm` after the mean.
     norm: Option<LayerNorm>,
     fc_norm: Option<LayerNorm>,
     head: Linear,
@@ -275,7 +275,7 @@ pub struct VisionTransformer {
 impl VisionTransformer {
     /// The names of the linear layers that give logits, the class head first.
     pub const HEADS: &[&str] = &["head", "head_dist"];
-    /// The last part of the names of the matrices that weight decay leaves alone, as DeiT does.
+    /// The last parts of the names of the matrices without weight decay, as DeiT does.
     pub const UNDECAYED: &[&str] = &["cls_token", "dist_token", "pos_embed"];
 
     /// The type of its parameters.
@@ -303,10 +303,10 @@ impl VisionTransformer {
         self.forward_with(images, training, &Taps::default())
     }
 
-    /// As [`VisionTransformer::forward`], and keeps what `taps` ask for.
+    /// As [`VisionTransformer::forward`], and stores what `taps` request.
     ///
     /// # Panics
-    /// If a tap names a block that the network has not; `Objective::check` refuses such an objective.
+    /// If a tap names a block that the network does not have. `Objective::check` refuses such an objective.
     pub fn forward_with(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace {
         let patches = self.patch_embed.forward(images, self.layer_norm_eps);
         let [batch, _, width] = patches.dims();
@@ -330,7 +330,7 @@ impl VisionTransformer {
         recorder.trace(logits, distillation_logits, prefix_tokens)
     }
 
-    // The last tokens [B, N, D] to the logits of both heads.
+    // From the last tokens [B, N, D] to the logits of both heads.
     fn read_out(
         &self,
         x: Tensor<3>,
@@ -339,7 +339,7 @@ impl VisionTransformer {
     ) -> (Tensor<2>, Option<Tensor<2>>) {
         let patches = x.dims()[1] - prefix_tokens;
         let eps = self.layer_norm_eps;
-        // Only what a head reads is normalised: LayerNorm works token by token.
+        // LayerNorm works token by token, so only the tokens that a head reads are normalised.
         let normed = |x: Tensor<3>| match &self.norm {
             Some(norm) => normalise(norm, x, eps),
             None => x,
@@ -350,7 +350,7 @@ impl VisionTransformer {
         } else {
             (Some(normed(x.narrow(1, 0, prefix_tokens))), None)
         };
-        // What a head reads of a token [B, 1, D].
+        // The features of a token [B, 1, D] for a head.
         let read = |token: Tensor<3>| {
             let token = token.squeeze_dim::<2>(1);
             match &self.fc_norm {
@@ -370,23 +370,24 @@ impl VisionTransformer {
         (project(&self.head, features), distillation)
     }
 
-    /// What a training pass of this network drops: see `Training::draw`.
+    /// The elements and branches that a training pass of this network drops: see `Training::draw`.
     pub fn draw_training(&self, seed: u64, step: u64, batch: usize, device: &Device) -> Training {
         let dropped = Dropped { drop_path: self.drop_path, depth: self.blocks.len(), elements: self.drops_elements };
         Training::draw(&dropped, seed, step, batch, device)
     }
 }
 
-/// Cuts an image into patches and projects each: a convolution whose stride is its kernel, done as one matrix product.
+/// Cuts an image into patches and projects each. This is a convolution whose stride is its kernel size, computed as one matrix
+/// product.
 #[derive(Module, Debug)]
 struct PatchEmbed {
-    // Over a patch's pixels in the order of `proj.weight`: channel, row, column.
+    // Over the pixels of a patch, in the order of `proj.weight`: channel, row, column.
     norm_in: Option<LayerNorm>,
     proj: Projection,
     norm_out: Option<LayerNorm>,
 }
 
-/// The projection's parameters in the layout of a convolution, as checkpoints store it.
+/// The parameters of the projection, in the layout of a convolution, which checkpoints have.
 #[derive(Module, Debug)]
 struct Projection {
     // [D, C, P, P]
@@ -469,8 +470,8 @@ impl Block {
         }
     }
 
-    // x [B, N, D]; normed: what `norm1` makes of it, where that is known; next: what normalises the result, which then comes
-    // normalised too; tap: where to leave what attention was computed from, if asked for
+    // x [B, N, D]; normed: `norm1` of x, if it is known; next: a norm for the result, which is then returned normalised as well;
+    // tap: where to store the inputs of attention, if they were requested
     fn forward(
         &self,
         x: Tensor<3>,
@@ -504,9 +505,9 @@ impl Block {
 struct Branch<'a> {
     layer: &'a Linear,
     input: Tensor<3>,
-    // Of the layer's output.
+    // For the output of the layer.
     dropout: f64,
-    // Of each image's branch, [B, 1, 1], where branches are dropped.
+    // The scale of each image's branch, [B, 1, 1], if branches are dropped.
     scale: Option<Tensor<3>>,
     training: Option<&'a Training>,
 }
@@ -541,7 +542,7 @@ struct Attention {
 }
 
 impl Attention {
-    // To what `proj` takes.
+    // Up to the input of `proj`.
     fn forward(&self, x: Tensor<3>, training: Option<&Training>, tap: Option<Tap<'_, '_>>) -> Tensor<3> {
         let [batch, tokens, _] = x.dims();
         let qkv = project(&self.qkv, x);
@@ -570,7 +571,7 @@ struct Mlp {
 }
 
 impl Mlp {
-    // To what `fc2` takes.
+    // Up to the input of `fc2`.
     fn forward(&self, x: Tensor<3>, training: Option<&Training>) -> Tensor<3> {
         drop(op::gelu(project(&self.fc1, x)), self.dropout, training)
     }

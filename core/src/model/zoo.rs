@@ -1,7 +1,6 @@
 //! Names of models and the configurations they stand for: timm's names where timm has the model.
 //!
-//! A name stands for sizes and initial values. What the weights published under it expect of an image is
-//! preprocessing, and not here.
+//! A name stands for sizes and initial values. The preprocessing that published weights expect is not part of it.
 
 #[cfg(feature = "all-models")]
 use super::distillvit::DistillVitConfig;
@@ -13,7 +12,7 @@ use super::regnet::RegNetConfig;
 use super::resnet::ResNetConfig;
 use super::vit::{Pool, VitConfig};
 
-/// Every name that [`named`] knows, with a line on what it is.
+/// Every name that [`named`] knows, with a description.
 pub const MODELS: &[(&str, &str)] = &[
     ("vit_tiny_patch16_224", "12 blocks of width 192, 3 heads, class token"),
     ("vit_small_patch16_224", "12 blocks of width 384, 6 heads, class token"),
@@ -61,7 +60,7 @@ pub fn named(name: &str) -> Option<NetworkConfig> {
         init: WeightInit::Xavier,
         ..vit(64, 6, 4)
     };
-    // Both of the same origin: patches of any image are tokens of a linear layer, drawn as PyTorch draws.
+    // Both come from the same code: a linear layer makes the tokens, with PyTorch's initial values.
     let vit_pytorch = |config| VitConfig { layer_norm_eps: 1e-5, init: WeightInit::Pytorch, ..config };
     Some(match name {
         "vit_tiny_patch16_224" | "deit_tiny_patch16_224" => tiny.into(),

@@ -1,21 +1,21 @@
 //! AdamW (Loshchilov and Hutter, 2019) and Adam (Kingma and Ba, 2015) over one flat vector of all parameters.
 //!
-//! A network has hundreds of small tensors; updating each costs a dozen dispatches. Here the gradients are joined once,
-//! the moments and the master copy of the parameters are three flat vectors, and a step costs the same few operations
-//! whatever the network's depth. Parameters whose lengths keep the next one aligned for a GPU's bindings come first: the
-//! network then reads its pieces of the flat vector where they are, and nothing copies them out. The global gradient norm is one sum, never read back. The state is two vectors with a
-//! layout; a checkpoint keeps them cut up by parameter path.
+//! A network has hundreds of small tensors, and an update of each costs a dozen dispatches. Here the gradients are joined once.
+//! The moments and the master copy of the parameters are three flat vectors. So a step costs the same few operations at any
+//! depth. Parameters whose length keeps the next one aligned for a GPU's bindings come first. The network then reads its parts of
+//! the flat vector in place, without copies. The global norm of the gradient is one sum, and is never read back. The state is two
+//! vectors with a layout. A checkpoint stores them by parameter path.
 //!
-//! `g ← g · min(1, c / ‖g‖)`, `p ← p − lr λ p` where decayed,
+//! `g ← g · min(1, c / ‖g‖)`, `p ← p − lr λ p` for parameters that decay,
 //! `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`, `p ← p − lr · m̂ / (√v̂ + ε)`.
 //!
-//! Adam decays through the gradient, `g ← g + λ p`, and not beside it.
+//! In Adam, the decay is part of the gradient instead: `g ← g + λ p`.
 //!
-//! Not decayed: one-dimensional parameters (biases, norms), and what the network names, such as tokens and the position
-//! embedding, as DeiT does it. Everything decays where [`AdamWConfig::decay_all`] says so.
+//! As in DeiT, one-dimensional parameters (biases, norms) do not decay, nor do those that the network names, such as tokens and the
+//! position embedding. With [`AdamWConfig::decay_all`] all parameters decay.
 //!
-//! The gradients of several parts of a batch may be gathered before one update. Beside the parameters their exponential
-//! mean can be kept, `a ← d a + (1 − d) p` after every update, which starts from the initial values.
+//! The gradients of several parts of a batch can be gathered for one update. The optimiser can also keep an exponential mean of the
+//! parameters, which starts from the initial values: `a ← d a + (1 − d) p` after every update.
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,10 +31,10 @@ use crate::weights::Path;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
-    /// Beside the gradient.
+    /// Separately from the gradient.
     #[default]
     AdamW,
-    /// As a part of the gradient.
+    /// As part of the gradient.
     Adam,
 }
 
@@ -42,7 +42,7 @@ pub enum Decay {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
-    /// AdamW or Adam: they differ in how weights decay.
+    /// AdamW or Adam. They differ in the weight decay.
     pub kind: Decay,
     /// Decay β₁ of the first moment.
     pub beta_1: f64,
@@ -54,10 +54,10 @@ pub struct AdamWConfig {
     pub weight_decay: f64,
     /// Whether biases, norms, tokens and the position embedding decay too.
     pub decay_all: bool,
-    /// Largest global gradient norm c; `None` clips nothing.
+    /// Largest global norm c of the gradient; `None` for no clipping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// Decay d of the parameters' exponential mean; `None` keeps none.
+    /// Decay d of the parameters' exponential mean; `None` for no mean.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
 }
@@ -84,12 +84,12 @@ pub struct AdamW {
     state: Option<State>,
 }
 
-/// What a checkpoint keeps of the optimiser.
+/// The optimiser's state in a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdamWRecord {
     /// Steps taken.
     pub steps: u64,
-    /// The parameters that take part, by name, in the order of the flat vectors.
+    /// The trained parameters by name, in the order of the flat vectors.
     pub moments: Vec<Moments>,
 }
 
@@ -102,7 +102,7 @@ pub struct Moments {
     pub first: Vec<f32>,
     /// Second moments.
     pub second: Vec<f32>,
-    /// The parameter's exponential mean, where one is kept.
+    /// The parameter's exponential mean, if one is kept.
     pub average: Option<Vec<f32>>,
 }
 
@@ -112,7 +112,7 @@ struct State {
     parameters: Tensor<1>,
     first: Tensor<1>,
     second: Tensor<1>,
-    // The exponential mean of the parameters, where one is kept.
+    // The exponential mean of the parameters, if one is kept.
     average: Option<Tensor<1>>,
     // Gradients that wait for the rest of their batch.
     gathered: Option<Tensor<1>>,
@@ -127,12 +127,12 @@ struct Slot {
 }
 
 impl AdamW {
-    /// An optimiser that has taken no step.
+    /// An optimiser before its first step.
     pub fn new(config: AdamWConfig) -> Self {
         Self { config, undecayed: &[], state: None }
     }
 
-    /// Leaves matrices whose names end so out of weight decay too: a [`Network`](crate::model::Network) says which.
+    /// Excludes matrices whose names end like this from weight decay. A [`Network`](crate::model::Network) lists these names.
     pub fn leaving(self, undecayed: &'static [&'static str]) -> Self {
         Self { undecayed, ..self }
     }
@@ -142,16 +142,16 @@ impl AdamW {
         self.state.as_ref().map_or(0, |state| state.steps)
     }
 
-    /// One update of `module` by `gradients` at learning rate `lr`.
+    /// One update of `module` with `gradients`, at learning rate `lr`.
     ///
-    /// Which parameters take part is settled in the first step: those without a gradient then (frozen or unused) are left
-    /// alone from then on, decay included. A gradient that is absent later counts as zero.
+    /// The first step decides which parameters are trained. Parameters without a gradient in that step (frozen or unused) never
+    /// change later and do not decay. A gradient that is missing later counts as zero.
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, lr: f64) -> M {
         self.gather(&module, gradients, 1.0);
         self.update(module, lr)
     }
 
-    /// Adds the gradients of a part of a batch, times the part's share of it, to those that the next update takes.
+    /// Adds the gradients of a part of a batch, times the part's share of the batch, to the gradients of the next update.
     pub fn gather<M: Module>(&mut self, module: &M, gradients: Gradients, share: f64) {
         let gradients = GradientsParams::from_grads(gradients, module);
         let slots = self.state.is_none().then(Vec::new);
@@ -170,7 +170,7 @@ impl AdamW {
         });
     }
 
-    /// Updates `module` at learning rate `lr` by what was gathered; without any it comes back as it is.
+    /// Updates `module` at learning rate `lr` with the gathered gradients. Without any, `module` does not change.
     pub fn update<M: Module>(&mut self, module: M, lr: f64) -> M {
         let Some((state, gradient)) = self.state.as_mut().and_then(|state| {
             let gradient = state.gathered.take()?;
@@ -182,7 +182,7 @@ impl AdamW {
         module.map(&mut Split { pieces: state.pieces(&state.parameters), tracked: true })
     }
 
-    /// `module` with the exponential mean of its parameters in their place, or `None` where no mean is kept.
+    /// `module` with the exponential mean in place of its parameters, or `None` if no mean is kept.
     pub fn averaged<M: Module>(&self, module: M) -> Option<M> {
         let state = self.state.as_ref()?;
         let average = state.average.as_ref()?;
@@ -219,8 +219,8 @@ impl AdamW {
         Ok(Some(AdamWRecord { steps: state.steps, moments }))
     }
 
-    /// The optimiser as it goes on from `record` with the parameters that `module` has now, or `None` if the record holds a
-    /// parameter that the module has not, or not in that size.
+    /// The optimiser that continues from `record`, with the current parameters of `module`. `None` if the record has a parameter
+    /// that the module does not have, or that has another size.
     pub fn resume<M: Module>(self, record: AdamWRecord, module: &M) -> Option<Self> {
         let Self { config, undecayed, .. } = self;
         if record.moments.is_empty() {
@@ -262,7 +262,7 @@ impl AdamW {
 }
 
 impl State {
-    // `None` where no parameter takes part.
+    // `None` if no parameter is trained.
     fn start(mut slots: Vec<(Slot, Tensor<1>, bool)>, averaged: bool) -> Option<Self> {
         let device = slots.first()?.1.device();
         slots.sort_by_key(|(slot, ..)| !slot.length.is_multiple_of(ALIGNMENT));
@@ -270,7 +270,7 @@ impl State {
         for (slot, _, decayed) in &slots {
             mask.extend(std::iter::repeat_n(f32::from(u8::from(*decayed)), slot.length));
         }
-        // Zeros at the end, so that the last vector ends aligned too.
+        // Zeros at the end, so that the end of the last vector is aligned too.
         mask.resize(mask.len().next_multiple_of(ALIGNMENT), 0.0);
         let length = mask.len();
         let decayed = Tensor::from_data(TensorData::new(mask, [length]), &device);
@@ -291,13 +291,13 @@ impl State {
         })
     }
 
-    // The gradients in the order of the layout; zero where there is none.
+    // The gradients in the order of the layout. A missing gradient is zero.
     fn join(&self, mut gradients: HashMap<ParamId, Tensor<1>>) -> Tensor<1> {
         let gradients = self.layout.iter().map(|slot| gradients.remove(&slot.id)).collect();
         joined(&self.layout, gradients, self.parameters.dims()[0], &self.parameters.device())
     }
 
-    // Cuts a flat vector up by parameter.
+    // Divides a flat vector into parameters.
     fn pieces(&self, flat: &Tensor<1>) -> HashMap<ParamId, Tensor<1>> {
         let mut offset = 0;
         let piece = |slot: &Slot| {
@@ -325,7 +325,7 @@ impl State {
             pull: pull as f32,
             limit: config.clip_norm.map_or(f32::INFINITY, |limit| limit as f32),
         };
-        // Taken out and not shared, so that a moment can be updated in its own memory.
+        // Taken out so that nothing shares them, and a moment can be updated in place.
         let first = std::mem::replace(&mut self.first, gradient.clone());
         let second = std::mem::replace(&mut self.second, gradient.clone());
         let state = [self.parameters.clone(), first, second];
@@ -336,10 +336,10 @@ impl State {
     }
 }
 
-/// Numbers in 256 bytes, the strictest alignment that WebGPU lets a device ask of a binding.
+/// Numbers in 256 bytes, the strictest alignment of bindings that WebGPU allows a device to require.
 const ALIGNMENT: usize = 64;
 
-// The vectors of the layout in a row, zeros where there is none and after the last.
+// The vectors of the layout, one after the other. A missing vector, and the rest after the last one, are zeros.
 fn joined(layout: &[Slot], vectors: Vec<Option<Tensor<1>>>, length: usize, device: &Device) -> Tensor<1> {
     let mut start = 0;
     let pieces = layout.iter().zip(vectors).filter_map(|(slot, vector)| {
@@ -350,16 +350,16 @@ fn joined(layout: &[Slot], vectors: Vec<Option<Tensor<1>>>, length: usize, devic
     op::join(length, pieces.collect(), device)
 }
 
-// Collects gradients, and where `slots` is there the parameters that take part, in the order of the module's fields.
+// Collects gradients and, if there are `slots`, the trained parameters, in the order of the module's fields.
 #[derive(Default)]
 struct Join {
     gradients: GradientsParams,
-    // Resuming: the paths of the parameters that take part.
+    // When resuming: the paths of the trained parameters.
     recorded: Option<HashSet<String>>,
     undecayed: &'static [&'static str],
     decay_all: bool,
     path: Path,
-    // With the parameter's values and whether it decays.
+    // Each with the parameter's values, and whether it decays.
     slots: Option<Vec<(Slot, Tensor<1>, bool)>>,
     flat_gradients: HashMap<ParamId, Tensor<1>>,
 }
@@ -387,10 +387,10 @@ impl ModuleVisitor for Join {
     }
 }
 
-// Hands each parameter its piece of the flat vector.
+// Gives each parameter its part of the flat vector.
 struct Split {
     pieces: HashMap<ParamId, Tensor<1>>,
-    // Whether the parameters go on collecting gradients.
+    // Whether the parameters continue to track gradients.
     tracked: bool,
 }
 

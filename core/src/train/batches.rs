@@ -1,5 +1,5 @@
-//! Which samples each step of a training visits: it follows from (seed, step), so that a resumed run, or a second network
-//! beside the first, sees the same.
+//! The samples that each step of a training visits. They follow from (seed, step), so a resumed run sees the same samples, and so
+//! does a second network.
 
 use crate::data::{Visit, epoch_visits};
 
@@ -14,8 +14,8 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Batches of `batch_size` of `samples` samples, at most all of them. An epoch looks `repeats` times at each sample that
-    /// it visits; its last, smaller batch is left out, unless it is the only one.
+    /// Batches of `batch_size` out of `samples` samples, at most all of them. An epoch visits each of its samples `repeats`
+    /// times. The last batch of an epoch is left out if it is smaller, unless it is the only one.
     pub fn new(samples: usize, batch_size: usize, repeats: u32, seed: u64) -> Self {
         let visits = match repeats {
             0 | 1 => samples,
@@ -25,17 +25,17 @@ impl Batches {
         Self { samples, batch_size, repeats, seed, per_epoch: (visits / batch_size).max(1) as u64 }
     }
 
-    /// Samples that there are.
+    /// The number of samples.
     pub fn samples(&self) -> usize {
         self.samples
     }
 
-    /// Samples a batch.
+    /// Samples in a batch.
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
 
-    /// Batches of one epoch.
+    /// Batches in one epoch.
     pub fn per_epoch(&self) -> u64 {
         self.per_epoch
     }
@@ -45,13 +45,13 @@ impl Batches {
         (step / self.per_epoch, step % self.per_epoch)
     }
 
-    /// The visits of the steps, one after the other.
+    /// The visits of the steps, in their order.
     pub fn order(self) -> Order {
         Order { batches: self, drawn: None }
     }
 }
 
-/// Hands out the visits of steps. The order of one epoch is drawn at a time, so steps are best asked for in their order.
+/// Returns the visits of steps. It draws the order of one epoch at a time, so it is fastest to ask for steps in their order.
 #[derive(Clone, Debug)]
 pub struct Order {
     batches: Batches,
@@ -59,7 +59,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// What `step`, from 0, visits.
+    /// The visits of `step`, from 0.
     pub fn visits(&mut self, step: u64) -> &[Visit] {
         let Batches { samples, batch_size, repeats, seed, .. } = self.batches;
         let (epoch, place) = self.batches.place(step);
@@ -84,7 +84,7 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!((batches.per_epoch(), seen.len(), batches.place(5)), (3, 9, (1, 2)));
-        // Asked again, and by another, it says the same.
+        // A second call and a second instance give the same.
         let second = order.visits(4).to_vec();
         order.visits(0);
         assert_eq!(order.visits(4), second);
@@ -95,7 +95,7 @@ mod tests {
     fn a_batch_is_no_larger_than_the_data() {
         let batches = Batches::new(5, 64, 1, 0);
         assert_eq!((batches.batch_size(), batches.per_epoch(), batches.order().visits(1).len()), (5, 1, 5));
-        // Three looks at each of a third of the samples.
+        // A third of the samples, three visits each.
         let repeated = Batches::new(100, 32, 3, 4);
         let first = repeated.order().visits(0)[..4].to_vec();
         assert_eq!(first.iter().map(|visit| visit.repeat).collect::<Vec<_>>(), [0, 1, 2, 0]);

@@ -1,12 +1,12 @@
-//! The course of one network's training: what comes next, a step taken, what was done read back.
+//! The course of one network's training. It says what comes next, takes steps, and reads their results back.
 //!
-//! Its driver brings the batches, from threads or from a page's own data, and decides how often to read, to look at
-//! held-out samples and to save: the command blocks on what is async here, a page awaits it. Several networks that see the
-//! same batches are several courses, which one transfer reads.
+//! A driver brings the batches, from threads or from a page's own data. It decides how often to read, to check held-out samples,
+//! and to save. The command blocks on the async functions; a page awaits them. If several networks see the same batches, each has
+//! its own course, and one transfer reads all of them.
 //!
-//! A course after any step is its parameters, the optimiser's moments, the table of past logits and the step's number:
-//! order, augmentation and dropped branches follow from (seed, epoch, index) and (seed, step). So a course that is restored
-//! from its [`State`] takes the steps that it would have taken.
+//! The state of a course after a step consists of the parameters, the optimiser's moments, the table of past logits, and the
+//! step's number. Order, augmentation and dropped branches follow from (seed, epoch, index) and (seed, step). So a course that is
+//! restored from its [`State`] takes the same steps as without the interruption.
 
 use std::borrow::Cow;
 
@@ -23,43 +23,43 @@ use crate::method::{Lesson, LogitTable, Past};
 use crate::model::Network;
 use crate::weights;
 
-/// What does not change over a course.
+/// The constants of a course.
 pub struct CourseConfig {
-    /// What the network is taught, and by whom.
+    /// The objective and the teachers.
     pub lesson: Lesson,
-    /// In what numbers.
+    /// The numbers of the training.
     pub recipe: TrainingRecipe,
-    /// On which samples.
+    /// The samples of each step.
     pub batches: Batches,
-    /// For how many steps: [`TrainingRecipe::steps`], or fewer or more.
+    /// The number of steps: [`TrainingRecipe::steps`], or fewer or more.
     pub steps: u64,
-    /// The seed of what is trained beside the student, and of what a step drops.
+    /// The seed for layers that are trained with the student, and for the branches and elements that a step drops.
     pub seed: u64,
 }
 
-/// A step that was taken and read back.
+/// The results of a step, after they were read back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
-    /// Which, from 1.
+    /// The number of the step, from 1.
     pub step: u64,
     /// Its learning rate.
     pub learning_rate: f64,
     /// The weighted sum of its terms.
     pub loss: f32,
-    /// Each term's name and value before its weight.
+    /// Each term's name, and its value without the weight.
     pub terms: Vec<(Cow<'static, str>, f32)>,
-    /// What the teacher was asked for and said, `[B, classes]` row-major; only where [`Course::keep_teacher_logits`].
+    /// The teacher's logits `[B, classes]`, row-major, if it was asked. Only with [`Course::keep_teacher_logits`].
     pub teacher_logits: Option<Vec<f32>>,
 }
 
-// A step whose numbers wait on the device.
+// A step whose results are still on the device.
 struct Unread {
     step: u64,
     learning_rate: f64,
     names: Vec<Cow<'static, str>>,
     // The total, then each term.
     values: Tensor<1>,
-    // The student's, for its table of the past, with the samples they are of.
+    // The student's logits for its table of past logits, with their samples.
     logits: Option<(Vec<u64>, Tensor<2>)>,
     teacher_logits: Option<Tensor<2>>,
 }
@@ -68,7 +68,7 @@ struct Unread {
 pub struct Course {
     config: CourseConfig,
     device: Device,
-    // Away for the time of a step.
+    // `None` during a step.
     learner: Option<Learner>,
     optimiser: AdamW,
     past: Option<LogitTable>,
@@ -79,8 +79,8 @@ pub struct Course {
 }
 
 impl Course {
-    /// The course of `student`, which collects gradients on `device`, before its first step. The lesson is one for students
-    /// of its shape.
+    /// The course of `student` before its first step. The student tracks gradients on `device`, and the lesson must be one for
+    /// students of its shape.
     pub fn new(student: Network, config: CourseConfig, device: &Device) -> Self {
         let CourseConfig { lesson, recipe, batches, seed, .. } = &config;
         let (shape, undecayed) = (student.shape(), student.undecayed());
@@ -99,17 +99,17 @@ impl Course {
         }
     }
 
-    /// Reads back what the teacher is asked for too.
+    /// Also reads the teacher's logits back, if it is asked.
     pub fn keep_teacher_logits(&mut self) {
         self.keep_teacher_logits = true;
     }
 
-    /// Goes on with the same lesson by another teacher of the same shape: one that learnt in the meantime.
+    /// Replaces the teacher by another of the same shape, such as one that has learnt in the meantime.
     pub fn replace_lesson(&mut self, lesson: Lesson) {
         self.config.lesson = lesson;
     }
 
-    /// What does not change.
+    /// The constants of the course.
     pub fn config(&self) -> &CourseConfig {
         &self.config
     }
@@ -119,12 +119,12 @@ impl Course {
         self.step
     }
 
-    /// Whether every step is taken.
+    /// Whether all steps have been taken.
     pub fn is_finished(&self) -> bool {
         self.step >= self.config.steps
     }
 
-    /// Whole epochs that were taken.
+    /// Number of finished epochs.
     pub fn epochs(&self) -> u64 {
         self.config.batches.place(self.step).0
     }
@@ -134,23 +134,22 @@ impl Course {
         self.step > 0 && self.config.batches.place(self.step).1 == 0
     }
 
-    /// Steps that were taken and not yet read back.
+    /// Number of steps that were taken but not yet read back.
     pub fn unread(&self) -> usize {
         self.unread.len()
     }
 
-    /// Whether the next step needs what the last ones left on the device: an epoch ended, whose logits the next may be
-    /// taught by.
+    /// Whether the last steps must be read back before the next. This is so after an epoch whose logits the next epoch may use.
     pub fn must_read(&self) -> bool {
         self.past.is_some() && self.epoch_ended() && !self.unread.is_empty()
     }
 
-    /// The network as it is now, without gradients.
+    /// The current network, without gradients.
     pub fn network(&self) -> Network {
         self.learner().student.valid()
     }
 
-    /// The exponential mean of the network's parameters, where one is kept.
+    /// The network with the exponential mean of its parameters, if one is kept.
     pub fn average(&self) -> Option<Network> {
         self.optimiser.averaged(self.learner().valid()).map(|learner| learner.student)
     }
@@ -159,10 +158,10 @@ impl Course {
         self.learner.as_ref().expect("it is back after every step")
     }
 
-    /// Takes the next step, on `batch`. Nothing is read back.
+    /// Takes the next step with `batch`. Nothing is read back.
     ///
     /// # Errors
-    /// If a sample of the batch has no past, being beyond the data set.
+    /// If a sample of the batch is beyond the data set, so that it has no past logits.
     ///
     /// # Panics
     /// If the batch has no samples, or the course [must be read](Self::must_read) first.
@@ -197,7 +196,8 @@ impl Course {
         Ok(())
     }
 
-    /// Reads what waits of several courses in one transfer: for each course the steps since the last time, in their order.
+    /// Reads the results of several courses in one transfer. For each course it returns the steps since the last read, in their
+    /// order.
     ///
     /// # Errors
     /// If the device fails.
@@ -211,7 +211,7 @@ impl Course {
         courses.iter_mut().map(|course| Ok(course.accept(&mut rest)?)).collect()
     }
 
-    // Takes its own numbers from the front of `rest`, in the order of `pieces`.
+    // Takes this course's numbers from the front of `rest`, in the order of `pieces`.
     fn accept(&mut self, rest: &mut &[f32]) -> Result<Vec<Taken>, TableError> {
         let mut next = |length: usize| {
             let (own, tail) = rest.split_at(length);
@@ -224,7 +224,7 @@ impl Course {
             let (loss, terms) = (values[0], names.into_iter().zip(values[1..].iter().copied()).collect());
             if let Some(((indices, logits), table)) = logits.zip(self.past.as_mut()) {
                 table.record(&indices, next(logits.dims().iter().product()))?;
-                // What is copied at the end of an epoch is what its own steps left.
+                // The copy at the end of an epoch contains the logits of its own steps.
                 let (epochs, place) = self.config.batches.place(step);
                 let copies = self.config.recipe.retrospection.as_ref().is_some_and(|rule| rule.copies_after(epochs));
                 if place == 0 && copies {
@@ -237,7 +237,7 @@ impl Course {
         Ok(taken)
     }
 
-    /// Where the course stands, read back from the device. What waits must have been [read](Self::read).
+    /// The state of the course, read back from the device. All steps must have been [read](Self::read) before.
     ///
     /// # Errors
     /// If the device fails.
@@ -251,10 +251,10 @@ impl Course {
         })
     }
 
-    /// Goes on from where a course of the same configuration stood.
+    /// Continues from the state of a course with the same configuration.
     ///
     /// # Errors
-    /// If the state is another's; the course is then as it was.
+    /// If the state does not belong to such a course. The course then does not change.
     pub fn restore(&mut self, state: State) -> Result<(), StateError> {
         let State { step, learner, moments, past } = state;
         let recipe = &self.config.recipe;
@@ -282,7 +282,7 @@ fn trainable(learner: Learner, recipe: &TrainingRecipe) -> Learner {
     }
 }
 
-// What is read of a step, in this order.
+// The tensors that are read for a step, in this order.
 fn pieces(unread: &Unread) -> Vec<Tensor<1>> {
     let logits = [unread.logits.as_ref().map(|(_, logits)| logits), unread.teacher_logits.as_ref()];
     let flat = logits.into_iter().flatten().map(|logits| logits.clone().flatten(0, 1));

@@ -1,27 +1,27 @@
-//! Samples on their way to a device.
+//! Copying samples to a device.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::data::{Batch, ImageShape};
 use crate::method::Known;
 
-/// Samples on the device. Clones share their tensors, so several networks are taught with one upload.
+/// Samples on a device. Clones share their tensors, so one upload is enough for several networks.
 #[derive(Clone, Debug)]
 pub struct DeviceBatch {
     /// Each sample's index in its data set.
     pub indices: Vec<u64>,
     /// Normalised images `[B, C, S, S]`.
     pub images: Tensor<4>,
-    /// A distribution over the classes for each, `[B, classes]`.
+    /// A distribution over the classes for each sample, `[B, classes]`.
     pub targets: Tensor<2>,
-    /// Which labels are known; `None` where all are.
+    /// Which labels are known; `None` if all are.
     pub known: Option<Known>,
-    /// The teacher's logits `[B, classes]`, where they are known: it is then not asked for them.
+    /// The teacher's logits `[B, classes]`, if they are known. The teacher is then not asked.
     pub teacher_logits: Option<Tensor<2>>,
 }
 
 impl DeviceBatch {
-    /// Brings a batch to a device.
+    /// Copies a batch to a device.
     pub fn new(batch: Batch, device: &Device) -> Self {
         let Batch { images, shape, indices, targets, known, classes, .. } = batch;
         let images = images_on(images, shape, indices.len(), device);

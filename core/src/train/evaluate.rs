@@ -1,4 +1,4 @@
-//! What a network says of samples as they are.
+//! Evaluation: a network's logits for samples without augmentation.
 
 use burn::tensor::{Device, Tensor};
 
@@ -6,13 +6,14 @@ use super::device_batch::images_on;
 use super::{Error, Evaluation};
 use crate::data::{Dataset, Transform, assemble};
 
-// Small enough for the activations of a small network to stay in a CPU's cache.
+// So small that the activations of a small network stay in a CPU's cache.
 const BATCH: usize = 100;
 
-// Batches whose logits are read in one transfer: every read waits for the device, which waits for the host's next batch.
+// Number of batches whose logits are read in one transfer. During a read the host waits for the device, and afterwards the device
+// waits for the host's next batch.
 const READ_TOGETHER: usize = 10;
 
-/// What turns normalised images `[B, C, S, S]` into logits `[B, classes]`: a network with its read-out.
+/// A function from normalised images `[B, C, S, S]` to logits `[B, classes]`: a network with its read-out.
 pub type Classify<'a> = &'a dyn Fn(Tensor<4>) -> Tensor<2>;
 
 /// Runs a network on the samples `indices` and returns the counts and each sample's predicted class.
@@ -21,7 +22,7 @@ pub type Classify<'a> = &'a dyn Fn(Tensor<4>) -> Tensor<2>;
 /// If a sample cannot be read, or the device fails.
 ///
 /// # Panics
-/// If the network has not as many classes as the data set.
+/// If the network and the data set do not have the same number of classes.
 pub async fn evaluate(
     classify: Classify<'_>,
     dataset: &dyn Dataset,
@@ -75,7 +76,8 @@ mod tests {
 
     #[test]
     fn a_limit_keeps_the_shares_of_the_classes() {
-        // Digits stand 0, 1, 2, ..., so that every tenth is of one class. This network takes all of them for threes.
+        // The digits come in the order 0, 1, 2, ..., so every tenth has the same class. This network classifies all of them as
+        // threes.
         let threes = |images: Tensor<4>| {
             let row = Tensor::<2>::from_data([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]], &images.device());
             row.expand([images.dims()[0], 10])
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn every_sample_is_read_once_and_in_its_order() {
-        // Logits that tell the images apart; more samples than one transfer takes, the last batch not full.
+        // The logits differ between the images. There are more samples than in one transfer, and the last batch is not full.
         let model = |images: Tensor<4>| images.reshape([0, 784]).narrow(1, 300, 10);
         let samples = BATCH * READ_TOGETHER + BATCH + 7;
         let set = Digits::new(Split::Test, samples);

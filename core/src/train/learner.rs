@@ -1,4 +1,4 @@
-//! A student with what is trained beside it and thrown away after.
+//! A student, together with layers that are trained with it and discarded afterwards.
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
@@ -6,16 +6,16 @@ use burn::tensor::{Device, Tensor};
 use crate::method::{Aids, Lesson};
 use crate::model::{Network, NetworkShape, Statistics, Taps, Trace, Training};
 
-/// What can be taught: the networks of this crate, and any Burn module that says its sizes and keeps what it is asked for.
+/// A student: a network of this crate, or any Burn module that knows its sizes and stores what is requested.
 pub trait Student: Module + ModuleDisplay {
-    /// Its sizes, by which a lesson is checked; 0 of what it has not.
+    /// Its sizes, with which a lesson is checked. A size that it does not have is 0.
     fn shape(&self) -> NetworkShape;
 
-    /// Its forward pass over `images` `[B, C, S, S]`, with what `taps` ask for kept by a [`Recorder`](crate::model::Recorder).
+    /// Its forward pass over `images` `[B, C, S, S]`. A [`Recorder`](crate::model::Recorder) stores what `taps` request.
     /// `training` is `None` outside training.
     fn trace(&self, images: Tensor<4>, training: Option<&Training>, taps: &Taps) -> Trace;
 
-    /// The student with the running statistics that a training pass left in its trace, if it keeps any.
+    /// The student with the running statistics from the trace of a training pass, if it has any.
     fn with_statistics(self, _: Statistics) -> Self {
         self
     }
@@ -35,17 +35,17 @@ impl Student for Network {
     }
 }
 
-/// A student with what is trained beside it and thrown away after.
+/// A student, together with layers that are trained with it and discarded afterwards.
 #[derive(Module, Debug)]
 pub struct Learner<S: Student = Network> {
-    /// The network that is kept.
+    /// The network.
     pub student: S,
-    /// What its lesson asked for.
+    /// The layers that its lesson requested.
     pub aids: Aids,
 }
 
 impl<S: Student> Learner<S> {
-    /// `student` with what `lesson` asks for, drawn from `seed`.
+    /// `student` with the layers that `lesson` requests. Their values are drawn from `seed`.
     pub fn new(student: S, lesson: &Lesson, seed: u64, device: &Device) -> Self {
         Self { student, aids: Aids::new(lesson.aids(), seed, device) }
     }

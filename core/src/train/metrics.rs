@@ -1,8 +1,8 @@
-//! What is measured of a network on held-out data, from logits on the host.
+//! Figures of a network on held-out data, from logits on the host.
 
 use serde::{Deserialize, Serialize};
 
-/// Counts over an evaluation; batches are added one by one, so memory does not grow with the data.
+/// The counts of an evaluation. Batches are added one by one, so memory does not grow with the data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Evaluation {
     classes: usize,
@@ -15,7 +15,7 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// An evaluation that has seen nothing.
+    /// An evaluation without samples.
     pub fn new(classes: usize) -> Self {
         Self { classes, samples: 0, top1: 0, top5: 0, loss: 0.0, confusion: vec![0; classes * classes] }
     }
@@ -27,10 +27,10 @@ impl Evaluation {
             .zip(labels)
             .map(|(row, &label)| {
                 let own = row[label as usize];
-                // Rank by logit, ties by index, so that equal logits do not count as right.
+                // Ranked by logit, and for equal logits by index, so that equal logits do not count as correct.
                 let rank =
                     row.iter().enumerate().filter(|&(i, &z)| z > own || (z == own && i < label as usize)).count();
-                // A NaN row is never right.
+                // A row of NaN is never correct.
                 let finite = own.is_finite();
                 let predicted = argmax(row);
                 self.samples += 1;
@@ -43,12 +43,12 @@ impl Evaluation {
             .collect()
     }
 
-    /// Samples seen.
+    /// Number of samples.
     pub fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// Fraction of samples whose highest logit is their label's.
+    /// Fraction of samples whose highest logit is that of their label.
     pub fn accuracy(&self) -> f64 {
         self.fraction(self.top1 as f64)
     }
@@ -63,7 +63,7 @@ impl Evaluation {
         self.fraction(self.loss)
     }
 
-    /// Accuracy of the best constant guess: the share of the commonest label among the samples seen, 1 / classes at least.
+    /// Accuracy of the best constant guess: the share of the most frequent label among the samples. At least 1 / classes.
     pub fn chance(&self) -> f64 {
         let labels = self.confusion.chunks(self.classes.max(1)).map(|row| row.iter().sum::<u64>());
         self.fraction(labels.max().unwrap_or(0) as f64).max(1.0 / self.classes.max(1) as f64)
@@ -79,7 +79,7 @@ impl Evaluation {
     }
 }
 
-/// The index of the highest value; the first of equals, 0 for an empty or all-NaN row.
+/// The index of the highest value. Of equal values the first counts. It is 0 for a row that is empty or has only NaN.
 pub fn argmax(row: &[f32]) -> u32 {
     let mut best = 0;
     for (index, value) in row.iter().enumerate() {

@@ -1,6 +1,6 @@
-//! Training without threads, files or clocks: the step, the course of many steps, evaluation, and where a course stands.
+//! Training without threads, files or clocks: one step, the course of a whole training and its saved state, evaluation.
 //!
-//! The command blocks on what is async here and keeps its devices busy with threads; a page awaits it.
+//! The command blocks on the async functions and keeps its device busy with threads. A page awaits them.
 
 pub mod adamw;
 pub mod batches;
@@ -34,13 +34,13 @@ use burn::tensor::ExecutionError;
 use crate::data;
 use crate::method::retrospection::TableError;
 
-/// Why training or an evaluation cannot go on.
+/// An error that ends a training or an evaluation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A sample cannot be read.
     #[error(transparent)]
     Data(#[from] data::Error),
-    /// A sample has no place in the table of past logits.
+    /// A sample is not in the table of past logits.
     #[error(transparent)]
     Past(#[from] TableError),
     /// The device was lost, or cannot be read.

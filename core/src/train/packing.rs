@@ -1,17 +1,18 @@
-//! Rows of logits as bytes: all of them exactly, or the highest few in half precision.
+//! Rows of logits as bytes: exactly, or only the highest few in half precision.
 //!
-//! Why: a teacher that says the same in every run need not run again. All classes in float32 give the same losses to the
-//! last bit; for a thousand classes the highest few hold nearly all of a teacher's probability in a fiftieth of the room.
+//! Why: if a teacher gives the same logits in every run, it need not run again. All classes in float32 give the same losses to
+//! the last bit. For a thousand classes, the highest few have nearly all of a teacher's probability, and need a fiftieth of the
+//! space.
 //!
-//! Of the highest K a row holds `K` class numbers (u32), their logits and one for all the others (f16), little-endian, in
-//! falling order. The one for the others is the logit at which, each having it, they hold the probability that they held
-//! together: `log Σ exp(z_other) − log(C − K)`. Logits are kept relative to the row's highest, which no softmax sees, so
-//! that half precision is not spent on a common offset.
+//! For the highest K, a row holds `K` class numbers (u32), their logits, and one logit for all other classes (f16),
+//! little-endian, in descending order. If each of the other classes has this one logit, together they have the same probability
+//! as before: `log Σ exp(z_other) − log(C − K)`. Logits are stored relative to the highest logit of the row, so that half
+//! precision is not spent on a common offset. A softmax does not depend on the offset.
 
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-/// How rows of logits are kept.
+/// How rows of logits are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Packing {
@@ -19,13 +20,13 @@ pub enum Packing {
     All,
     /// The highest `k` classes.
     Top {
-        /// How many.
+        /// The number of classes.
         k: usize,
     },
 }
 
 impl Packing {
-    /// Bytes of a row of `classes` logits.
+    /// Bytes in a row of `classes` logits.
     pub fn row_bytes(self, classes: usize) -> usize {
         match self {
             Self::All => 4 * classes,
@@ -33,7 +34,7 @@ impl Packing {
         }
     }
 
-    /// Whether rows of `classes` logits can be kept this way: at least one class is kept, and one is left over.
+    /// Whether rows of `classes` logits can be stored like this: at least one class is stored, and at least one is not.
     pub fn fits(self, classes: usize) -> bool {
         match self {
             Self::All => classes > 0,
@@ -41,10 +42,10 @@ impl Packing {
         }
     }
 
-    /// Appends `logits`, rows of `classes`, to `bytes`.
+    /// Appends `logits`, in rows of `classes`, to `bytes`.
     ///
     /// # Panics
-    /// If the rows are not whole or do not [fit](Self::fits).
+    /// If a row is incomplete, or if the rows do not [fit](Self::fits).
     pub fn pack(self, logits: &[f32], classes: usize, bytes: &mut Vec<u8>) {
         assert!(self.fits(classes) && logits.len().is_multiple_of(classes), "whole rows of {classes} logits");
         match self {
@@ -53,7 +54,7 @@ impl Packing {
         }
     }
 
-    /// Reads rows of `classes` logits back, or `None` if the bytes are not whole rows or name a class that there is not.
+    /// Reads rows of `classes` logits. `None` if the bytes are not complete rows, or name a class that does not exist.
     pub fn unpack(self, bytes: &[u8], classes: usize) -> Option<Vec<f32>> {
         if !self.fits(classes) || !bytes.len().is_multiple_of(self.row_bytes(classes)) {
             return None;
@@ -73,7 +74,7 @@ impl Packing {
 
 fn pack_top(row: &[f32], k: usize, bytes: &mut Vec<u8>) {
     let mut order: Vec<u32> = (0..row.len() as u32).collect();
-    // Of equals the first class comes first, on every machine.
+    // Of equal logits, the first class comes first, on every machine.
     let falling = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
     order.select_nth_unstable_by(k, falling);
     order[..k].sort_unstable_by(falling);
@@ -82,7 +83,7 @@ fn pack_top(row: &[f32], k: usize, bytes: &mut Vec<u8>) {
     let others: f64 = order[k..].iter().map(|class| libm::exp(relative(class))).sum();
     let rest = libm::log(others) - libm::log((row.len() - k) as f64);
     bytes.extend(order[..k].iter().flat_map(|class| class.to_le_bytes()));
-    // A class of no probability at all stays finite: half precision ends at 65504.
+    // A class without any probability stays finite. Half precision ends at 65504.
     let kept = order[..k].iter().map(relative).chain([rest]);
     bytes.extend(kept.flat_map(|logit| f16::from_f64(logit.max(-65_504.0)).to_le_bytes()));
 }
@@ -141,8 +142,8 @@ mod tests {
 
     #[test]
     fn the_highest_classes_teach_as_their_probabilities_with_the_rest_spread_evenly_do() {
-        // TinyViT's sparse labels: of the softmax the highest K stay and the others share what is left. Half precision is
-        // all that is lost beside, at any temperature.
+        // TinyViT's sparse labels: the highest K of the softmax stay, and the others share the rest. Half precision is the only
+        // other loss, at any temperature.
         let (classes, k) = (10, 3);
         let (teacher, student) = (wave(20, classes), wave(40, classes).split_off(20 * classes));
         let mut bytes = Vec::new();

@@ -1,14 +1,14 @@
-//! A linear probe: a network of which the heads alone learn.
+//! A linear probe: a network in which only the heads learn.
 //!
-//! Why: it says how much of a task is in the features already, and makes a teacher out of a pre-trained network cheaply:
-//! nothing below the heads keeps anything for a backward pass.
+//! Why: it shows how much of a task is already in the features, and it is a cheap way to make a teacher from a pre-trained network.
+//! Nothing below the heads is kept for a backward pass.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
 use crate::weights::Path;
 
-/// `module` with every parameter frozen that is not of one of `heads`, which a [`Network`](crate::model::Network) names.
+/// `module` with all parameters frozen except those of `heads`, which a [`Network`](crate::model::Network) names.
 pub fn heads_alone<M: Module>(module: M, heads: &[&str]) -> M {
     module.map(&mut Freeze { heads, path: Path::default() })
 }
@@ -28,7 +28,7 @@ impl ModuleMapper for Freeze<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        // A head may be two names long, and the network a part of something.
+        // A head may have two names in its path, and the network may be part of another module.
         let name = format!(".{}.", self.path.name());
         let learns = self.heads.iter().any(|head| name.contains(&format!(".{head}.")));
         if learns { param } else { param.set_require_grad(false) }

@@ -1,4 +1,4 @@
-//! How one network is trained, in numbers: what a recipe of the command and a form of the page both come to.
+//! The numbers of one network's training. A recipe of the command and a form of the page both give these.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +9,10 @@ use crate::method::Retrospection;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trainable {
-    /// All of them.
+    /// All parameters.
     #[default]
     All,
-    /// The last linear layers alone: a linear probe.
+    /// Only the last linear layers: a linear probe.
     Head,
 }
 
@@ -21,15 +21,16 @@ pub enum Trainable {
 pub struct TrainingRecipe {
     /// Passes over the training samples.
     pub epochs: u64,
-    /// Samples a step.
+    /// Samples in a step.
     pub batch_size: usize,
     /// Peak learning rate.
     pub lr: f64,
-    /// The batch that `lr` is meant for: another batch's rate is in proportion. Absent, `lr` is taken as it is.
+    /// The batch that `lr` is meant for. For another batch, the rate is scaled in proportion. If absent, `lr` is not scaled.
     pub lr_batch: Option<usize>,
-    /// In how many parts, one after the other, a step's samples are run; their gradients add up to one update.
+    /// Number of parts into which a step's samples are divided. They run one after the other, and their gradients add up to one
+    /// update.
     pub accumulate: usize,
-    /// Label smoothing where labels alone are the objective.
+    /// Label smoothing, if labels alone are the objective.
     pub smoothing: f64,
     /// Which parameters learn.
     pub trainable: Trainable,
@@ -37,19 +38,19 @@ pub struct TrainingRecipe {
     pub schedule: Schedule,
     /// The optimiser's numbers.
     pub optimiser: AdamWConfig,
-    /// Learning with retrospection: the network's own past beside its labels.
+    /// Learning with retrospection: from the network's own past logits and its labels.
     pub retrospection: Option<Retrospection>,
 }
 
-/// A number that makes no sense.
+/// A number that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} is {value}; it must be {allowed}")]
 pub struct OutOfRange {
     /// Its key in a recipe.
     pub key: &'static str,
-    /// What was asked for.
+    /// Its value.
     pub value: String,
-    /// What is accepted, in words.
+    /// The accepted values, in words.
     pub allowed: &'static str,
 }
 
@@ -58,7 +59,7 @@ fn check(ok: bool, key: &'static str, value: impl ToString, allowed: &'static st
 }
 
 impl TrainingRecipe {
-    /// For the drawn digits: what the command's recipe for them says, and what the page trains by.
+    /// The numbers for the drawn digits, in the command's recipe and in the page.
     pub fn digits() -> Self {
         Self {
             epochs: 3,
@@ -74,12 +75,12 @@ impl TrainingRecipe {
         }
     }
 
-    /// Steps of all epochs.
+    /// Number of steps in all epochs.
     pub fn steps(&self, batches: &Batches) -> u64 {
         self.epochs * batches.per_epoch()
     }
 
-    /// The peak learning rate of the recipe's own batch.
+    /// The peak learning rate for the recipe's batch.
     pub fn peak(&self) -> f64 {
         self.lr_batch.map_or(self.lr, |batch| self.lr * self.batch_size as f64 / batch as f64)
     }
@@ -87,7 +88,7 @@ impl TrainingRecipe {
     /// Checks every number.
     ///
     /// # Errors
-    /// The first that makes no sense, by its key.
+    /// The first number that is not accepted, by its key.
     pub fn validate(&self) -> Result<(), OutOfRange> {
         const MILLION: &str = "between 1 and 1000000";
         check((1..=1_000_000).contains(&self.epochs), "epochs", self.epochs, MILLION)?;
@@ -148,7 +149,7 @@ impl TrainingRecipe {
     }
 }
 
-/// The seed of a teacher that is trained in a run of `seed`: its values are others than the student's.
+/// The seed of the teacher in a run with `seed`. Its values differ from the student's.
 pub fn teacher_seed(seed: u64) -> u64 {
     seed ^ 0x7eac_4e12
 }

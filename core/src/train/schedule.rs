@@ -4,17 +4,17 @@ use core::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate changes over a training. Steps and epochs count from 0; `peak` is the rate that a recipe names.
+/// How the learning rate changes over a training. Steps and epochs count from 0. `peak` is the rate in the recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
-    /// The peak throughout.
+    /// Always the peak.
     Constant,
-    /// The peak, times `factor` after every `every` epochs.
+    /// The peak, multiplied by `factor` after every `every` epochs.
     Step {
         /// Epochs between two changes.
         every: u64,
-        /// What the rate is multiplied by.
+        /// The factor of a change.
         factor: f64,
     },
     /// Changes at every step: see [`WarmupCosine`].
@@ -26,11 +26,11 @@ pub enum Schedule {
         #[serde(default)]
         min_lr: f64,
     },
-    /// As DeiT trains: changes at every epoch, and epoch e has the rate of `t = max(e − 1, 0)`, since its code steps the
-    /// schedule with the index of the epoch just finished.
+    /// DeiT's schedule, which changes at every epoch. Epoch e has the rate of `t = max(e − 1, 0)`, since DeiT's code steps the
+    /// schedule with the index of the epoch that just ended.
     ///
-    /// `t < w: warmup_lr + t (peak − warmup_lr) / w`, and after that the cosine as if there had been no warm-up,
-    /// `min_lr + ½ (peak − min_lr) (1 + cos(π t / T))`, with w `warmup_epochs` and T the epochs in all.
+    /// For `t < w` it is `warmup_lr + t (peak − warmup_lr) / w`. After that it is the cosine without a warm-up,
+    /// `min_lr + ½ (peak − min_lr) (1 + cos(π t / T))`. w is `warmup_epochs`, and T is the number of all epochs.
     Deit {
         /// Epochs of warm-up.
         #[serde(default = "five")]
@@ -41,17 +41,17 @@ pub enum Schedule {
         /// The rate after T epochs.
         #[serde(default = "deit_min_lr")]
         min_lr: f64,
-        /// T, where it is not the epochs that are trained.
+        /// T, if it is not the number of trained epochs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         epochs: Option<u64>,
     },
-    /// A factor an epoch, as the CIFAR-10 project trains DeiT: `e / w` below w epochs, so that the first epoch has the
-    /// rate 0, and then half a cosine, `½ (1 + cos(π (e − w) / (T − w)))`.
+    /// A factor for each epoch, as in the CIFAR-10 project. For `e < w` it is `e / w`, so the first epoch has rate 0. After that
+    /// it is half a cosine, `½ (1 + cos(π (e − w) / (T − w)))`.
     EpochCosine {
         /// Epochs of warm-up w.
         #[serde(default = "five")]
         warmup_epochs: u64,
-        /// T, where it is not the epochs that are trained.
+        /// T, if it is not the number of trained epochs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         epochs: Option<u64>,
     },
@@ -76,7 +76,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// The schedule's kind, as recipes spell it.
+    /// The name of the schedule's kind, as in recipes.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Constant => "constant",
@@ -87,7 +87,7 @@ impl Schedule {
         }
     }
 
-    /// The learning rate of `step` in a training of `total_steps` in epochs of `steps_per_epoch`.
+    /// The learning rate of `step` in a training of `total_steps`, with `steps_per_epoch`.
     pub fn at(&self, peak: f64, step: u64, steps_per_epoch: u64, total_steps: u64) -> f64 {
         let steps_per_epoch = steps_per_epoch.max(1);
         let (epoch, epochs) = (step / steps_per_epoch, total_steps.div_ceil(steps_per_epoch));
@@ -113,7 +113,7 @@ impl Schedule {
     }
 }
 
-/// DeiT's schedule at `t` epochs of `total`, before the shift by one that its training loop adds.
+/// DeiT's schedule at epoch `t` of `total`, without the shift by one in its training loop.
 pub fn deit_rate(t: u64, peak: f64, warmup_epochs: u64, warmup_lr: f64, min_lr: f64, total: u64) -> f64 {
     if t < warmup_epochs {
         return warmup_lr + t as f64 * (peak - warmup_lr) / warmup_epochs as f64;
@@ -122,7 +122,7 @@ pub fn deit_rate(t: u64, peak: f64, warmup_epochs: u64, warmup_lr: f64, min_lr: 
     min_lr + 0.5 * (peak - min_lr) * (1.0 + libm::cos(PI * done))
 }
 
-/// Linear warm-up to the peak, then half a cosine down to the floor.
+/// Linear warm-up to the peak, then half a cosine down to the lowest rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WarmupCosine {
     /// Highest learning rate, reached at the end of the warm-up.
@@ -131,12 +131,12 @@ pub struct WarmupCosine {
     pub floor: f64,
     /// Steps of warm-up.
     pub warmup_steps: u64,
-    /// Steps in all, warm-up included.
+    /// Number of all steps, including the warm-up.
     pub total_steps: u64,
 }
 
 impl WarmupCosine {
-    /// The learning rate of `step`, counted from 0. Beyond the last step it stays at the floor.
+    /// The learning rate of `step`, counted from 0. After the last step it stays at the lowest rate.
     pub fn at(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
             return self.peak * (step + 1) as f64 / self.warmup_steps as f64;
@@ -166,7 +166,7 @@ mod tests {
     fn needs_no_warm_up() {
         let schedule = WarmupCosine { peak: 0.5, floor: 0.0, warmup_steps: 0, total_steps: 10 };
         assert_eq!(schedule.at(0), 0.5);
-        // In shares of the steps it is the same.
+        // Given as shares of the steps, it is the same.
         let shared = Schedule::Cosine { warmup: 0.25, min_lr: 0.1 };
         let counted = WarmupCosine { peak: 2.0, floor: 0.1, warmup_steps: 5, total_steps: 20 };
         (0..20).for_each(|step| assert_eq!(shared.at(2.0, step, 4, 20), counted.at(step)));
@@ -186,7 +186,7 @@ mod tests {
             let found = deit_rate(t, 5e-4, 5, 1e-6, 1e-5, 300);
             assert!((found / expected - 1.0).abs() < 1e-7, "t = {t}: {found}");
         }
-        // Epoch e trains at the rate of the epoch before it, so that the first two share one.
+        // Epoch e has the rate of the epoch before it, so the first two have the same rate.
         let schedule = Schedule::Deit { warmup_epochs: 5, warmup_lr: 1e-6, min_lr: 1e-5, epochs: None };
         let rate = |step: u64| schedule.at(5e-4, step, 10, 3000);
         assert_eq!([rate(0), rate(9), rate(19)], [1e-6; 3]);
@@ -203,7 +203,7 @@ mod tests {
         let cosine = Schedule::EpochCosine { warmup_epochs: 5, epochs: Some(50) };
         let rate = |epoch: u64| cosine.at(6.25e-5, 7 * epoch, 7, 140);
         assert_eq!((rate(0), rate(1), rate(5)), (0.0, 6.25e-5 / 5.0, 6.25e-5));
-        // Trained for fewer epochs than it is laid out for, it never comes down.
+        // If it is trained for fewer epochs than the schedule has, the rate never reaches its end.
         assert!(rate(19) > 0.7 * 6.25e-5 && rate(50).abs() < 1e-12);
         assert_eq!(Schedule::Constant.at(0.3, 12345, 7, 63), 0.3);
     }

@@ -1,4 +1,4 @@
-//! Where a course stands, as named tensors on the host: what a checkpoint of the command and a saved run of the page keep.
+//! The state of a course, as named tensors on the host. The command's checkpoints and the page's saved runs contain it.
 
 use std::collections::BTreeMap;
 
@@ -9,30 +9,30 @@ use super::adamw::{AdamWRecord, Moments};
 use crate::method::LogitTable;
 use crate::weights::{AssignError, NamedTensor};
 
-/// Where a course stands after a step.
+/// The state of a course after a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     /// Steps taken.
     pub step: u64,
-    /// The student's parameters as `student.NAME`, and those of what is trained beside it.
+    /// The student's parameters as `student.NAME`, and those of layers that are trained with it.
     pub learner: Vec<NamedTensor>,
-    /// The optimiser's vectors by parameter: `first.PATH`, `second.PATH` and, where a mean is kept, `average.PATH`. None
-    /// before the first step.
+    /// The optimiser's vectors by parameter: `first.PATH`, `second.PATH` and, if a mean is kept, `average.PATH`. Empty before the
+    /// first step.
     pub moments: Vec<NamedTensor>,
-    /// The table of past logits as `latest` and `copy`, row-major; none without retrospection.
+    /// The table of past logits as `latest` and `copy`, row-major. Empty without retrospection.
     pub past: Vec<NamedTensor>,
 }
 
-/// Why a state is not one of a course.
+/// Why a state does not belong to a course.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum StateError {
     /// Its parameters are not those of the network.
     #[error(transparent)]
     Parameters(#[from] AssignError),
-    /// Its optimiser updated other parameters.
+    /// Its optimiser has other parameters.
     #[error("the optimiser's state was made for another network")]
     Optimiser,
-    /// Its table of past logits is missing, or is one of other samples.
+    /// Its table of past logits is missing, or belongs to other samples.
     #[error("the past logits were made for other samples")]
     Past,
 }
@@ -40,7 +40,7 @@ pub enum StateError {
 const STUDENT: &str = "student.";
 
 impl State {
-    /// The student's parameters under a network's plain names, without what is trained beside it.
+    /// The student's parameters with a network's plain names, without layers that are trained with it.
     pub fn student(&self) -> Vec<NamedTensor> {
         let plain = |tensor: &NamedTensor| {
             let name = tensor.name.strip_prefix(STUDENT)?.to_owned();
@@ -49,18 +49,18 @@ impl State {
         self.learner.iter().filter_map(plain).collect()
     }
 
-    /// Parameters under a network's plain names, as those of a learner with nothing beside the student.
+    /// Parameters with a network's plain names, as those of a learner that has only a student.
     pub fn learner_of(network: Vec<NamedTensor>) -> Vec<NamedTensor> {
         prefixed(STUDENT, network).collect()
     }
 }
 
-/// `tensors` with `prefix` before their names.
+/// `tensors` with `prefix` in front of their names.
 pub fn prefixed(prefix: &str, tensors: Vec<NamedTensor>) -> impl Iterator<Item = NamedTensor> {
     tensors.into_iter().map(move |tensor| NamedTensor { name: format!("{prefix}{}", tensor.name), ..tensor })
 }
 
-/// Takes the tensors out whose names begin with `prefix`, and leaves it away.
+/// Takes out the tensors whose names begin with `prefix`, and removes the prefix.
 pub fn take_prefixed(tensors: &mut Vec<NamedTensor>, prefix: &str) -> Vec<NamedTensor> {
     let plain = |tensor: NamedTensor| NamedTensor { name: tensor.name[prefix.len()..].to_owned(), ..tensor };
     tensors.extract_if(.., |tensor| tensor.name.starts_with(prefix)).map(plain).collect()
@@ -81,7 +81,7 @@ pub(super) fn of_record(record: AdamWRecord) -> Vec<NamedTensor> {
     record.moments.into_iter().flat_map(vectors).collect()
 }
 
-/// The optimiser `fresh` after `steps` updates of `module`, by its vectors' names.
+/// The optimiser `fresh` after `steps` updates of `module`, from its named vectors.
 pub(super) fn to_optimiser<M: Module>(
     fresh: AdamW,
     steps: u64,
@@ -100,13 +100,13 @@ pub(super) fn to_optimiser<M: Module>(
     fresh.resume(AdamWRecord { steps, moments: moments.collect::<Option<_>>()? }, module)
 }
 
-/// The table of past logits by the names of its two halves.
+/// The table of past logits as two named tensors.
 pub(super) fn of_table(table: &LogitTable) -> Vec<NamedTensor> {
     let [latest, copy] = table.contents().map(<[f32]>::to_vec);
     vec![vector("latest".into(), latest), vector("copy".into(), copy)]
 }
 
-/// The table of `samples` rows of `classes`, by the names of its two halves.
+/// The table with `samples` rows of `classes`, from its two named tensors.
 pub(super) fn to_table(tensors: Vec<NamedTensor>, samples: usize, classes: usize) -> Option<LogitTable> {
     let mut by_name: BTreeMap<String, Vec<f32>> = tensors.into_iter().map(|t| (t.name, t.values)).collect();
     let [latest, copy] = ["latest", "copy"].map(|name| by_name.remove(name));

@@ -8,33 +8,33 @@ use super::{AdamW, Learner, Student};
 use crate::method::{Given, Known, Lesson, Past};
 use crate::model::Training;
 
-/// What one step consumes, on the device.
+/// The inputs of one step, on the device.
 #[derive(Clone, Debug)]
 pub struct StepBatch {
     /// Normalised images `[B, C, S, S]`.
     pub images: Tensor<4>,
     /// A distribution over the classes for each image, `[B, classes]`.
     pub targets: Tensor<2>,
-    /// Which labels are known; `None` where all are.
+    /// Which labels are known; `None` if all are.
     pub known: Option<Known>,
-    /// The teacher's logits `[B, classes]`, where they were computed before: the teacher is then not run.
+    /// The teacher's logits `[B, classes]`, if they were computed before. The teacher then does not run.
     pub teacher_logits: Option<Tensor<2>>,
-    /// What the student said of the same samples some epochs ago, where that counts.
+    /// The student's logits for the same samples some epochs ago, if the training uses them.
     pub past: Option<Past>,
     /// The number of the epoch, from 1.
     pub epoch: u64,
-    /// In how many parts, one after the other, the batch is run. Their gradients are gathered for one update, so that a
-    /// large batch fits a small memory; terms that compare samples compare those of one part.
+    /// Number of parts into which the batch is divided. They run one after the other, and their gradients are gathered for one
+    /// update. So a large batch fits into a small memory. Terms that compare samples compare only samples of the same part.
     pub parts: usize,
 }
 
 impl StepBatch {
-    /// A batch without logits from before, run as a whole.
+    /// A batch in one part, without logits that were computed before.
     pub fn new(images: Tensor<4>, targets: Tensor<2>) -> Self {
         Self { images, targets, known: None, teacher_logits: None, past: None, epoch: 1, parts: 1 }
     }
 
-    // The part from `start` on, a `share` of the batch.
+    // The part that begins at `start` and is a `share` of the batch.
     fn narrow(&self, start: usize, length: usize, share: f64) -> Self {
         let rows = |tensor: &Tensor<2>| tensor.clone().narrow(0, start, length);
         Self {
@@ -49,25 +49,25 @@ impl StepBatch {
     }
 }
 
-/// What one step reports, still on the device: reading it waits for the step.
+/// The results of one step, still on the device. Reading them waits for the step.
 #[derive(Clone, Debug)]
 pub struct StepReport {
     /// The names of the terms, in the order of `values` after the total.
     pub names: Vec<Cow<'static, str>>,
-    /// The total loss, then each term before its weight: `[1 + terms]`.
+    /// The total loss, then each term without its weight: `[1 + terms]`.
     pub values: Tensor<1>,
-    /// The logits of the student's class head `[B, classes]`, as the step found them.
+    /// The logits of the student's class head `[B, classes]`, before the update.
     pub logits: Tensor<2>,
-    /// The teacher's logits `[B, classes]`, where the step asked it.
+    /// The teacher's logits `[B, classes]`, if the teacher ran.
     pub teacher_logits: Option<Tensor<2>>,
 }
 
-/// Takes one step of `learner` by `lesson` and returns it updated.
+/// Takes one step of `learner` with `lesson`, and returns the updated learner.
 ///
 /// The teacher sees the same images on the device without gradients. Nothing is read back.
 ///
 /// # Panics
-/// If the batch has no samples, or the learner is another lesson's.
+/// If the batch has no samples, or if the learner belongs to another lesson.
 pub fn training_step<S: Student>(
     mut learner: Learner<S>,
     lesson: &Lesson,
@@ -109,7 +109,7 @@ pub fn training_step<S: Student>(
     (optimiser.update(learner, learning_rate), report)
 }
 
-// Runs a part of a batch, a `share` of it, leaves its gradients with the optimiser and its statistics in the student.
+// Runs a part that is a `share` of the batch. Adds its gradients to the optimiser, and its running statistics to the student.
 fn teach<S: Student>(
     learner: Learner<S>,
     lesson: &Lesson,
@@ -139,7 +139,7 @@ fn teach<S: Student>(
         names.push(part.name);
         values.push(part.value.inner());
     }
-    // The terms have read what was tapped. Held on, it would stay in memory through the backward pass.
+    // The terms have read the trace. If it were kept, it would take memory during the backward pass.
     let teacher_logits = teacher.filter(|_| asked).map(|trace| trace.logits);
     let logits = student.logits.clone().inner();
     drop(student);

@@ -1,8 +1,8 @@
-//! What a weights file says of itself: enough to build its network, feed it and name what it says.
+//! The description in a weights file: everything that is needed to build the network, prepare its images and name its classes.
 //!
-//! The trainer, the page and whoever opens the file elsewhere need the same six things beside the tensors, so they stand in
-//! the header's string map. A file may also carry the state of a training that goes on from it: tensors whose names begin
-//! with [`STATE_PREFIX`]. They are no part of the network, and building it leaves them out.
+//! The command, the page and other programs need the same six things besides the tensors. They are in the string map of the
+//! file's header. A file may also contain the state of a training, in tensors whose names begin with [`STATE_PREFIX`]. These are
+//! not part of the network, and are left out when it is built.
 
 use burn::tensor::Device;
 
@@ -13,7 +13,7 @@ use crate::data::{Normalisation, Preprocess};
 use crate::method::Readout;
 use crate::model::{ConfigError, Network, NetworkConfig};
 
-/// How the names of tensors begin that are a training's state and no part of the network.
+/// The prefix of the names of tensors that are the state of a training and not part of the network.
 pub const STATE_PREFIX: &str = "potstill.";
 
 const NAME: &str = "potstill.name";
@@ -24,7 +24,7 @@ const PREPROCESS: &str = "potstill.preprocess";
 const READOUT: &str = "potstill.readout";
 const MEASURED: &str = "potstill.measured";
 
-/// A network as its file describes it.
+/// The description of a network in its file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description {
     /// The model's name.
@@ -33,56 +33,56 @@ pub struct Description {
     pub config: NetworkConfig,
     /// The classes' names in the order of the logits.
     pub class_names: Vec<String>,
-    /// What its inputs are normalised by.
+    /// The normalisation of its images.
     pub normalisation: Normalisation,
-    /// How an image of another size is brought to its inputs'.
+    /// How an image of another size is resized for it.
     pub preprocess: Preprocess,
-    /// How its heads make one prediction; files that say nothing are read as DeiT's own, by both heads.
+    /// How its heads make one prediction. A file that does not say this is read like DeiT's own files, with both heads.
     pub readout: Readout,
 }
 
-/// How well the network of a file did when the file was written, for those who cannot measure it.
+/// The accuracy of the network when the file was written, for programs that cannot measure it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
-    /// The data set whose held-out samples were looked at.
+    /// The data set whose held-out samples were used.
     pub dataset: String,
-    /// How many of them.
+    /// The number of these samples.
     pub samples: u64,
-    /// The fraction it was right about.
+    /// The fraction that was classified correctly.
     pub accuracy: f64,
 }
 
 impl Measured {
-    /// Adds it to a header's string map.
+    /// Adds it to the string map of a header.
     pub fn write(&self, metadata: &mut Metadata) {
         metadata.insert(MEASURED.to_owned(), serde_json::to_string(self).expect("plain JSON"));
     }
 
-    /// What `metadata` says of it, where it says anything that can be understood.
+    /// Reads it from `metadata`. `None` if it is not there or cannot be understood.
     pub fn read(metadata: &Metadata) -> Option<Self> {
         serde_json::from_str(metadata.get(MEASURED)?).ok()
     }
 }
 
-/// Why a file's description and its tensors make no network.
+/// Why a network cannot be built from a file's description and tensors.
 #[derive(Debug, thiserror::Error)]
 pub enum DescriptionError {
-    /// The configuration is no JSON, or not that of a network known here.
+    /// The configuration is not JSON, or not the configuration of a known network.
     #[error("its entry {MODEL} cannot be read: {0}")]
     Json(#[from] serde_json::Error),
-    /// A number of the configuration that no network has.
+    /// A number in the configuration is not accepted.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Mean and deviation of more or fewer channels than the network has.
+    /// The normalisation has more or fewer channels than the network.
     #[error("it is normalised for {found} channels, and the network has {channels}")]
     Channels {
-        /// Means or deviations.
+        /// The number of means or deviations.
         found: usize,
         /// The network's channels.
         channels: usize,
     },
-    /// Tensors that do not fit.
+    /// The tensors do not fit.
     #[error(transparent)]
     Fit(#[from] FitError),
 }
@@ -90,7 +90,7 @@ pub enum DescriptionError {
 impl Description {
     /// The header's string map.
     pub fn metadata(&self) -> Metadata {
-        // Strings and numbers in maps with string keys: there is nothing that JSON could refuse.
+        // Only strings and numbers in maps with string keys, which JSON can always represent.
         let json = |value: serde_json::Result<String>| value.expect("a description is plain JSON");
         let Self { name, config, class_names, normalisation, preprocess, readout } = self;
         Metadata::from([
@@ -103,7 +103,7 @@ impl Description {
         ])
     }
 
-    /// What `metadata` says, or `None` where it does not say which network it is.
+    /// Reads the description from `metadata`. `None` if it does not name the network.
     ///
     /// # Errors
     /// [`DescriptionError::Json`] and [`DescriptionError::Config`].
@@ -112,9 +112,9 @@ impl Description {
         Self::of("unnamed", serde_json::from_str(json)?, metadata).map(Some)
     }
 
-    /// The model `name`, known to be `config`, with what `metadata` says beside that. Numbers are the names of classes that
-    /// have none. What nothing is said of is as the weights published under the name have it, else images are normalised as
-    /// MNIST's or ImageNet's.
+    /// The description of the model `name` with configuration `config`, and with everything else from `metadata`. Classes without
+    /// names are numbered. What is missing is taken from the weights that are published under the name. Otherwise images are
+    /// normalised like MNIST's or ImageNet's.
     ///
     /// # Errors
     /// [`DescriptionError::Config`], before anything of the configuration's size is allocated.
@@ -152,15 +152,16 @@ impl Description {
         })
     }
 
-    /// Builds the network on `device` with `tensors`, a training's state left out.
+    /// Builds the network on `device` from `tensors`, without the state of a training.
     ///
     /// # Errors
-    /// [`DescriptionError`]; nothing of the network's size is allocated for a file that is far smaller.
+    /// [`DescriptionError`]. If the file is much smaller than the network, it is refused before memory for the network is
+    /// allocated.
     pub fn network(&self, tensors: Vec<NamedTensor>, device: &Device) -> Result<Network, DescriptionError> {
         Ok(self.fitted(tensors, &Fit::default(), device)?.network)
     }
 
-    /// The same with what `how` allows to be changed of the tensors to make them fit.
+    /// The same. `how` says which changes to the tensors are allowed to make them fit.
     ///
     /// # Errors
     /// As [`Description::network`].
@@ -230,7 +231,7 @@ mod tests {
         assert!(Description::read(&Metadata::new()).expect("readable").is_none());
         let metadata = Metadata::from([(MODEL.to_owned(), r#"{"family":"nonesuch"}"#.to_owned())]);
         assert!(matches!(Description::read(&metadata), Err(DescriptionError::Json(_))));
-        // Names and normalisations of so many would not fit any memory.
+        // The names and normalisations of so many would not fit into memory.
         for field in ["classes", "channels"] {
             let config = format!(r#"{{"family":"vit","{field}":10000000000000}}"#);
             let refused = Description::read(&Metadata::from([(MODEL.to_owned(), config)]));

@@ -1,4 +1,4 @@
-//! A checkpoint into a network that it was not quite made for: other names, other image sizes, other classes.
+//! Loading a checkpoint into a network that differs from it: other names, another image size, other classes.
 
 use burn::tensor::Device;
 
@@ -8,13 +8,13 @@ use super::state::assign_but;
 use super::{AssignError, NamedTensor, Resampling};
 use crate::model::{ConfigError, Network, NetworkConfig};
 
-/// What may be changed of a checkpoint to make it fit.
+/// The allowed changes to a checkpoint that does not fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fit {
-    /// How position embeddings of another image size are resampled.
+    /// How position embeddings are resampled for another image size.
     pub resampling: Resampling,
-    /// The seed of a new head, where the file's tells other classes apart or it has none. `None` takes such a file for
-    /// misshapen: a head that nothing trained says nothing.
+    /// The seed of a new head, if the file's head has other classes or if there is none. With `None`, such a file is an error,
+    /// since an untrained head is useless.
     pub new_head: Option<u64>,
 }
 
@@ -23,19 +23,19 @@ pub struct Fit {
 pub struct Fitted {
     /// The network.
     pub network: Network,
-    /// What was changed to make the file fit, a sentence each.
+    /// The changes that made the file fit, one sentence each.
     pub notes: Vec<String>,
     /// Whether the head is new.
     pub new_head: bool,
 }
 
-/// Why a file's tensors make no network.
+/// Why a network cannot be built from a file's tensors.
 #[derive(Debug, thiserror::Error)]
 pub enum FitError {
-    /// The configuration describes no network.
+    /// The configuration is not accepted.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A small file for a huge network.
+    /// The file is much smaller than the network.
     #[error("it holds {held} values, the model needs {needed}")]
     TooFew {
         /// Values in the file.
@@ -43,16 +43,16 @@ pub enum FitError {
         /// Values of the network.
         needed: u64,
     },
-    /// Tensors that do not fit.
+    /// The tensors do not fit.
     #[error(transparent)]
     Assign(#[from] AssignError),
 }
 
-/// Builds the network `config` on `device` from `tensors`, by whosever names.
+/// Builds the network `config` on `device` from `tensors`, with the names of any known library.
 ///
 /// # Errors
-/// [`FitError`], with every missing, extra and misshapen tensor; nothing of the network's size is allocated for a file that
-/// is far smaller.
+/// [`FitError`], with every tensor that is missing, unexpected or of the wrong shape. If the file is much smaller than the
+/// network, it is refused before memory for the network is allocated.
 pub fn fit(tensors: Vec<NamedTensor>, config: &NetworkConfig, how: &Fit, device: &Device) -> Result<Fitted, FitError> {
     config.validate()?;
     let mut tensors = to_timm(tensors);
@@ -80,18 +80,18 @@ pub fn fit(tensors: Vec<NamedTensor>, config: &NetworkConfig, how: &Fit, device:
     Ok(Fitted { network, notes, new_head: true })
 }
 
-/// How many classes the head in `tensors`, by timm's names, tells apart, for a network like `config`.
+/// The number of classes of the head in `tensors`, which have timm's names, for a network like `config`.
 pub fn classes(tensors: &[NamedTensor], config: &NetworkConfig) -> Option<usize> {
     let is_head = |tensor: &&NamedTensor| config.heads().iter().any(|head| tensor.name == format!("{head}.weight"));
     tensors.iter().find(is_head)?.shape.first().copied()
 }
 
-/// Whether the tensor `name` is one of the layer `layer`.
+/// Whether the tensor `name` belongs to the layer `layer`.
 pub(super) fn belongs(name: &str, layer: &str) -> bool {
     name.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'))
 }
 
-// Brings the position embedding to the network's number of patches, and says so.
+// Resamples the position embedding to the network's number of patches, and adds a note.
 fn resized(tensors: &mut [NamedTensor], config: &NetworkConfig, how: Resampling) -> Option<String> {
     #[cfg_attr(not(feature = "all-models"), allow(irrefutable_let_patterns))]
     let NetworkConfig::Vit(vit) = config else { return None };
@@ -101,7 +101,7 @@ fn resized(tensors: &mut [NamedTensor], config: &NetworkConfig, how: Resampling)
     let &[1, tokens, width] = positions.shape.as_slice() else { return None };
     let from = tokens.checked_sub(prefix)?.isqrt();
     let to = vit.image_size / vit.patch_size;
-    // Anything else is misshapen, and reported as that.
+    // Anything else has the wrong shape and is reported like that.
     let square = from > 0 && from * from + prefix == tokens && positions.values.len() == tokens * width;
     if !square || from == to || prefix != vit.prefix_tokens() || width != vit.width {
         return None;

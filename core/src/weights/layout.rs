@@ -1,17 +1,17 @@
-//! Other people's names: checkpoints of timm, torchvision and transformers, recognised by their keys.
+//! The names of other libraries. Checkpoints of timm, torchvision and transformers are recognised by their keys.
 //!
-//! Everything is brought to timm's names and packed queries, keys and values. What no network needs is left out. A name
-//! that is not known is left as it is, so that it is reported as having no place.
+//! All tensors get timm's names, and queries, keys and values are packed. Tensors that no network needs are left out. An unknown
+//! name is kept, so that it is reported as unexpected.
 
 use std::collections::BTreeMap;
 
 use super::NamedTensor;
 
-/// Where a file's tensors lie, when they are not at its top.
+/// The keys under which a file may hold its tensors, if they are not at the top.
 const WRAPPERS: [&str; 7] =
     ["model.", "state_dict.", "model_state_dict.", "state.", "module.", "_orig_mod.", "model_ema."];
 
-/// Whose names a file uses.
+/// The library whose names a file uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
     Timm,
@@ -20,7 +20,7 @@ enum Layout {
     Transformers,
 }
 
-/// `tensors` by timm's names, whosever names they have, without what no network needs.
+/// `tensors` with timm's names, from the names of any known library. Tensors that no network needs are left out.
 pub fn to_timm(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
     let tensors = unwrapped(tensors);
     let layout = recognise(&tensors);
@@ -51,9 +51,9 @@ fn recognise(tensors: &[NamedTensor]) -> Layout {
     }
 }
 
-// Training scripts keep the network beside the optimiser, and wrappers of modules put their name before all others.
+// Training scripts store the network next to the optimiser. Wrappers of modules add their name as a prefix.
 fn unwrapped(mut tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
-    // Two of them around each other at most.
+    // At most two of them are nested.
     for _ in 0..2 {
         let is_network = |tensor: &NamedTensor| {
             let first = tensor.name.split('.').next().unwrap_or_default();
@@ -80,7 +80,7 @@ fn is_needless(name: &str) -> bool {
         || name.starts_with("pre_logits.")
         || name.contains(".pooler.")
         || name.ends_with("embeddings.mask_token")
-        // What CLS-KD's students compare with their teacher by, and do not classify with.
+        // Layers of CLS-KD's students for the comparison with the teacher. They are not needed to classify.
         || name.starts_with("projector.")
 }
 
@@ -135,7 +135,7 @@ fn transformers(name: &str) -> Option<String> {
     let inner = name.strip_prefix("vit.").or_else(|| name.strip_prefix("deit.")).unwrap_or(name);
     let layer = inner.strip_prefix("encoder.layer.").or_else(|| inner.strip_prefix("layers."));
     if let Some((index, rest)) = layer.and_then(|rest| rest.split_once('.')) {
-        // The names of files, and those that version 5 has in memory.
+        // The names in files, and the names that version 5 uses in memory.
         let parts = [
             ("layernorm_before.", "norm1."),
             ("attention.attention.query.", "attn.q."),
@@ -166,12 +166,12 @@ fn transformers(name: &str) -> Option<String> {
     begin(inner, &whole)
 }
 
-// `name` with the first beginning of `pairs` that it has replaced.
+// `name` with its prefix replaced, by the first of `pairs` that matches.
 fn begin(name: &str, pairs: &[(&str, &str)]) -> Option<String> {
     pairs.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)))
 }
 
-// Queries, keys and values of a block in one tensor, rows in that order. An incomplete set is left as it is.
+// Queries, keys and values of a block in one tensor, with the rows in this order. An incomplete set does not change.
 fn packed(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
     let mut sets: BTreeMap<String, [Option<NamedTensor>; 3]> = BTreeMap::new();
     let mut all = Vec::with_capacity(tensors.len());

@@ -1,8 +1,9 @@
 //! Parameters by name: out of a network, into a network, and as safetensors bytes.
 //!
-//! Names and layouts are timm's (`blocks.0.attn.qkv.weight` as `[outputs, inputs]`), so a file written here loads in timm
-//! and the other way round. Files by the names of torchvision and transformers are translated when they are read. Burn keeps linear weights as `[inputs, outputs]` and calls LayerNorm's values gamma and beta:
-//! both are translated here and nowhere else.
+//! Names and layouts are timm's (`blocks.0.attn.qkv.weight` as `[outputs, inputs]`). So a file that is written here loads in
+//! timm, and a file from timm loads here. Files with the names of torchvision and transformers are translated when they are read.
+//! Burn stores linear weights as `[inputs, outputs]` and calls LayerNorm's values gamma and beta. Only this module translates
+//! between the two.
 
 mod description;
 mod fit;

@@ -1,11 +1,11 @@
-//! Position embeddings for another number of patches, resampled as pictures are.
+//! Position embeddings for another number of patches, resampled like pictures.
 //!
-//! The filters are PyTorch's, since published figures belong to them. Their cubics differ: a = -1/2 where reduction is
-//! antialiased, -3/4 where it is not.
+//! The filters are those of PyTorch, because published figures were made with them. PyTorch has two cubic filters: a = -1/2 with
+//! antialiasing, and a = -3/4 without.
 
 use serde::{Deserialize, Serialize};
 
-/// How a grid of positions becomes one of another size.
+/// How a grid of positions is resampled to another size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resampling {
@@ -19,7 +19,7 @@ pub enum Resampling {
 }
 
 impl Resampling {
-    /// The method's name, as recipes spell it.
+    /// The method's name, as in recipes.
     pub fn name(self) -> &'static str {
         match self {
             Self::BicubicAntialias => "bicubic-antialias",
@@ -28,7 +28,7 @@ impl Resampling {
         }
     }
 
-    // For each of `to` positions along an axis: the first of `from` that it reads, and their shares.
+    // For each of `to` positions along an axis: the first of the `from` positions that it reads, and their weights.
     fn shares(self, from: usize, to: usize) -> Vec<(usize, Vec<f64>)> {
         let scale = from as f64 / to as f64;
         (0..to)
@@ -52,7 +52,8 @@ impl Resampling {
     }
 }
 
-// The shares of `count` neighbours of `place`, the first `before` before it; those beyond the edge are the edge's.
+// The weights of `count` neighbours of `place`. `before` of them come before it. The edge takes the weights of neighbours beyond
+// it.
 fn neighbours(place: f64, before: isize, count: isize, from: usize, share: impl Fn(f64) -> f64) -> (usize, Vec<f64>) {
     let start = libm::floor(place) as isize - before;
     let clamped = |index: isize| index.clamp(0, from as isize - 1) as usize;
@@ -79,10 +80,10 @@ fn cubic(x: f64, a: f64) -> f64 {
 /// Resamples `grid`, `[from, from, width]` row-major, to `[to, to, width]`.
 ///
 /// # Panics
-/// If the grid has fewer values than that, or a size is 0.
+/// If the grid has too few values, or if a size is 0.
 pub fn resample(grid: &[f32], from: usize, to: usize, width: usize, how: Resampling) -> Vec<f32> {
     let shares = how.shares(from, to);
-    // Columns first, then rows; each keeps the other axes as they are.
+    // First the columns, then the rows. Each leaves the other axes unchanged.
     let mut rows = vec![0.0; from * to * width];
     for row in 0..from {
         for (column, (first, shares)) in shares.iter().enumerate() {

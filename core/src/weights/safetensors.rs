@@ -1,4 +1,5 @@
-//! Named tensors as safetensors bytes, with what a reader needs to rebuild and feed the network in the metadata.
+//! Named tensors as safetensors bytes. The metadata has everything that a reader needs to rebuild the network and prepare its
+//! images.
 
 use std::collections::HashMap;
 
@@ -6,16 +7,16 @@ use ::safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, ser
 
 use super::NamedTensor;
 
-/// The string map in a safetensors header.
+/// The string map in the header of a safetensors file.
 pub type Metadata = HashMap<String, String>;
 
-/// Why bytes are no usable weights file.
+/// Why bytes are not a usable weights file.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The container itself is broken.
     #[error("not a readable safetensors file: {0}")]
     Container(#[from] SafeTensorError),
-    /// A value is beyond what the type written holds.
+    /// A value does not fit the written type.
     #[error("tensor {name} holds {value:e}, and half precision ends at 65504; write it in single precision")]
     Range {
         /// The tensor's name.
@@ -23,7 +24,7 @@ pub enum WeightsError {
         /// The value.
         value: f32,
     },
-    /// A tensor is stored in a type that is no floating-point type read here.
+    /// A tensor has a type that is not a supported floating-point type.
     #[error("tensor {name} is stored as {dtype:?}; only F64, F32, F16 and BF16 are read")]
     Type {
         /// The tensor's name.
@@ -33,7 +34,7 @@ pub enum WeightsError {
     },
 }
 
-/// Serialises `tensors` as float32 in name order; the same input gives the same bytes but for the metadata's order.
+/// Serialises `tensors` as float32, ordered by name. The same input gives the same bytes, except for the order of the metadata.
 ///
 /// # Errors
 /// [`WeightsError::Container`] if a tensor's values do not fill its shape.
@@ -41,10 +42,10 @@ pub fn to_safetensors(tensors: &[NamedTensor], metadata: Metadata) -> Result<Vec
     write(Dtype::F32, tensors.iter().map(|tensor| (tensor, bytemuck::cast_slice(&tensor.values))), metadata)
 }
 
-/// The same rounded to float16: half the bytes, and about three decimal digits.
+/// The same, rounded to float16. This takes half the bytes and keeps about three decimal digits.
 ///
 /// # Errors
-/// As [`to_safetensors`], and [`WeightsError::Range`] for a finite value that float16 does not reach.
+/// As [`to_safetensors`], and [`WeightsError::Range`] for a finite value that is too large for float16.
 pub fn to_safetensors_half(tensors: &[NamedTensor], metadata: Metadata) -> Result<Vec<u8>, WeightsError> {
     let half = |tensor: &NamedTensor| {
         let mut bytes = Vec::with_capacity(2 * tensor.values.len());
@@ -61,7 +62,7 @@ pub fn to_safetensors_half(tensors: &[NamedTensor], metadata: Metadata) -> Resul
     write(Dtype::F16, tensors.iter().zip(halves.iter().map(Vec::as_slice)), metadata)
 }
 
-// Tensors, each with its bytes in `dtype`.
+// The tensors, each with its bytes as `dtype`.
 fn write<'a>(
     dtype: Dtype,
     tensors: impl Iterator<Item = (&'a NamedTensor, &'a [u8])>,
@@ -73,10 +74,10 @@ fn write<'a>(
     Ok(serialize(views, Some(metadata))?)
 }
 
-/// Reads every tensor of a safetensors file, widened or rounded to float32, and its metadata.
+/// Reads the metadata and every tensor of a safetensors file. Values are converted to float32.
 ///
 /// # Errors
-/// [`WeightsError`]; sizes in the header are checked against the bytes before anything is allocated.
+/// [`WeightsError`]. Sizes in the header are compared with the bytes before anything is allocated.
 pub fn from_safetensors(bytes: &[u8]) -> Result<(Vec<NamedTensor>, Metadata), WeightsError> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let metadata = header.metadata().clone().unwrap_or_default();
@@ -84,7 +85,7 @@ pub fn from_safetensors(bytes: &[u8]) -> Result<(Vec<NamedTensor>, Metadata), We
     let tensors = file
         .tensors()
         .into_iter()
-        // PyTorch counts the batches that its running statistics have seen; nothing here reads the count.
+        // PyTorch's count of the batches in its running statistics. Nothing here reads it.
         .filter(|(name, _)| !name.ends_with("num_batches_tracked"))
         .map(|(name, view)| {
             let data = view.data();
@@ -111,7 +112,7 @@ mod tests {
         let single = to_safetensors(&[tensor(vec![0.1; 1000])], Metadata::new()).expect("written");
         let half = to_safetensors_half(&[tensor(vec![0.1; 1000])], Metadata::new()).expect("written");
         assert!((1990..2010).contains(&(single.len() - half.len())), "{} and {}", single.len(), half.len());
-        // 10 bits after the leading one; a value half way goes to the even neighbour.
+        // 10 bits after the leading one. A value half way between two is rounded to the even one.
         let values = vec![1.0 + f32::EPSILON, 1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0, -65504.0];
         let (read, _) = from_safetensors(&to_safetensors_half(&[tensor(values)], Metadata::new()).expect("written"))
             .expect("readable");

@@ -10,7 +10,7 @@ use super::fit::belongs;
 /// One parameter on the host, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedTensor {
-    /// The checkpoint's name for it.
+    /// Its name in the checkpoint.
     pub name: String,
     /// Its shape in the checkpoint.
     pub shape: Vec<usize>,
@@ -18,11 +18,11 @@ pub struct NamedTensor {
     pub values: Vec<f32>,
 }
 
-/// Why named tensors do not fit a network. Every problem is listed, not the first alone.
+/// Why named tensors do not fit a network. All problems are listed, not only the first.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("the weights do not fit the model: {}", .problems.join("; "))]
 pub struct AssignError {
-    /// One clause for each missing, extra or misshapen tensor.
+    /// One text for each tensor that is missing, unexpected or of the wrong shape.
     pub problems: Vec<String>,
 }
 
@@ -46,15 +46,15 @@ pub async fn read<M: Module>(module: &M) -> Result<Vec<NamedTensor>, ExecutionEr
     Ok(collector.names.into_iter().map(|(name, shape)| NamedTensor { values: take(&shape), name, shape }).collect())
 }
 
-/// Replaces every parameter of `module` by the tensor of its name.
+/// Replaces every parameter of `module` by the tensor with its name.
 ///
 /// # Errors
-/// [`AssignError`] with every missing, extra and misshapen tensor; the module is given up in that case.
+/// [`AssignError`] with every tensor that is missing, unexpected or of the wrong shape. The module is then lost.
 pub fn assign<M: Module>(module: M, tensors: Vec<NamedTensor>) -> Result<M, AssignError> {
     assign_but(module, tensors, &[])
 }
 
-/// The same, but the layers called `kept` keep what they have where nothing replaces it.
+/// The same, but the layers called `kept` keep their values if there are no tensors for them.
 pub(super) fn assign_but<M: Module>(module: M, tensors: Vec<NamedTensor>, kept: &[&str]) -> Result<M, AssignError> {
     let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
     let mut assigner = Assigner { path: Path::default(), tensors, kept, problems: Vec::new() };
@@ -64,7 +64,7 @@ pub(super) fn assign_but<M: Module>(module: M, tensors: Vec<NamedTensor>, kept: 
     if problems.is_empty() { Ok(module) } else { Err(AssignError { problems }) }
 }
 
-/// Where a walk over a module stands.
+/// The current place of a visitor in a module.
 #[derive(Default)]
 pub(crate) struct Path {
     // (field or index, container type as Burn's derive names it)
@@ -73,7 +73,7 @@ pub(crate) struct Path {
 
 impl Path {
     pub(crate) fn enter(&mut self, name: &str, container: &str) {
-        // Which architecture a `Network` is stands in no checkpoint's names, nor that an aid is one of several.
+        // Names in checkpoints contain neither the architecture of a `Network` nor the enclosing list of an aid.
         let name =
             if matches!((container, name), ("Enum:Network", _) | ("Struct:Learner", "aids")) { "" } else { name };
         self.steps.push((name.to_owned(), container.to_owned()));
@@ -83,12 +83,12 @@ impl Path {
         self.steps.pop();
     }
 
-    /// The checkpoint's name of the parameter at this place.
+    /// The name of the parameter at this place in a checkpoint.
     pub(crate) fn name(&self) -> String {
         let mut names: Vec<String> = Vec::new();
         for (name, container) in &self.steps {
             match names.last_mut() {
-                // timm counts the blocks of a RegNet's stage from 1: s1.b1, s1.b2, ...
+                // In timm, the blocks of a RegNet's stage count from 1: s1.b1, s1.b2, ...
                 Some(last) if container == "Vec" && last == "b" => {
                     *last = format!("b{}", name.parse::<usize>().map_or(0, |index| index + 1));
                 }
@@ -173,8 +173,8 @@ impl ModuleMapper for Assigner<'_> {
         }
         let (mut shape, mut values) = (expected, tensor.values);
         if transposed {
-            // On the host, so that the device gets the layout that training gave the parameter: a transposed view is
-            // multiplied along another path, whose last bits differ.
+            // Transposed on the host, so that the parameter has the same layout on the device as in training. A transposed view
+            // would be multiplied in another way, with different last bits.
             let (rows, columns) = (shape[0], shape[1]);
             let indices = (0..columns).flat_map(|column| (0..rows).map(move |row| row * columns + column));
             values = indices.map(|index| values[index]).collect();
