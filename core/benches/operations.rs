@@ -1,5 +1,5 @@
-//! Every operation on the CPU, forward and backward: `cargo bench -p potstill-core`. Whole steps and other devices are
-//! `potstill bench`'s.
+//! Times every operation on the CPU, forward and backward: `cargo bench -p potstill-core`. `potstill bench` times whole steps and
+//! other devices.
 #![recursion_limit = "256"]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -1,9 +1,9 @@
 //! A Burn module of your own, taught by a network of this crate.
 //!
-//! The student is a perceptron of two layers. All that it needs to be taught is [`Student`]: it says its sizes and gives a
-//! trace. A teacher learns the digits from labels; then two equal perceptrons learn from 100 labelled digits, one by itself and
-//! one from the teacher, which is also shown 3,900 digits without a label. Prints their accuracy on 1,000 other digits: 67 %
-//! alone and 87 % taught. Takes half a minute on two cores.
+//! The student is a perceptron of two layers. It only has to implement [`Student`]: it says its sizes and returns a trace. First
+//! a teacher learns the digits from labels. Then two equal perceptrons learn from 100 labelled digits: one alone, and one from
+//! the teacher, with 3,900 more digits without a label. The example prints their accuracy on 1,000 other digits: 67 % alone, 87 %
+//! with the teacher. It takes half a minute on two cores.
 #![recursion_limit = "256"]
 
 use burn::backend::read_sync;
@@ -43,7 +43,7 @@ impl Student for Perceptron {
     }
 }
 
-/// Trains a student for some epochs on what it is told of `digits`.
+/// Trains a student for some epochs on `digits` and their known labels.
 fn train<S: Student>(student: S, lesson: &Lesson, digits: &dyn Dataset, epochs: u64, rate: f64, device: &Device) -> S {
     let transform = transform(digits);
     let batches = Batches::new(digits.len(), 50, 1, 0);
@@ -63,7 +63,7 @@ fn transform(digits: &dyn Dataset) -> Transform {
     Transform::plain(digits.shape().expect("digits have one shape"), Normalisation::mnist())
 }
 
-/// The share of held-out digits that a student reads rightly.
+/// The share of held-out digits that a student classifies correctly.
 fn accuracy<S: Student>(student: &S, device: &Device) -> f64 {
     let digits = Digits::new(Split::Test, 1_000);
     let visits: Vec<_> = Batches::new(1_000, 1_000, 1, 0).order().visits(0).to_vec();

@@ -1,6 +1,6 @@
-//! An objective by hand: terms, weights, and what they say of two networks' logits.
+//! An objective written by hand, as a list of weighted terms.
 //!
-//! Prints each part of the loss for the logits of two samples. Takes no time.
+//! The example prints each part of the loss for the logits of two samples. It takes no time.
 #![recursion_limit = "256"]
 
 use burn::tensor::{Device, Tensor};

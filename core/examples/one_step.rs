@@ -1,6 +1,6 @@
-//! One step of distillation: a teacher, a student, a batch, a lesson, an update.
+//! The parts of a distillation step: a teacher, a student, a batch, a lesson, an update.
 //!
-//! Prints the loss of ten steps on one batch, which falls from 2.0 to 0.9. Takes a second on two cores.
+//! The example takes ten steps on one batch and prints their loss, which falls from 2.0 to 0.9. It takes a second on two cores.
 #![recursion_limit = "256"]
 
 use burn::tensor::Device;

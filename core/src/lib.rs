@@ -1,8 +1,8 @@
-//! Distillation of vision transformers in Rust, on any device that [Burn](burn) has: models, methods, operations with their own
-//! WGSL kernels, data, and the training step. Potstill's command and its web page are built on it.
+//! Distillation of vision transformers in Rust, on any device that [Burn](burn) supports: models, methods, operations with their
+//! own WGSL kernels, data, and the training step. Potstill's command and its web page are built on this crate.
 //!
-//! A teacher, a student, and what the one teaches the other make a [`Lesson`](method::Lesson); a
-//! [`training_step`](train::training_step) follows it:
+//! A [`Lesson`](method::Lesson) consists of an objective and its teachers, for students of one shape. A
+//! [`training_step`](train::training_step) trains a student with it:
 //!
 //! ```
 //! # #![recursion_limit = "256"]
@@ -40,16 +40,16 @@
 //! # }
 //! ```
 //!
-//! The folder `examples` goes on from here: a student of your own, and an objective by hand.
+//! The folder `examples` has more: a student of your own, and an objective that is written by hand.
 //!
-//! | module | what it holds |
+//! | module | contents |
 //! |---|---|
 //! | [`data`] | pictures, labels (some unknown), augmentation, readers of data sets, drawn digits |
 //! | [`model`] | vision transformers, ResNets, RegNets, and their names |
-//! | [`method`] | a file for each method of distillation; objectives as lists of weighted terms |
-//! | [`op`] | a folder for each operation with kernels of its own |
-//! | [`train`] | the step, the course of a training, the optimiser, evaluation |
-//! | [`weights`] | reading and writing checkpoints, those of timm, transformers and torchvision included |
+//! | [`method`] | distillation methods, a file for each; objectives as lists of weighted terms |
+//! | [`op`] | operations with their own kernels, a folder for each |
+//! | [`train`] | the training step, the course of a training, the optimiser, evaluation |
+//! | [`weights`] | reading and writing checkpoints, also those of timm, transformers and torchvision |
 //!
 //! This crate builds for `wasm32-unknown-unknown`: it opens no file, starts no thread and reads no clock.
 #![recursion_limit = "256"]

@@ -1,4 +1,4 @@
-//! Attention forward and backward, from packed queries, keys and values to their gradient.
+//! Attention, forward and backward: from packed queries, keys and values to their gradient.
 
 use burn::tensor::Tensor;
 use potstill_core::op;
@@ -14,7 +14,7 @@ fn ours(qkv: Tensor<5>) -> Tensor<4> {
     op::attention(qkv, scale)
 }
 
-/// Measures attention of `[B, H, N, D]`; the backward pass begins with a gradient of ones.
+/// Measures attention for `[B, H, N, D]`. The backward pass begins with a gradient of ones.
 ///
 /// # Errors
 /// If the case does not fit or the device fails.

@@ -1,4 +1,4 @@
-//! Cross-entropy and softened divergence of every row of logits, forward and backward.
+//! Cross-entropy and divergence of every row of logits, forward and backward.
 
 use burn::tensor::Tensor;
 use potstill_core::op;
@@ -8,11 +8,11 @@ use super::stock::rows_of_losses;
 use super::{Passes, Path, Row, Setting, Work, Workload, measure, random};
 use crate::error::Result;
 
-/// Temperature and smoothing; no number of work depends on them.
+/// Temperature and smoothing. The amount of work does not depend on them.
 const TEMPERATURE: f32 = 2.0;
 const SMOOTHING: f32 = 0.1;
 
-/// Measures the losses of logits `[B, C]`; the backward pass begins with a gradient of ones.
+/// Measures the losses of logits `[B, C]`. The backward pass begins with a gradient of ones.
 ///
 /// # Errors
 /// If the case does not fit or the device fails.

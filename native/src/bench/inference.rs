@@ -11,12 +11,12 @@ use crate::error::{Failure, Result};
 /// Measures a forward pass of `batch` images.
 ///
 /// # Errors
-/// If the sizes make no sense or do not fit, or the device fails.
+/// If the sizes are not accepted or do not fit, or if the device fails.
 pub fn inference(setting: &Setting, network: Transformer, batch: usize) -> Result<Vec<Row>> {
     let config = network.config()?;
     let mut case = network.case();
     case["batch"] = json!(batch);
-    // One block's activations at a time.
+    // The activations of one block at a time.
     let working = batch as f64 * activations(&config) / config.depth as f64;
     setting.admit(&case, working + 2.0 * config.parameters() as f64)?;
     let device = &setting.device;

@@ -1,4 +1,4 @@
-//! Batches as training reads them: drawn, varied and normalised on the host. There is no other path to hold it against.
+//! Batches as a training reads them: drawn, varied and normalised on the host. There is no second path to compare with.
 
 use std::cell::Cell;
 
@@ -14,10 +14,10 @@ use crate::error::{Failure, Result};
 const SAMPLES: usize = 4096;
 const SHAPE: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
 
-/// Measures a batch of `batch` drawn digits, varied as handwriting is if `augmented`.
+/// Measures a batch of `batch` drawn digits. If `augmented`, they vary like handwriting.
 ///
 /// # Errors
-/// If `batch` is 0 or more than the data set holds.
+/// If `batch` is 0 or larger than the data set.
 pub fn loader(setting: &Setting, batch: usize, augmented: bool) -> Result<Vec<Row>> {
     if batch == 0 || batch > SAMPLES {
         return Err(Failure::usage(format!("--batch {batch}: it must lie between 1 and {SAMPLES}")));

@@ -1,18 +1,18 @@
-//! Measuring: the same work done by Potstill's kernels and by Burn's own operations, in turns, on one device.
+//! Measurements: Potstill's kernels and Burn's own operations do the same work, in turns, on one device.
 //!
-//! Why in turns: a device's clock, its temperature and its other users change over a run; two paths that alternate see the
-//! same of each. A time is that of one piece of work with a wait for the device at its end; what is said of it is the
-//! median of the repeats and the distance between their quartiles.
+//! Why in turns: the clock of a device, its temperature and its other users change during a run. Two paths that alternate are
+//! affected equally. A time is that of one piece of work, including the wait for the device at its end. The report has the median
+//! of the repeats and the distance between their quartiles.
 //!
-//! What is counted beside time, with one path's tensors alone on the device and in passes that are not timed
-//! * dispatches: launches of compute kernels, ours and Burn's, as the runtime reports them before it sends them off.
-//!   Copies between buffers are none. The CPU launches nothing.
-//! * kept bytes: device memory in use after the forward pass, less what was in use before: output, graph and all that
-//!   the backward pass will read. Only a runtime of wgpu tells.
-//! * peak bytes: memory the runtime has reserved after the work, having given back before what it did not use. It
-//!   reserves in pages, so this is what the device must have and not the sum of the tensors.
+//! Other counts, from passes that are not timed, with only one path's tensors on the device:
+//! * dispatches: launches of compute kernels, Potstill's and Burn's, as the runtime reports them before it submits them. Copies
+//!   between buffers do not count. The CPU launches nothing.
+//! * kept bytes: device memory in use after the forward pass, minus the memory in use before. This is the output, the graph, and
+//!   everything that the backward pass will read. Only wgpu's runtime reports it.
+//! * peak bytes: memory that the runtime has reserved after the work. Before the work it gave back what it did not use. It
+//!   reserves whole pages, so this is the memory that the device must have, and not the sum of the tensors.
 //!
-//! A case that cannot fit is refused before anything is allocated: [`Setting::admit`].
+//! A case that does not fit is refused before anything is allocated: [`Setting::admit`].
 
 mod attention;
 mod distillation_loss;
@@ -45,29 +45,29 @@ pub use step::{Transformer, step};
 /// How often each piece of work is done.
 #[derive(Clone, Copy, Debug)]
 pub struct Repeats {
-    /// Before anything is measured: compilation, tuning, allocation.
+    /// Repeats before the measurement, for compilation, tuning and allocation.
     pub warmup: usize,
-    /// Timed.
+    /// Repeats that are timed.
     pub timed: usize,
 }
 
-/// What every benchmark is run with.
+/// The settings of every benchmark.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// What it runs on, without gradients.
+    /// The device, without gradients.
     pub device: Device,
-    /// How often.
+    /// The number of repeats.
     pub repeats: Repeats,
-    /// The one path that is measured; both where there is none.
+    /// The only path to measure; `None` for both.
     pub only: Option<Path>,
-    /// Whether the kernels that are launched are named.
+    /// Whether to name the launched kernels.
     pub kernels: bool,
-    /// Most bytes that a case may take.
+    /// The largest number of bytes that a case may take.
     pub memory: u64,
 }
 
 impl Setting {
-    /// Refuses a case that would take about `numbers` numbers of `f32` and so does not fit.
+    /// Refuses a case with about `numbers` `f32` numbers if it does not fit.
     fn admit(&self, case: &Value, numbers: f64) -> Result<()> {
         let bytes = numbers * size_of::<f32>() as f64;
         if bytes <= self.memory as f64 {
@@ -94,71 +94,71 @@ pub fn written(case: &Value) -> String {
     sizes.iter().map(size).collect::<Vec<_>>().join(", ")
 }
 
-/// Whose operations do the work.
+/// The operations that do the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Path {
-    /// This project's.
+    /// Potstill's.
     Potstill,
-    /// Burn's own, composed.
+    /// Burn's own.
     Stock,
 }
 
-/// What one path took for one case.
+/// The figures of one path for one case.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// The benchmark.
     pub bench: &'static str,
     /// Its sizes.
     pub case: Value,
-    /// Whose operations.
+    /// The path.
     pub path: Path,
-    /// Median time of one piece of work.
+    /// The median time of one piece of work.
     pub median_ms: f64,
-    /// Distance between the quartiles of the times.
+    /// The distance between the quartiles of the times.
     pub spread_ms: f64,
-    /// Kernel launches; none where the device launches nothing.
+    /// Kernel launches; `None` if the device launches nothing.
     pub dispatches: Option<usize>,
-    /// Those of the forward pass, where there is a backward pass too.
+    /// The launches of the forward pass, if there is also a backward pass.
     pub forward_dispatches: Option<usize>,
-    /// Memory held from the forward to the backward pass.
+    /// Memory that is kept from the forward to the backward pass.
     pub kept_bytes: Option<u64>,
-    /// Memory reserved.
+    /// Reserved memory.
     pub peak_bytes: Option<u64>,
-    /// Floating-point operations of the definition, whatever a path computes again, a second.
+    /// Floating-point operations of the definition per second. Operations that a path repeats do not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gflop_per_s: Option<f64>,
-    /// Bytes that the definition must read and write, a second.
+    /// Bytes per second that the definition must read and write.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gbyte_per_s: Option<f64>,
-    /// Samples a second, where the work has samples.
+    /// Samples per second, if the work has samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_s: Option<f64>,
-    /// How often each kernel was launched, where that was asked for.
+    /// The number of launches of each kernel, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernels: Option<Kernels>,
 }
 
-/// A piece of work: it returns what came of it, which is kept until the device is done. A lazy stream does not write what
-/// nobody holds.
+/// A piece of work. It returns its results, which are kept until the device has finished. A lazy stream does not compute results
+/// that nothing holds.
 type Pass<'a> = Box<dyn FnMut() -> Box<dyn Any> + 'a>;
 
-/// One path, ready to work.
+/// One path, ready to run.
 struct Passes<'a> {
     /// The whole work.
     run: Pass<'a>,
-    /// The forward pass, whose result holds its graph; none where there is no backward pass.
+    /// The forward pass, whose result holds its graph; `None` if there is no backward pass.
     hold: Option<Pass<'a>>,
 }
 
-/// One path's way to do a piece of work.
+/// A piece of work on one path.
 struct Workload<'a> {
     path: Path,
-    /// Makes its tensors. Dropped with the passes, so that each path's memory is counted alone.
+    /// Makes its tensors. They are dropped with the passes, so that the memory of each path is counted alone.
     start: Box<dyn Fn() -> Result<Passes<'a>> + 'a>,
 }
 
-/// What a piece of work amounts to, by its definition.
+/// The amount of work, by the definition.
 #[derive(Clone, Copy, Default)]
 struct Work {
     flops: Option<f64>,
@@ -166,7 +166,7 @@ struct Work {
     samples: Option<usize>,
 }
 
-/// How often each kernel was launched, by its name without parameters.
+/// The number of launches of each kernel, by its name without parameters.
 pub type Kernels = BTreeMap<String, usize>;
 
 #[derive(Default)]
@@ -182,7 +182,7 @@ fn wait(device: &Device) -> Result<()> {
     device.sync().context("the device failed")
 }
 
-/// Does a piece of work to its end.
+/// Runs a piece of work and waits for its end.
 fn done(pass: &mut Pass, device: &Device) -> Result<()> {
     let held = pass();
     wait(device)?;
@@ -190,14 +190,14 @@ fn done(pass: &mut Pass, device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Median and distance between the quartiles.
+/// The median, and the distance between the quartiles.
 fn median_and_spread(times: &mut [f64]) -> (f64, f64) {
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
     (at(0.5), at(0.75) - at(0.25))
 }
 
-/// What `pass` returns, and the kernels that were launched for it; tuning is over if it has run before.
+/// The result of `pass`, and the kernels that were launched for it. If it has run before, tuning is finished.
 fn launches(pass: &mut Pass, device: &Device) -> Result<(Box<dyn Any>, Kernels)> {
     let launches = Arc::new(Launches::default());
     let watching = LaunchObservation::new(launches.clone());
@@ -211,7 +211,7 @@ fn launches(pass: &mut Pass, device: &Device) -> Result<(Box<dyn Any>, Kernels)>
     Ok((held, kernels))
 }
 
-/// Everything of a row but its times. Leaves nothing on the device.
+/// All figures of a row except the times. Leaves nothing on the device.
 fn count(bench: &'static str, case: &Value, workload: &Workload, setting: &Setting) -> Result<Row> {
     let device = &setting.device;
     let mut passes = (workload.start)()?;
@@ -255,7 +255,7 @@ fn count(bench: &'static str, case: &Value, workload: &Workload, setting: &Setti
     })
 }
 
-/// Measures `workloads`: what they launch and keep one by one, their times in turns.
+/// Measures `workloads`: their launches and memory one by one, and their times in turns.
 fn measure(
     bench: &'static str,
     case: &Value,
@@ -293,21 +293,21 @@ fn measure(
     Ok(rows)
 }
 
-/// What the device reaches at its best: floating-point operations a second of a large matrix product and bytes a second
-/// of a large copy, both in `f32` and by Burn's own kernels. Large is what takes tens of milliseconds.
+/// The highest speed that the device reaches: floating-point operations per second in a large matrix product, and bytes per
+/// second in a large copy. Both are in `f32` and use Burn's own kernels. Large means that it takes tens of milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Ceiling {
     /// Side of the square matrices.
     pub side: usize,
-    /// Of the product, in 10⁹ floating-point operations a second.
+    /// The speed of the product, in 10⁹ floating-point operations per second.
     pub gflop_per_s: f64,
-    /// Bytes of the tensor that is copied.
+    /// Bytes in the copied tensor.
     pub copied_bytes: usize,
-    /// Of the copy, read and written, in 10⁹ bytes a second.
+    /// The speed of the copy, in 10⁹ bytes per second, read and written.
     pub gbyte_per_s: f64,
 }
 
-/// Measures the ceiling of a device; `large` for real hardware, not for a CPU or a software adapter.
+/// Measures the ceiling of a device. `large` is for real GPUs, not for a CPU or a software adapter.
 ///
 /// # Errors
 /// If the device fails.
@@ -343,7 +343,7 @@ pub fn ceiling(setting: &Setting, large: bool) -> Result<Ceiling> {
     })
 }
 
-/// Numbers of a normal distribution, with gradients if `tracked`.
+/// Numbers from a normal distribution, with gradients if `tracked`.
 fn random<const D: usize>(shape: [usize; D], device: &Device, tracked: bool) -> Tensor<D> {
     let x = Tensor::random(shape, Distribution::Normal(0.0, 1.0), device);
     if tracked { x.require_grad() } else { x }

@@ -1,4 +1,4 @@
-//! The difference of head-averaged attention maps of a pair of blocks, forward and backward.
+//! The difference between the head-averaged attention maps of a pair of blocks, forward and backward.
 
 use burn::tensor::Tensor;
 use potstill_core::op::{QueriesAndKeys, attention_map, attention_map_loss, attention_with_lse};
@@ -8,8 +8,8 @@ use super::stock::map_loss;
 use super::{Passes, Path, Row, Setting, Work, Workload, measure, random};
 use crate::error::Result;
 
-/// Measures the loss of a student and a teacher of `[B, N, H, D, teacher's H, teacher's D]`. Both networks' attention has
-/// run and left its log-sum-exps, as in a step; the other path does not read them.
+/// Measures the loss of a student and a teacher for `[B, N, H, D, teacher's H, teacher's D]`. As in a step, attention has run in
+/// both networks and returned its log-sum-exps. The other path does not read them.
 ///
 /// # Errors
 /// If the case does not fit or the device fails.

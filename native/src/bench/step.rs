@@ -1,4 +1,4 @@
-//! Training steps of a vision transformer: forward, backward and update, from labels alone or distilled.
+//! Training steps of a vision transformer: forward, backward and update, with labels alone or with distillation.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use super::stock::{StockVit, map_loss, rows_of_losses};
 use super::{Passes, Path, Row, Setting, Work, Workload, measure, random};
 use crate::error::{Failure, Result};
 
-/// The sizes of a network; the defaults of the command are DeiT-Ti's.
+/// The sizes of a network. The command's defaults are those of DeiT-Ti.
 #[derive(Clone, Copy, Debug)]
 pub struct Transformer {
     /// Side of the image.
@@ -31,7 +31,7 @@ pub struct Transformer {
     pub depth: usize,
     /// Heads.
     pub heads: usize,
-    /// Whether the head reads the mean of the patches and there is no class token.
+    /// Whether the head reads the mean of the patches. There is then no class token.
     pub mean_pool: bool,
 }
 
@@ -61,7 +61,7 @@ impl Transformer {
     }
 }
 
-/// Floating-point operations of a forward pass of one image: its matrix products.
+/// Floating-point operations of a forward pass of one image, in its matrix products.
 pub(super) fn forward_flops(config: &VitConfig) -> f64 {
     let (n, d, h) = (config.tokens() as f64, config.width as f64, config.hidden() as f64);
     let block = 2.0 * n * d * (4.0 * d + 2.0 * h) + 4.0 * n * n * d;
@@ -69,14 +69,14 @@ pub(super) fn forward_flops(config: &VitConfig) -> f64 {
     config.depth as f64 * block + patches + 2.0 * d * config.classes as f64
 }
 
-/// Numbers that the stock path keeps of one image for the backward pass: about 24 a token and channel of each block, and
-/// four maps a head.
+/// The numbers that the stock path keeps for the backward pass of one image: about 24 for each token and channel of a block, and
+/// four maps for each head.
 pub(super) fn activations(config: &VitConfig) -> f64 {
     let (n, d, heads) = (config.tokens() as f64, config.width as f64, config.heads as f64);
     config.depth as f64 * n * (24.0 * d + 4.0 * heads * n)
 }
 
-/// What is distilled: the logits, the attention maps.
+/// What is distilled: logits, attention maps, or both.
 #[derive(Clone, Copy)]
 struct Distilled {
     kd: bool,
@@ -196,7 +196,7 @@ fn stock(
     Passes { run: Box::new(run), hold: Some(Box::new(hold)) }
 }
 
-/// Images, which take part in the graph as constants do, and soft targets.
+/// Images, which are constants in the graph, and soft targets.
 fn inputs(setting: &Setting, config: &VitConfig, batch: usize) -> (Tensor<4>, Tensor<2>) {
     let plain = &setting.device;
     let images = random([batch, config.channels, config.image_size, config.image_size], plain, false);
@@ -204,10 +204,10 @@ fn inputs(setting: &Setting, config: &VitConfig, batch: usize) -> (Tensor<4>, Te
     (Tensor::from_inner(images), targets)
 }
 
-/// Measures a step of `batch` images towards the objective called `distillation` (`none`, `KD`, `SAF` or `SAF+KD`).
+/// Measures a step of `batch` images with the objective called `distillation` (`none`, `KD`, `SAF` or `SAF+KD`).
 ///
 /// # Errors
-/// If the sizes or the objective make no sense or do not fit, or the device fails.
+/// If the sizes or the objective are not accepted or do not fit, or if the device fails.
 pub fn step(
     setting: &Setting,
     student: Transformer,

@@ -1,4 +1,4 @@
-//! What a user of Burn alone would write: its modules, its operations, its gradients. The other side of every measurement.
+//! The other side of every measurement: what a user of Burn alone would write, with Burn's modules, operations and gradients.
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -9,7 +9,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Distribution, Tensor};
 use potstill_core::model::{Pool, VitConfig};
 
-/// Attention of packed `[B, N, 3, H, D]` to `[B, N, H, D]`, by Burn's operation of three tensors.
+/// Attention from packed `[B, N, 3, H, D]` to `[B, N, H, D]`, with Burn's operation on three tensors.
 pub fn packed_attention(qkv: Tensor<5>) -> Tensor<4> {
     let [q, k, v] = [0, 1, 2].map(|part| part_of(&qkv, part));
     // Its default scale is D^-½; a scale that is given, the same even, keeps Burn from its faster kernels.
@@ -37,7 +37,7 @@ pub fn rows_of_losses(
     Tensor::cat(vec![entropy, divergence], 1)
 }
 
-/// The mean squared difference of head-averaged attention, from packed queries, keys and values.
+/// The mean squared difference between two head-averaged attention maps, from packed queries, keys and values.
 pub fn map_loss(student: Tensor<5>, teacher: Tensor<5>) -> Tensor<1> {
     let map = |qkv: Tensor<5>| {
         let scale = (qkv.dims()[4] as f32).powf(-0.5);
@@ -47,7 +47,7 @@ pub fn map_loss(student: Tensor<5>, teacher: Tensor<5>) -> Tensor<1> {
     (difference.clone() * difference).mean()
 }
 
-/// A vision transformer of Burn's modules, of the same sizes as one of Potstill's.
+/// A vision transformer of Burn's modules, with the same sizes as one of Potstill's.
 #[derive(Module, Debug)]
 pub struct StockVit {
     patches: Conv2d,
@@ -71,7 +71,7 @@ struct StockBlock {
 }
 
 impl StockVit {
-    /// A network of the sizes of `config`, which has no distillation token.
+    /// A network with the sizes of `config`, which must not have a distillation token.
     pub fn new(config: &VitConfig, device: &Device) -> Self {
         let d = config.width;
         let token = |count| Tensor::random([1, count, d], Distribution::Normal(0.0, 0.02), device);
@@ -98,7 +98,7 @@ impl StockVit {
         }
     }
 
-    /// Logits `[B, classes]` of images `[B, C, S, S]`, and the packed queries, keys and values of each block.
+    /// The logits `[B, classes]` of images `[B, C, S, S]`, and the packed queries, keys and values of each block.
     pub fn forward(&self, images: Tensor<4>) -> (Tensor<2>, Vec<Tensor<5>>) {
         // [B, D, S / P, S / P] -> [B, patches, D]
         let mut x = self.patches.forward(images).flatten::<3>(2, 3).swap_dims(1, 2);

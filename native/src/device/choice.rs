@@ -1,4 +1,4 @@
-//! Which device `--device` takes, and what it could take.
+//! The choice of a device: what `--device` asks for, and what it can ask for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use crate::error::{Failure, Result};
 /// What `--device` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// A real GPU, else the CPU.
+    /// A real GPU if there is one, otherwise the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -57,30 +57,30 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// A line of `devices`.
+/// A line of `potstill devices`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listed {
-    /// The number of a GPU, as `gpu:N` takes it; the CPU and software adapters have none.
+    /// The number of a GPU, for `gpu:N`. The CPU and software adapters have none.
     pub index: Option<usize>,
-    /// What `--device` takes it by.
+    /// The value of `--device` that chooses it.
     pub device: String,
     /// What it is.
     #[serde(flatten)]
     pub info: DeviceInfo,
-    /// Its driver, where there is one.
+    /// Its driver, if there is one.
     pub driver: String,
-    /// Whether `auto` takes it.
+    /// Whether `auto` chooses it.
     pub default: bool,
     /// Whether the kernels can run on it.
     pub usable: bool,
-    /// Why it is, or is not, taken.
+    /// Why it is chosen or not.
     pub reason: String,
 }
 
-/// Opens the device that is asked for. Meant to be called once a process: what an adapter was opened with stays.
+/// Opens the requested device. Call it once in a process: an adapter keeps the settings with which it was opened first.
 ///
 /// # Errors
-/// Exit code 1, with what was found and what to do, if there is no such device or it cannot be opened.
+/// Exit code 1, with what was found and what to do, if there is no such device or if it cannot be opened.
 pub fn choose(choice: &DeviceChoice) -> Result<Chosen> {
     let chosen = find(choice)?;
     if preference().0 == Reduction::Subgroups && chosen.info.kind == Kind::Cpu {
@@ -129,7 +129,7 @@ fn find(choice: &DeviceChoice) -> Result<Chosen> {
     }
 }
 
-/// The first GPU that opens, else the CPU.
+/// The first GPU that can be opened, otherwise the CPU.
 fn best(adapters: &Adapters) -> Chosen {
     let count = adapters.gpus.len();
     let mut refused = None;
@@ -147,7 +147,7 @@ fn best(adapters: &Adapters) -> Chosen {
     cpu(refused.unwrap_or_else(|| adapters.lack()))
 }
 
-/// Everything that `--device` can take, the CPU last of the usable ones.
+/// All devices that `--device` can choose. The CPU comes last among the usable ones.
 pub fn list() -> Vec<Listed> {
     let adapters = Adapters::find();
     let taken = adapters.usable().next().map(|(number, _)| number);

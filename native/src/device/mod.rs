@@ -1,14 +1,14 @@
-//! The devices that a command runs on: what there is, which is taken, and why.
+//! The devices of the machine: which there are, which one a command uses, and why.
 //!
-//! Why not leave it to the library: its own choice takes a software adapter when there is no GPU (slower than the CPU
-//! path), and opens lazily, where a failure is a panic in the middle of the work.
+//! Why the library does not choose: without a GPU it would take a software adapter, which is slower than the CPU path. And it
+//! opens a device when it is first used, so that a failure is a panic in the middle of the work.
 //!
 //! Invariants
-//! * `auto` takes a real GPU, else the CPU; a software adapter is taken only when `software` is asked for ([`choice`]).
-//! * What is listed is what is opened: adapters are asked for API by API in cubecl's own order and counted a kind as
-//!   cubecl counts them ([`probe`]), and the API is pinned when one is opened.
-//! * A device is opened before any work, so that everything that can go wrong with it is one line of text ([`opening`]).
-//! * Nothing asks the graphics drivers for anything when the CPU is asked for.
+//! * `auto` chooses a real GPU if there is one, otherwise the CPU. Only `software` chooses a software adapter ([`choice`]).
+//! * The listed device is the one that is opened. Adapters are listed API by API in cubecl's own order, and those of a kind are
+//!   numbered like cubecl numbers them ([`probe`]). The API is pinned when an adapter is opened.
+//! * A device is opened before any work, so that every fault of the device is one line of text ([`opening`]).
+//! * If the CPU is requested, the graphics drivers are not used at all.
 
 mod choice;
 mod opening;
@@ -23,10 +23,10 @@ use serde::{Deserialize, Serialize};
 
 pub use choice::{DeviceChoice, Listed, choose, list};
 
-/// What the command line says of kernels: how they sum over a row, and how their tiles are chosen if it says that.
+/// The command line's choices for kernels: how they sum over a row, and how their tiles are chosen, if given.
 static PREFERENCE: OnceLock<(Reduction, Option<Tiles>)> = OnceLock::new();
 
-/// Has kernels go by what the command line says, on every device that is opened from now on. Once it is said, it stays.
+/// Sets the command line's choices for kernels, for every device that is opened from now on. The first call counts.
 pub fn prefer(reduction: Reduction, tiles: Option<Tiles>) {
     PREFERENCE.get_or_init(|| (reduction, tiles));
 }
@@ -35,17 +35,17 @@ fn preference() -> (Reduction, Option<Tiles>) {
     PREFERENCE.get().copied().unwrap_or_default()
 }
 
-/// What kind of hardware computes. The order is the order of preference.
+/// The kind of hardware. The order is the order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A GPU with memory of its own.
+    /// A GPU with its own memory.
     DiscreteGpu,
     /// A GPU that shares the machine's memory.
     IntegratedGpu,
     /// A GPU of the host, seen from a virtual machine.
     VirtualGpu,
-    /// A GPU whose driver does not say what it is, as OpenGL's do not.
+    /// A GPU whose driver does not say its kind, such as OpenGL's.
     OtherGpu,
     /// The CPU, through Flex.
     Cpu,
@@ -73,7 +73,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What stands between the tensors and the hardware.
+/// The interface between the tensors and the hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Api {
@@ -101,14 +101,14 @@ impl fmt::Display for Api {
     }
 }
 
-/// A device as reports name it.
+/// The description of a device, for reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceInfo {
-    /// What computes.
+    /// The kind of hardware.
     pub kind: Kind,
     /// Its name, from the driver or the operating system.
     pub name: String,
-    /// What stands between.
+    /// The interface.
     pub api: Api,
 }
 
@@ -118,14 +118,14 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
-/// A device that was opened.
+/// An open device.
 #[derive(Clone, Debug)]
 pub struct Chosen {
-    /// What tensors are made on; without gradients.
+    /// The device for tensors, without gradients.
     pub device: Device,
-    /// What it is.
+    /// Its description.
     pub info: DeviceInfo,
-    /// Half a sentence on why it was taken.
+    /// Why it was chosen, as part of a sentence.
     pub reason: String,
 }
 

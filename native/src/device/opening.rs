@@ -1,4 +1,4 @@
-//! Opening a device, so that no later use of it can fail for want of one.
+//! Opening a device, so that later uses do not fail because it is missing.
 
 use burn::cubecl::config::autotune::AutotuneLevel;
 use burn::cubecl::config::cache::CacheConfig;
@@ -17,7 +17,7 @@ pub(super) fn cpu(reason: String) -> Chosen {
     Chosen { device: Device::flex(), info: cpu_info(), reason }
 }
 
-/// Opens an adapter, so that no later use of it can fail for want of a device.
+/// Opens an adapter, so that later uses do not fail because the device is missing.
 pub(super) fn open(adapter: &Adapter, reason: String) -> Result<Chosen> {
     let name = &adapter.info.name;
     if let Some(flaw) = &adapter.flaw {
@@ -31,23 +31,23 @@ pub(super) fn open(adapter: &Adapter, reason: String) -> Result<Chosen> {
     let opened = RuntimeOptions::try_default()
         .and_then(|options| try_init_setup::<AutoGraphicsApi>(&adapter.selector, options).map(|_| ()));
     match opened {
-        // Registered before: it is open.
+        // It was registered before, so it is open.
         Ok(()) | Err(WgpuInitError::Registration { .. }) => {}
         Err(error) => return Err(Failure::work(format!("{name} could not be opened: {error}"))),
     }
     let device = Device::from(adapter.selector.clone());
-    // Measuring on a software adapter takes longer than it can save.
+    // On a software adapter, measuring takes longer than it saves.
     let usual = if adapter.info.kind.is_gpu() { Tiles::Measured } else { Tiles::Counted };
     op::choose(&device, Choice { reduction, tiles: tiles.unwrap_or(usual) });
     Ok(Chosen { device, info: adapter.info.clone(), reason })
 }
 
-/// Keeps what is measured in the user's cache folder, and tuning short on a software adapter, where measuring a kernel takes
-/// longer than tuning can save. What the environment or a configuration file says goes first. The configuration is read
-/// once a process, at the first opening.
+/// Sets the folder for measured kernels to the user's cache folder (used with the feature `autotune-cache`). On a software
+/// adapter it also keeps tuning short, since measuring a kernel takes longer there than tuning saves. The environment and a
+/// configuration file take precedence. The configuration is read once in a process, when the first device is opened.
 fn configure(kind: Kind) {
     let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
-    // The default, a folder below that of some Cargo.toml above, is not for a program's users.
+    // The default is a folder beside a Cargo.toml. That is not suitable for users of a program.
     if matches!(config.environment.path, CacheConfig::Target) {
         config.environment.path = CacheConfig::Global;
     }
@@ -56,11 +56,11 @@ fn configure(kind: Kind) {
     if kind == Kind::Software && !asked && matches!(level, AutotuneLevel::Balanced) {
         *level = AutotuneLevel::Minimal;
     }
-    // False where the configuration was read before; then it stays as it is, which is only slower.
+    // False if the configuration was read before. Then it does not change, which is only slower.
     CubeClRuntimeConfig::try_set(config);
 }
 
-/// The CPU, as reports name it.
+/// The description of the CPU, for reports.
 pub(super) fn cpu_info() -> DeviceInfo {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let model = cpu_model().unwrap_or_else(|| std::env::consts::ARCH.to_owned());
@@ -68,7 +68,7 @@ pub(super) fn cpu_info() -> DeviceInfo {
     DeviceInfo { kind: Kind::Cpu, name: format!("{model}, {threads}"), api: Api::Flex }
 }
 
-/// The processor's name where the operating system keeps it in a file; a report is better with it and complete without.
+/// The processor's name, if the operating system has it in a file. It is a useful part of a report, but not necessary.
 fn cpu_model() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;

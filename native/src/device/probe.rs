@@ -1,4 +1,4 @@
-//! What the graphics drivers have.
+//! The adapters that the graphics drivers offer.
 
 use burn::cubecl::future::block_on;
 use burn::cubecl::wgpu::{AutoGraphicsApi, WgpuBackend, WgpuDevice, WgpuDeviceKind, wgpu};
@@ -20,7 +20,7 @@ impl Api {
             .collect()
     }
 
-    /// As wgpu calls it, and as cubecl pins it.
+    /// Its name in wgpu, and in cubecl.
     fn backends(self) -> Option<(wgpu::Backend, WgpuBackend)> {
         match self {
             Self::Flex => None,
@@ -34,37 +34,37 @@ impl Api {
     }
 }
 
-/// A graphics adapter that this machine has.
+/// A graphics adapter of this machine.
 #[derive(Clone, Debug)]
 pub(super) struct Adapter {
     pub info: DeviceInfo,
     /// Whether it has subgroup operations.
     pub subgroups: bool,
     pub driver: String,
-    /// What opens it.
+    /// The selector that opens it.
     pub selector: WgpuDevice,
-    /// Why the kernels cannot run on it.
+    /// Why the kernels cannot run on it, if they cannot.
     pub flaw: Option<String>,
 }
 
-/// The graphics adapters of a machine, in the order of their numbers.
+/// The graphics adapters of the machine, in the order of their numbers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Adapters {
     pub gpus: Vec<Adapter>,
     pub software: Vec<Adapter>,
 }
 
-/// Least that the kernels need: bindings a pass, bytes of workgroup memory, invocations of a workgroup.
+/// What the kernels need at least: bindings in a pass, bytes of workgroup memory, invocations of a workgroup.
 const STORAGE_BUFFERS: u32 = 8;
 const WORKGROUP_BYTES: u32 = 16 * 1024;
 const INVOCATIONS: u32 = 256;
 
-/// Parts of names of adapters that compute on the CPU and do not always say so.
+/// Parts of the names of adapters that compute on the CPU. Not all of them report this.
 const SOFTWARE_NAMES: [&str; 4] = ["llvmpipe", "lavapipe", "swiftshader", "microsoft basic render"];
 
 impl Adapters {
-    /// Asks the drivers. The API that is taken is the first with a real GPU; the same GPU under a second API would be
-    /// listed twice. Machines without any loader or driver have no adapters, and that is no error.
+    /// Asks the drivers. It uses the first API with a real GPU, since a second API would list the same GPU again. A machine
+    /// without a loader or driver has no adapters; this is not an error.
     pub fn find() -> Self {
         let mut found = Self::default();
         for api in Api::chain() {
@@ -87,7 +87,7 @@ impl Adapters {
         self.gpus.iter().enumerate().filter(|(_, adapter)| adapter.flaw.is_none())
     }
 
-    /// Why there is no GPU to use, in words.
+    /// Why there is no usable GPU, as a text.
     pub fn lack(&self) -> String {
         if let [first, ..] = self.gpus.as_slice() {
             let flaw = first.flaw.as_deref().unwrap_or("it could not be opened");
@@ -106,7 +106,7 @@ impl Adapters {
         }
     }
 
-    /// What else could be asked for.
+    /// What else `--device` could ask for.
     pub fn advice(&self) -> &'static str {
         match self.software.is_empty() {
             true => "use --device cpu",
@@ -163,7 +163,7 @@ fn is_software(name: &str) -> bool {
     SOFTWARE_NAMES.iter().any(|part| name.contains(part))
 }
 
-/// Which limit is below what the kernels need.
+/// The limit that is too low for the kernels, if one is.
 fn flaw(limits: &wgpu::Limits) -> Option<String> {
     [
         ("storage buffers a pass", limits.max_storage_buffers_per_shader_stage, STORAGE_BUFFERS),
