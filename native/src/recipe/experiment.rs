@@ -219,13 +219,34 @@ pub struct NetworkRecipe {
     pub families: BTreeMap<String, Table>,
 }
 
+// What serde can no longer list beside a key that it does not know.
+const KEYS: [&str; 14] = [
+    "model",
+    "weights",
+    "resampling",
+    "epochs",
+    "batch_size",
+    "lr",
+    "lr_batch",
+    "accumulate",
+    "smoothing",
+    "trainable",
+    "readout",
+    "schedule",
+    "optimiser",
+    "retrospection",
+];
+
 // What is no other key of a network is the name of a family.
 fn families<'de, D: Deserializer<'de>>(input: D) -> std::result::Result<BTreeMap<String, Table>, D::Error> {
     let found = BTreeMap::<String, Value>::deserialize(input)?;
     let known = |(name, value): (String, Value)| match value {
         Value::Table(numbers) if FAMILIES.contains(&name.as_str()) => Ok((name, numbers)),
         _ if FAMILIES.contains(&name.as_str()) => Err(D::Error::custom(format!("{name} must be a table of numbers"))),
-        _ => Err(D::Error::custom(format!("unknown field `{name}`"))),
+        _ => {
+            let known: Vec<String> = KEYS.iter().chain(FAMILIES).map(|key| format!("`{key}`")).collect();
+            Err(D::Error::custom(format!("unknown field `{name}`, expected one of {}", known.join(", "))))
+        }
     };
     found.into_iter().map(known).collect()
 }
