@@ -20,6 +20,7 @@ mod recipe;
 mod report;
 mod run;
 mod train;
+mod words;
 
 use std::process::ExitCode;
 
@@ -54,10 +55,14 @@ fn main() -> ExitCode {
         TileChoice::Measured => Tiles::Measured,
     });
     device::prefer(reduction, tiles);
+    if matches!(&cli.command, Command::Train(options) if !options.eval) {
+        // Before the pool starts the first thread.
+        train::hold_signals();
+    }
     match pool::within(|| run(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            progress::complain(format_args!("error: {failure}"));
             ExitCode::from(failure.code())
         }
     }

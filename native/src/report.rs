@@ -15,6 +15,7 @@ use crate::device::DeviceInfo;
 use crate::error::{Context, Failure, Result};
 use crate::run::Role;
 use crate::train::LogLine;
+use crate::words::plain;
 
 /// `result.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -194,7 +195,7 @@ pub fn described(mut svg: String, title: &str, description: &str) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    plain(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// The result of drawing.
@@ -211,6 +212,7 @@ fn draw(svg: &mut String, lines: &[LogLine], report: &RunReport) -> Drawn {
             LogLine::Check(check) => {
                 accuracy.entry(check.stage).or_default().push((check.epoch as f64, 100.0 * check.held_out_accuracy));
             }
+            LogLine::Bad(_) => {}
             LogLine::Step(step) => loss.entry(step.stage).or_default().push((step.step as f64, f64::from(step.loss))),
         }
     }

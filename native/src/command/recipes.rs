@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::cli::Recipes;
 use crate::error::Result;
-use crate::progress::say;
+use crate::progress::print;
 use crate::recipe::library::{self, Shipped};
 use crate::recipe::{Goal, Recipe};
 
@@ -29,19 +29,17 @@ pub fn run(options: &Recipes) -> Result<()> {
                 })
             })
             .collect();
-        say(json!(list));
-        return Ok(());
+        return print(json!(list));
     }
     let width = read.iter().map(|(shipped, _)| shipped.name.len()).max().unwrap_or(0);
     for (shipped, recipe) in &read {
         let row = recipe.about.as_ref().map_or("", |about| about.row.as_str());
-        say(format_args!("{:width$}  {row}", shipped.name));
+        print(format_args!("{:width$}  {row}", shipped.name))?;
         for need in recipe.about.iter().flat_map(|about| &about.needs) {
-            say(format_args!("{:width$}    needs {need}", ""));
+            print(format_args!("{:width$}    needs {need}", ""))?;
         }
     }
-    say("\npotstill train NAME runs one; --smoke runs it small; its file in recipes/ says where each value is from");
-    Ok(())
+    print("\npotstill train NAME runs one; --smoke runs it small; its file in recipes/ says where each value is from")
 }
 
 // Whether a recipe trains more than the `other` goal's network.
