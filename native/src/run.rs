@@ -117,7 +117,8 @@ impl RunFolder {
         fs::create_dir_all(logdir).context(format_args!("cannot make the folder {}", logdir.display()))?;
         if let Some(name) = name {
             let path = logdir.join(name);
-            return if make(&path)? { Self::locked(path) } else { Self::taken_over(path) };
+            make(&path)?;
+            return Self::taken_over(path);
         }
         for number in 1..100_000 {
             let path = logdir.join(format!("{stem}-{number:03}"));
@@ -139,21 +140,21 @@ impl RunFolder {
                 return Err(Failure::usage(format!("there is no run {} to resume", path.display())));
             }
             let run = Self::locked(path)?;
-            if run.is_finished() {
+            if run.has(RESULT)? {
                 run.clear()?;
                 return Err(Failure::usage(format!(
                     "the run {} is finished; there is nothing to resume",
                     run.path.display()
                 )));
             }
-            if !run.file(RECIPE).exists() {
+            if !run.has(RECIPE)? {
                 return Err(Failure::usage(format!(
-                    "{} holds no {RECIPE}, so there is nothing to go on with; without --resume, train --name {} starts a run \
-                     in it",
+                    "{} has no {RECIPE}, so there is nothing to resume; without --resume, train --name {} starts a run in it",
                     run.path.display(),
                     run.name()
                 )));
             }
+            run.clear_leftovers()?;
             return Ok(run);
         }
         let mut found = Vec::new();
@@ -174,10 +175,10 @@ impl RunFolder {
                 }
             };
             let run = Self { path, _lock: Arc::new(lock) };
-            if run.is_finished() {
+            if run.has(RESULT)? {
                 // Killed between its result and the end.
                 run.clear()?;
-            } else if run.file(RECIPE).exists() {
+            } else if run.has(RECIPE)? {
                 run.clear_leftovers()?;
                 return Ok(run);
             }
@@ -191,35 +192,34 @@ impl RunFolder {
         }))
     }
 
-    // The folder with its lock, and without what a killed process left half-written in it.
     fn locked(path: PathBuf) -> Result<Self> {
         let lock = lock::attempt(&path)?.ours(&path)?;
-        let run = Self { path, _lock: Arc::new(lock) };
+        Ok(Self { path, _lock: Arc::new(lock) })
+    }
+
+    // The folder for a new run. It may have been there, and may not have more in it than a run has before its recipe.
+    fn taken_over(path: PathBuf) -> Result<Self> {
+        let run = Self::locked(path)?;
+        let taken = |what: &str| Err(Failure::usage(format!("{} {what}", run.path.display())));
+        if run.has(RECIPE)? || run.has(RESULT)? {
+            return taken("is a run already; choose another --name, or add --resume to go on with it");
+        }
+        let own = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name == lock::NAME || name == STATE || name.starts_with(TEMPORARY)
+        };
+        if let Some(other) = listed(&run.path)?.into_iter().find(|path| !own(path)) {
+            let other = other.file_name().unwrap_or_default().display();
+            return taken(&format!("has no {RECIPE} but has {other}, so it is not a run; choose another --name"));
+        }
         run.clear_leftovers()?;
         Ok(run)
     }
 
-    // A folder that was there already.
-    fn taken_over(path: PathBuf) -> Result<Self> {
-        let run = Self::locked(path)?;
-        let taken = |what: &str| Err(Failure::usage(format!("{} {what}", run.path.display())));
-        if run.file(RECIPE).exists() || run.is_finished() {
-            return taken("is a run already; choose another --name, or add --resume to go on with it");
-        }
-        // Before its recipe a run has nothing but these.
-        let own = |path: &PathBuf| path.file_name().is_some_and(|name| name == lock::NAME || name == STATE);
-        if let Some(other) = listed(&run.path)?.into_iter().find(|path| !own(path)) {
-            let other = other.file_name().unwrap_or_default().display();
-            return taken(&format!(
-                "holds no {RECIPE} and yet {other}, so it is no run that was begun; choose another --name"
-            ));
-        }
-        Ok(run)
-    }
-
-    /// Whether there is a result.
-    pub fn is_finished(&self) -> bool {
-        self.file(RESULT).exists()
+    // Whether a file is there. An error is not taken for no.
+    fn has(&self, name: &str) -> Result<bool> {
+        let path = self.file(name);
+        path.try_exists().context(format_args!("cannot look for {}", path.display()))
     }
 
     /// Removes what only an unfinished run needs.
