@@ -8,10 +8,10 @@ mod tiny;
 
 use burn::backend::read_sync;
 use burn::tensor::Device;
-use course::{course, drive, next_batch, recipe};
+use course::{course, drive, recipe};
 use potstill_core::method::{Preset, Retrospection};
 use potstill_core::model::NetworkConfig;
-use potstill_core::train::{AdamWConfig, Course, DeviceBatch, StateError, Taken, Trainable, TrainingRecipe};
+use potstill_core::train::{AdamWConfig, Course, StateError, Taken, Trainable, TrainingRecipe};
 use potstill_core::weights;
 use tiny::tiny;
 
@@ -121,58 +121,4 @@ fn a_state_of_another_course_is_refused() {
     assert_eq!(refused(|state| state.past[1].values.truncate(10)), StateError::Past);
     assert_eq!(refused(|state| state.past.clear()), StateError::Past);
     other.restore(good).expect("of the same course");
-}
-
-#[test]
-fn a_bad_step_is_taken_back_and_counts() {
-    let device = Device::flex();
-    let take = |course: &mut Course, batch: DeviceBatch| {
-        course.take(batch).expect("a batch of the data");
-        read_sync(Course::read(&mut [course])).expect("readable").remove(0).remove(0)
-    };
-    let mut careful = start(2, full());
-    careful.measure_gradients();
-    careful.be_careful();
-    let mut before = None;
-    for place in 0..6 {
-        let (mut batch, bad) = (next_batch(&careful, &device), place == 3);
-        if bad {
-            batch.images = batch.images.mul_scalar(f32::NAN);
-            before = Some(state(&careful));
-        }
-        let taken = take(&mut careful, batch);
-        assert_eq!(taken.fault().is_some(), bad, "{taken:?}");
-        assert_eq!(taken.gradient_norm.is_some_and(f32::is_finite), !bad);
-        if bad {
-            assert!(careful.take_back() && !careful.take_back(), "one step, once");
-            let after = state(&careful);
-            let before = before.take().expect("it was kept");
-            // All but the number of the step, and what the table of the past does at an epoch's end.
-            assert!(
-                after.step == before.step + 1 && after.learner == before.learner && after.moments == before.moments
-            );
-            assert!(after.past.iter().flat_map(|tensor| &tensor.values).all(|value| value.is_finite()));
-        }
-    }
-    // Saved after it, it goes on as it would have.
-    let mut restored = start(9, full());
-    restored.restore(state(&careful)).expect("of the same course");
-    let ends = [&mut careful, &mut restored].map(|course| {
-        drive(&mut [&mut *course], 4, 1, &device);
-        state(course)
-    });
-    assert!(ends[0] == ends[1]);
-    // The first step has nothing before it.
-    let mut first = start(2, full());
-    first.be_careful();
-    let batch = next_batch(&first, &device);
-    take(&mut first, batch);
-    assert!(!first.take_back());
-    // A gradient alone that is none is seen too.
-    let fault = |gradient_norm| {
-        let terms = vec![("labels".into(), 1.0)];
-        Taken { step: 1, learning_rate: 0.1, loss: 1.0, terms, teacher_logits: None, gradient_norm }.fault()
-    };
-    assert_eq!((fault(Some(3.0)), fault(None)), (None, None));
-    assert_eq!(fault(Some(f32::INFINITY)).as_deref(), Some("the norm of its gradient is inf"));
 }

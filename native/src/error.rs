@@ -2,10 +2,6 @@
 
 use std::fmt;
 
-use crate::words::plain;
-
-const INTERRUPTED: u8 = 130;
-
 /// A failed command: 2 where the command line or the recipe is wrong, 1 where the work itself failed.
 #[derive(Debug)]
 pub struct Failure {
@@ -29,12 +25,7 @@ impl Failure {
 
     /// The run was interrupted and saved: 130, as shells report an interrupt.
     pub fn interrupted(message: impl fmt::Display) -> Self {
-        Self { code: INTERRUPTED, message: message.to_string() }
-    }
-
-    /// Whether the person asked to stop.
-    pub fn is_interrupt(&self) -> bool {
-        self.code == INTERRUPTED
+        Self { code: 130, message: message.to_string() }
     }
 
     /// The process's exit code.
@@ -45,8 +36,8 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One line, whatever a library's message or a name in it holds.
-        f.write_str(&plain(&self.message.split_whitespace().collect::<Vec<_>>().join(" ")))
+        // One line, whatever a library's message holds.
+        f.write_str(&self.message.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 }
 

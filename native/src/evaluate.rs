@@ -4,16 +4,15 @@ use burn::cubecl::future::block_on;
 use burn::tensor::Device;
 use potstill_core::data::{Dataset, Transform, spread_indices};
 use potstill_core::model::NetworkConfig;
+use potstill_core::train::Evaluation;
 use potstill_core::train::evaluate::{self, Classify};
-use potstill_core::train::{Error, Evaluation};
 
 use crate::error::{Failure, Result};
-use crate::train::Interrupt;
 
 /// Runs `model` on `limit` samples spread over the set and its classes, or all, and returns the counts and each sample's predicted class.
 ///
 /// # Errors
-/// Exit code 2 if images or classes do not fit the model; 1 if the device fails; 130 once the person asks to stop.
+/// Exit code 2 if images or classes do not fit the model; 1 if the device fails.
 pub fn evaluate(
     model: Classify<'_>,
     config: &NetworkConfig,
@@ -21,20 +20,10 @@ pub fn evaluate(
     transform: &Transform,
     limit: Option<usize>,
     device: &Device,
-    interrupt: &Interrupt,
 ) -> Result<(Evaluation, Vec<u32>)> {
     fits(config, dataset)?;
     let indices = spread_indices(dataset, limit.unwrap_or(usize::MAX));
-    let stop = || interrupt.is_set();
-    block_on(evaluate::evaluate(model, dataset, transform, &indices, device, &stop)).map_err(failure)
-}
-
-/// How a failed look at samples ends the command.
-pub fn failure(error: Error) -> Failure {
-    match error {
-        Error::Stopped => Failure::interrupted(error),
-        error => Failure::work(error),
-    }
+    block_on(evaluate::evaluate(model, dataset, transform, &indices, device)).map_err(Failure::work)
 }
 
 /// Whether a data set's classes are as many as a model's. Images of any size are brought to the model's.

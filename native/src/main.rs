@@ -20,7 +20,6 @@ mod recipe;
 mod report;
 mod run;
 mod train;
-mod words;
 
 use std::process::ExitCode;
 
@@ -55,14 +54,10 @@ fn main() -> ExitCode {
         TileChoice::Measured => Tiles::Measured,
     });
     device::prefer(reduction, tiles);
-    if matches!(&cli.command, Command::Train(options) if !options.eval) {
-        // Before the pool starts the first thread.
-        train::hold_signals();
-    }
     match pool::within(|| run(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            progress::complain(format_args!("error: {failure}"));
+            eprintln!("error: {failure}");
             ExitCode::from(failure.code())
         }
     }

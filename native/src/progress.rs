@@ -1,32 +1,13 @@
 //! Progress of long work: a bar on a terminal, plain lines anywhere else.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::error::{Context, Result};
-use crate::words::plain_lines;
-
-/// Says a line to whoever watches. A reader that went away (`| head`) is no reason to lose the work: it is not an error.
+/// Prints a line to standard output. A reader that went away (`| head`) is no reason to lose the work: it is not an error.
 pub fn say(line: impl std::fmt::Display) {
-    writeln!(std::io::stdout(), "{}", plain_lines(&line.to_string())).ok();
-}
-
-/// Prints a line for which the command was run.
-///
-/// # Errors
-/// If it cannot be written; a reader that has read enough is none.
-pub fn print(line: impl std::fmt::Display) -> Result<()> {
-    match writeln!(std::io::stdout(), "{}", plain_lines(&line.to_string())) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
-    }
-}
-
-/// Prints a line to standard error. There is nowhere to say that it cannot be written.
-pub fn complain(line: impl std::fmt::Display) {
-    writeln!(std::io::stderr(), "{}", plain_lines(&line.to_string())).ok();
+    writeln!(std::io::stdout(), "{line}").ok();
 }
 
 /// Progress of one piece of work with a known number of steps.

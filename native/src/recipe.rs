@@ -2,7 +2,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `experiment`, `data`, `checkpoints` | the resolved experiment and its checks |
+//! | `experiment`, `data` | the resolved experiment and its checks |
 //! | `table` | TOML tables: one laid over another, a key set |
 //! | `layer` | an experiment in the making |
 //! | `library` | the recipes that ship with the command |
@@ -10,7 +10,6 @@
 //! | `smoke` | any experiment made small |
 //! | `layers` | all of it, one laid over the other |
 
-mod checkpoints;
 mod data;
 mod experiment;
 mod flags;
@@ -20,6 +19,5 @@ pub mod library;
 mod smoke;
 mod table;
 
-pub use checkpoints::Every;
 pub use experiment::{Control, Goal, NetworkRecipe, Precision, Recipe, model_named};
 pub use layers::{Resolved, resolve};

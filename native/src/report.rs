@@ -15,7 +15,6 @@ use crate::device::DeviceInfo;
 use crate::error::{Context, Failure, Result};
 use crate::run::Role;
 use crate::train::LogLine;
-use crate::words::plain;
 
 /// `result.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -195,7 +194,7 @@ pub fn described(mut svg: String, title: &str, description: &str) -> String {
 }
 
 fn escape(text: &str) -> String {
-    plain(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// The result of drawing.
@@ -212,7 +211,6 @@ fn draw(svg: &mut String, lines: &[LogLine], report: &RunReport) -> Drawn {
             LogLine::Check(check) => {
                 accuracy.entry(check.stage).or_default().push((check.epoch as f64, 100.0 * check.held_out_accuracy));
             }
-            LogLine::Bad(_) => {}
             LogLine::Step(step) => loss.entry(step.stage).or_default().push((step.step as f64, f64::from(step.loss))),
         }
     }

@@ -9,19 +9,13 @@
 //!   result.json                        only in a finished run
 //!   curves.svg
 //!   state.json, checkpoint/            only in an unfinished run: what `--resume` needs
-//!   .lock                              whoever works in the folder holds its lock
 //! ```
 //!
-//! Every file appears whole or not at all: it is written beside its place, synced and renamed. One process at a time works
-//! in a folder; what a killed one left half-written is removed by the next.
-
-pub mod lock;
-mod sealed;
+//! Every file appears whole or not at all: it is written beside its place, synced and renamed.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 use potstill_core::data::{ImageShape, Normalisation, Preprocess, Transform};
@@ -30,32 +24,17 @@ use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::weights::{self, Description, Fit, Metadata, NamedTensor, Resampling, STATE_PREFIX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
-use tempfile::{NamedTempFile, TempDir};
 
-use self::lock::{Attempt, Lock};
 use crate::cli::{self, Which};
 use crate::error::{Context, Failure, Result};
-use crate::progress::complain;
 use crate::pytorch;
 use crate::recipe::model_named;
-use crate::report::hex;
 
-/// A run's folder, which exists and which this process alone works in.
+/// A run's folder, which exists.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    // Let go of with the last copy.
-    _lock: Arc<Lock>,
 }
-
-/// The folder of an unfinished run's checkpoints.
-pub const CHECKPOINTS: &str = "checkpoint";
-/// The file that an unfinished run has.
-pub const STATE: &str = "state.json";
-/// The file that a run is resumed by.
-pub const RECIPE: &str = "recipe.toml";
-const RESULT: &str = "result.json";
 
 /// Which of a run's networks: also the name of its weights file and of its entry in `result.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
@@ -74,14 +53,6 @@ pub enum Role {
 }
 
 impl Role {
-    /// All roles, in the order in which they are trained.
-    pub const ALL: [Self; 5] = [Self::Teacher, Self::Student, Self::Baseline, Self::HardLabels, Self::AllLabels];
-
-    /// The role of a name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.name() == name)
-    }
-
     /// The role's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -107,146 +78,72 @@ impl From<Which> for Role {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run: `name`, else the first free `STEM-001`, `STEM-002`, ... A folder of that name in which a
-    /// run was stopped before it had a recipe is taken over.
+    /// Makes the folder of a new run: `name`, else the first free `STEM-001`, `STEM-002`, ...
     ///
     /// # Errors
-    /// Exit code 2 if `name` is no plain folder name, or is taken; 1 if the folder cannot be made.
+    /// Exit code 2 if `name` is no plain folder name or is taken; 1 if the folder cannot be made.
     pub fn create(logdir: &Path, name: Option<&str>, stem: &str) -> Result<Self> {
         let name = name.map(plain_name).transpose()?;
         fs::create_dir_all(logdir).context(format_args!("cannot make the folder {}", logdir.display()))?;
         if let Some(name) = name {
             let path = logdir.join(name);
-            make(&path)?;
-            return Self::taken_over(path);
+            return match fs::create_dir(&path) {
+                Ok(()) => Ok(Self { path }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::usage(format!(
+                    "the run {} exists already; choose another --name, or add --resume to go on with it",
+                    path.display()
+                ))),
+                Err(error) => Err(Failure::work(format!("cannot make the run folder {}: {error}", path.display()))),
+            };
         }
         for number in 1..100_000 {
             let path = logdir.join(format!("{stem}-{number:03}"));
-            if make(&path)? {
-                return Self::locked(path);
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(Failure::work(format!("cannot make the run folder {}: {error}", path.display())));
+                }
             }
         }
         Err(Failure::work(format!("{} holds too many runs; pass --name", logdir.display())))
     }
 
-    /// The unfinished run to go on with: the one called `name`, else, of those that nobody works on, the one worked on last.
+    /// The unfinished run to go on with: the one called `name`, else the one worked on last.
     ///
     /// # Errors
-    /// Exit code 2 if there is none, the named one is finished, or another process works on it.
+    /// Exit code 2 if there is none, or the named one is finished.
     pub fn unfinished(logdir: &Path, name: Option<&str>) -> Result<Self> {
         if let Some(name) = name {
-            let path = logdir.join(plain_name(name)?);
-            if !path.is_dir() {
-                return Err(Failure::usage(format!("there is no run {} to resume", path.display())));
+            let run = Self { path: logdir.join(plain_name(name)?) };
+            if !run.path.is_dir() {
+                return Err(Failure::usage(format!("there is no run {} to resume", run.path.display())));
             }
-            let run = Self::locked(path)?;
-            if run.has(RESULT)? {
-                run.clear()?;
+            if run.file("result.json").exists() {
                 return Err(Failure::usage(format!(
                     "the run {} is finished; there is nothing to resume",
                     run.path.display()
                 )));
             }
-            if !run.has(RECIPE)? {
+            if !run.file("recipe.toml").exists() {
                 return Err(Failure::usage(format!(
-                    "{} has no {RECIPE}, so there is nothing to resume; without --resume, train --name {} starts a run in it",
-                    run.path.display(),
-                    run.name()
+                    "{} holds no recipe.toml; it is no run to resume",
+                    run.path.display()
                 )));
             }
-            run.clear_leftovers()?;
             return Ok(run);
         }
-        let mut found = Vec::new();
-        for path in listed(logdir)? {
-            // What cannot be looked at is no run, or is one that ends here by its own name.
-            if let Ok(modified) = path.join(STATE).metadata().and_then(|state| state.modified()) {
-                found.push((modified, path));
-            }
-        }
-        found.sort();
-        let mut busy = Vec::new();
-        while let Some((_, path)) = found.pop() {
-            let lock = match lock::attempt(&path)? {
-                Attempt::Ours(lock) => lock,
-                Attempt::Of(_) => {
-                    busy.push(path.display().to_string());
-                    continue;
-                }
-            };
-            let run = Self { path, _lock: Arc::new(lock) };
-            if run.has(RESULT)? {
-                // Killed between its result and the end.
-                run.clear()?;
-            } else if run.has(RECIPE)? {
-                run.clear_leftovers()?;
-                return Ok(run);
-            }
-        }
-        let logdir = logdir.display();
-        Err(Failure::usage(match busy.is_empty() {
-            true => format!("there is no unfinished run in {logdir} to resume"),
-            false => {
-                format!("every unfinished run in {logdir} is being worked on by another process: {}", busy.join(", "))
-            }
-        }))
-    }
-
-    fn locked(path: PathBuf) -> Result<Self> {
-        let lock = lock::attempt(&path)?.ours(&path)?;
-        Ok(Self { path, _lock: Arc::new(lock) })
-    }
-
-    // The folder for a new run. It may have been there, and may not have more in it than a run has before its recipe.
-    fn taken_over(path: PathBuf) -> Result<Self> {
-        let run = Self::locked(path)?;
-        let taken = |what: &str| Err(Failure::usage(format!("{} {what}", run.path.display())));
-        if run.has(RECIPE)? || run.has(RESULT)? {
-            return taken("is a run already; choose another --name, or add --resume to go on with it");
-        }
-        let own = |path: &PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name == lock::NAME || name == STATE || name.starts_with(TEMPORARY)
-        };
-        if let Some(other) = listed(&run.path)?.into_iter().find(|path| !own(path)) {
-            let other = other.file_name().unwrap_or_default().display();
-            return taken(&format!("has no {RECIPE} but has {other}, so it is not a run; choose another --name"));
-        }
-        run.clear_leftovers()?;
-        Ok(run)
-    }
-
-    // Whether a file is there. An error is not taken for no.
-    fn has(&self, name: &str) -> Result<bool> {
-        let path = self.file(name);
-        path.try_exists().context(format_args!("cannot look for {}", path.display()))
-    }
-
-    /// Removes what only an unfinished run needs.
-    ///
-    /// # Errors
-    /// If it is there and cannot be removed.
-    pub fn clear(&self) -> Result<()> {
-        let state = self.file(STATE);
-        gone(fs::remove_file(&state)).context(format_args!("cannot remove {}", state.display()))?;
-        let checkpoints = self.file(CHECKPOINTS);
-        gone(fs::remove_dir_all(&checkpoints)).context(format_args!("cannot remove {}", checkpoints.display()))?;
-        self.clear_leftovers()
-    }
-
-    // Files and checkpoints that a killed process was writing: nobody else works here, so nobody needs them.
-    fn clear_leftovers(&self) -> Result<()> {
-        let hidden =
-            |path: &PathBuf, start: &str| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(start));
-        let files = listed(&self.path)?.into_iter().filter(|path| hidden(path, TEMPORARY));
-        for file in files {
-            gone(fs::remove_file(&file)).context(format_args!("cannot remove {}", file.display()))?;
-        }
-        let folders = listed(&self.file(CHECKPOINTS))?.into_iter().filter(|path| hidden(path, "."));
-        for folder in folders {
-            gone(fs::remove_dir_all(&folder)).context(format_args!("cannot remove {}", folder.display()))?;
-        }
-        Ok(())
+        let modified = |path: &Path| path.join("state.json").metadata().and_then(|m| m.modified()).ok();
+        fs::read_dir(logdir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| !path.join("result.json").exists())
+            .filter_map(|path| Some((modified(&path)?, path)))
+            .max()
+            .map(|(_, path)| Self { path })
+            .ok_or_else(|| Failure::usage(format!("there is no unfinished run in {} to resume", logdir.display())))
     }
 
     /// The folder.
@@ -266,7 +163,7 @@ impl RunFolder {
 
     /// The weights file of a network.
     pub fn weights(&self, role: Role) -> PathBuf {
-        self.file(&weights_name(role))
+        self.file(&format!("{}.safetensors", role.name()))
     }
 
     /// The weights file of the exponential mean of a network's parameters.
@@ -280,67 +177,13 @@ impl RunFolder {
         text.push('\n');
         write_whole(&self.file(name), text.as_bytes())
     }
-}
 
-/// Writes a JSON file whole, with its own hash in it.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn write_sealed(path: &Path, value: &impl Serialize) -> Result<()> {
-    write_whole(path, sealed::seal(value)?.as_bytes())
-}
-
-/// What [`write_sealed`] wrote, or in words why it is not that.
-pub fn unsealed<T: DeserializeOwned>(bytes: Vec<u8>) -> std::result::Result<T, String> {
-    sealed::unseal(&String::from_utf8(bytes).map_err(|error| error.to_string())?)
-}
-
-/// A file's bytes, or `None` where there is no such file.
-///
-/// # Errors
-/// If it is there and cannot be read.
-pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::work(format!("cannot read {}: {error}", path.display()))),
+    /// Reads a JSON file.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let path = self.file(name);
+        let text = fs::read_to_string(&path).context(format_args!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).context(path.display())
     }
-}
-
-/// The SHA-256 of bytes, in hexadecimal digits.
-pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// Everything in a folder; nothing where there is no folder.
-///
-/// # Errors
-/// If it is there and cannot be listed.
-pub fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
-    let doing = format!("cannot list {}", folder.display());
-    match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry.context(&doing)?.path())).collect(),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Failure::work(format!("{doing}: {error}"))),
-    }
-}
-
-// What is not there need not be removed.
-fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
-    removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
-}
-
-// Makes a folder; `false` if it is there already.
-fn make(path: &Path) -> Result<bool> {
-    match fs::create_dir(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(Failure::work(format!("cannot make the run folder {}: {error}", path.display()))),
-    }
-}
-
-fn weights_name(role: Role) -> String {
-    format!("{}.safetensors", role.name())
 }
 
 // A run's name is one folder's name, never a path out of the log folder.
@@ -352,39 +195,22 @@ fn plain_name(name: &str) -> Result<&str> {
     }
 }
 
-/// How the names of files begin that are being written.
-pub const TEMPORARY: &str = ".tmp";
-
 /// Writes a file whole: beside its place, synced, renamed.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let doing = format!("cannot write {}", path.display());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = temporary_file(folder).context(&doing)?;
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        // Temporary files are private to their owner; what is kept is as readable as the umask lets any other file be.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).context(&doing)?;
     file.write_all(bytes).context(&doing)?;
     file.as_file().sync_all().context(&doing)?;
     file.persist(path).context(&doing)?;
     sync_folder(folder)
-}
-
-/// A file in `folder` that is removed unless it is kept.
-pub fn temporary_file(folder: &Path) -> std::io::Result<NamedTempFile> {
-    temporary(TEMPORARY, 0o666).tempfile_in(folder)
-}
-
-/// A folder in `folder` that is removed unless it is kept.
-pub fn temporary_folder(folder: &Path) -> std::io::Result<TempDir> {
-    temporary(".filling-", 0o777).tempdir_in(folder)
-}
-
-// What is temporary is private to its owner; what is kept is as readable as the umask lets anything else be.
-fn temporary(prefix: &str, mode: u32) -> tempfile::Builder<'_, '_> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(prefix);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
-    #[cfg(not(unix))]
-    let _ = mode;
-    builder
 }
 
 /// Makes the names in a folder survive a power cut. Only Unix can sync a folder; elsewhere this does nothing.
@@ -453,11 +279,6 @@ pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
     weights::from_safetensors(&bytes).context(path.display())
 }
 
-/// The file that weights to start from are in: a run's folder stands for its student.
-pub fn weights_file(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(weights_name(Role::Student)) } else { path.to_owned() }
-}
-
 /// A network that starts from the weights in a file, and what was changed to make them fit: positions are resampled, and a
 /// head for other classes is replaced by one drawn from `seed`.
 ///
@@ -470,7 +291,8 @@ pub fn load_start(
     seed: u64,
     device: &Device,
 ) -> Result<(Network, Vec<String>)> {
-    let path = &weights_file(path);
+    // A run's folder stands for its student.
+    let path = if path.is_dir() { &path.join("student.safetensors") } else { path };
     let (mut tensors, _) = read_weights(path)?;
     tensors.retain(|tensor| !tensor.name.starts_with(STATE_PREFIX));
     let fitted = weights::fit(tensors, config, &Fit { resampling, new_head: Some(seed) }, device);
@@ -508,13 +330,17 @@ pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNet
 
 /// Loads a network of a run.
 pub fn load_from_run(folder: &Path, role: Role, device: &Device) -> Result<LoadedNetwork> {
-    let weights = |role: Role| folder.join(weights_name(role));
+    let run = RunFolder { path: folder.to_owned() };
     if !folder.is_dir() {
         return Err(Failure::work(format!("there is no run folder {}", folder.display())));
     }
-    let path = weights(role);
+    let path = run.weights(role);
     if !path.exists() {
-        let has: Vec<&str> = Role::ALL.into_iter().filter(|role| weights(*role).exists()).map(Role::name).collect();
+        let has: Vec<&str> = [Role::Teacher, Role::Student, Role::Baseline, Role::HardLabels, Role::AllLabels]
+            .into_iter()
+            .filter(|r| run.weights(*r).exists())
+            .map(Role::name)
+            .collect();
         let has = if has.is_empty() { "nothing that is trained".to_owned() } else { has.join(", ") };
         return Err(Failure::work(format!("the run {} has no {}; it has {has}", folder.display(), role.name())));
     }
@@ -546,13 +372,6 @@ impl Model {
 /// Loads a weights file as what it says of itself, or as `model` where it says nothing.
 pub fn load_file(path: &Path, model: Option<Model>, device: &Device) -> Result<LoadedNetwork> {
     let (tensors, metadata) = read_weights(path)?;
-    if let Some(tensor) = tensors.iter().find(|tensor| tensor.values.iter().any(|value| !value.is_finite())) {
-        return Err(Failure::work(format!(
-            "{}: the tensor {} has values that are not finite, so the network is of no use",
-            path.display(),
-            tensor.name
-        )));
-    }
     let described = Description::read(&metadata).context(path.display())?;
     let (description, tensors, fit) = match (described, model) {
         (Some(description), model) if model.as_ref().is_none_or(|model| model.yields) => {
@@ -576,7 +395,7 @@ pub fn load_file(path: &Path, model: Option<Model>, device: &Device) -> Result<L
     };
     let fitted = description.fitted(tensors, &fit, device).context(path.display())?;
     for note in &fitted.notes {
-        complain(format_args!("note     {}: {note}", path.display()));
+        eprintln!("note     {}: {note}", path.display());
     }
     let Description { name, config, class_names, normalisation, preprocess, readout } = description;
     let model = fitted.network;

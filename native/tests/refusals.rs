@@ -49,7 +49,7 @@ fn every_bad_input_is_refused_in_one_line() {
     bad_data("empty", &idx(&[0, 28, 28], &[]), &idx(&[0], &[]));
     place.write("gz/train-images-idx3-ubyte.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\x03broken");
     place.write("gz/train-labels-idx1-ubyte", &labels);
-    place.write("runs/taken/recipe.toml", b"");
+    fs::create_dir_all(place.path("runs/taken")).expect("makes");
     place.write("other.safetensors", &safetensors("head.weight", &[3, 5]));
     let whole = safetensors("head.weight", &[10, 64]);
     place.write("cut.safetensors", &whole[..whole.len() - 100]);

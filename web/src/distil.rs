@@ -322,7 +322,7 @@ pub async fn logits(
 ) -> Result<Vec<f32>, String> {
     let samples: Vec<u64> = samples.map(|index| index as u64).collect();
     let classify = |images| network.forward(images, None).logits;
-    evaluate::logits(&classify, dataset, &transform(), &samples, device, &|| false).await.map_err(said)
+    evaluate::logits(&classify, dataset, &transform(), &samples, device).await.map_err(said)
 }
 
 /// The class that each row of logits decides for.

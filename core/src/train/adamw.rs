@@ -77,15 +77,11 @@ impl Default for AdamWConfig {
     }
 }
 
-/// The optimiser with its state for one network. Clones share what is on the device.
-#[derive(Clone)]
+/// The optimiser with its state for one network.
 pub struct AdamW {
     config: AdamWConfig,
     undecayed: &'static [&'static str],
     state: Option<State>,
-    // Whether the gradient's square is wanted, and that of the last update.
-    measures: bool,
-    square: Option<Tensor<1>>,
 }
 
 /// The optimiser's state in a checkpoint.
@@ -110,7 +106,6 @@ pub struct Moments {
     pub average: Option<Vec<f32>>,
 }
 
-#[derive(Clone)]
 struct State {
     steps: u64,
     layout: Vec<Slot>,
@@ -125,7 +120,6 @@ struct State {
     decayed: Tensor<1>,
 }
 
-#[derive(Clone)]
 struct Slot {
     id: ParamId,
     path: String,
@@ -135,28 +129,12 @@ struct Slot {
 impl AdamW {
     /// An optimiser before its first step.
     pub fn new(config: AdamWConfig) -> Self {
-        Self { config, undecayed: &[], state: None, measures: false, square: None }
+        Self { config, undecayed: &[], state: None }
     }
 
     /// Excludes matrices whose names end like this from weight decay. A [`Network`](crate::model::Network) lists these names.
     pub fn leaving(self, undecayed: &'static [&'static str]) -> Self {
         Self { undecayed, ..self }
-    }
-
-    /// Measures the gradient of every update, for [`AdamW::gradient_square`].
-    pub fn measuring(self) -> Self {
-        Self { measures: true, ..self }
-    }
-
-    /// The sum of the squares of the last update's gradient before clipping, `[1]` on the device. It is not finite if a value of
-    /// the gradient is not.
-    pub fn gradient_square(&self) -> Option<&Tensor<1>> {
-        self.square.as_ref()
-    }
-
-    /// Counts a step without an update. `false` before the first update, when there is no state yet.
-    pub fn pass(&mut self) -> bool {
-        self.state.as_mut().map(|state| state.steps += 1).is_some()
     }
 
     /// Steps taken so far.
@@ -200,7 +178,6 @@ impl AdamW {
         }) else {
             return module;
         };
-        self.square = self.measures.then(|| (gradient.clone() * gradient.clone()).sum());
         state.update(&self.config, gradient, lr);
         module.map(&mut Split { pieces: state.pieces(&state.parameters), tracked: true })
     }
@@ -280,7 +257,7 @@ impl AdamW {
         state.first = vector(first);
         state.second = vector(second);
         state.average = config.ema.map(|_| vector(average));
-        Some(Self { state: Some(state), ..Self::new(config).leaving(undecayed) })
+        Some(Self { config, undecayed, state: Some(state) })
     }
 }
 

@@ -50,22 +50,6 @@ pub struct Taken {
     pub terms: Vec<(Cow<'static, str>, f32)>,
     /// The teacher's logits `[B, classes]`, row-major, if it was asked. Only with [`Course::keep_teacher_logits`].
     pub teacher_logits: Option<Vec<f32>>,
-    /// The norm of the gradient. Only with [`Course::measure_gradients`].
-    pub gradient_norm: Option<f32>,
-}
-
-impl Taken {
-    /// The value of the step that is not finite, in words, if there is one.
-    pub fn fault(&self) -> Option<String> {
-        if let Some((name, value)) = self.terms.iter().find(|(_, value)| !value.is_finite()) {
-            return Some(format!("its term {name} is {value}"));
-        }
-        if !self.loss.is_finite() {
-            return Some(format!("its loss is {}", self.loss));
-        }
-        let norm = self.gradient_norm.filter(|norm| !norm.is_finite())?;
-        Some(format!("the norm of its gradient is {norm}"))
-    }
 }
 
 // A step whose results are still on the device.
@@ -78,8 +62,6 @@ struct Unread {
     // The student's logits for its table of past logits, with their samples.
     logits: Option<(Vec<u64>, Tensor<2>)>,
     teacher_logits: Option<Tensor<2>>,
-    // Of the gradient.
-    square: Option<Tensor<1>>,
 }
 
 /// One network in training.
@@ -94,10 +76,6 @@ pub struct Course {
     step: u64,
     unread: Vec<Unread>,
     keep_teacher_logits: bool,
-    measure_gradients: bool,
-    // Whether the last step can be undone, and the learner and the optimiser from before it.
-    careful: bool,
-    before: Option<(Learner, AdamW)>,
 }
 
 impl Course {
@@ -116,9 +94,6 @@ impl Course {
             step: 0,
             unread: Vec::new(),
             keep_teacher_logits: false,
-            measure_gradients: false,
-            careful: false,
-            before: None,
             device: device.clone(),
             config,
         }
@@ -127,28 +102,6 @@ impl Course {
     /// Also reads the teacher's logits back, if it is asked.
     pub fn keep_teacher_logits(&mut self) {
         self.keep_teacher_logits = true;
-    }
-
-    /// Reads back the norm of every step's gradient too.
-    pub fn measure_gradients(&mut self) {
-        self.measure_gradients = true;
-        self.optimiser = self.optimiser.clone().measuring();
-    }
-
-    /// Keeps parameters and optimiser from before the last step for [`Course::take_back`]. This doubles their memory.
-    pub fn be_careful(&mut self) {
-        self.careful = true;
-    }
-
-    /// Undoes the last step, after it was read: parameters and optimiser are restored, and the step still counts. `false` if
-    /// that is not possible, since the course is not [careful](Self::be_careful) or this was the first step.
-    pub fn take_back(&mut self) -> bool {
-        let Some((learner, mut optimiser)) = self.before.take() else { return false };
-        if !optimiser.pass() {
-            return false;
-        }
-        (self.learner, self.optimiser) = (Some(learner), optimiser);
-        true
     }
 
     /// Replaces the teacher by another of the same shape, such as one that has learnt in the meantime.
@@ -227,7 +180,6 @@ impl Course {
         }
         let learning_rate = recipe.schedule.at(recipe.peak(), self.step, batches.per_epoch(), *steps);
         let learner = self.learner.take().expect("it is back after every step");
-        self.before = self.careful.then(|| (learner.clone(), self.optimiser.clone()));
         let training = learner.student.draw_training(*seed, self.step, indices.len(), &self.device);
         let batch = StepBatch { images, targets, known, teacher_logits, past, epoch, parts: recipe.accumulate };
         let (learner, report) = training_step(learner, lesson, &mut self.optimiser, batch, &training, learning_rate);
@@ -240,7 +192,6 @@ impl Course {
             values: report.values,
             logits: self.past.is_some().then_some((indices, report.logits)),
             teacher_logits: report.teacher_logits.filter(|_| self.keep_teacher_logits),
-            square: self.optimiser.gradient_square().cloned(),
         });
         Ok(())
     }
@@ -268,17 +219,11 @@ impl Course {
             own
         };
         let mut taken = Vec::with_capacity(self.unread.len());
-        for Unread { step, learning_rate, names, logits, teacher_logits, square, .. } in self.unread.drain(..) {
+        for Unread { step, learning_rate, names, logits, teacher_logits, .. } in self.unread.drain(..) {
             let values = next(1 + names.len());
             let (loss, terms) = (values[0], names.into_iter().zip(values[1..].iter().copied()).collect());
-            let gradient_norm = square.map(|_| next(1)[0].sqrt());
-            let mut step_taken = Taken { step, learning_rate, loss, terms, teacher_logits: None, gradient_norm };
             if let Some(((indices, logits), table)) = logits.zip(self.past.as_mut()) {
-                let rows = next(logits.dims().iter().product());
-                // Logits that are not finite must not teach in a later epoch.
-                if step_taken.fault().is_none() {
-                    table.record(&indices, rows)?;
-                }
+                table.record(&indices, next(logits.dims().iter().product()))?;
                 // The copy at the end of an epoch contains the logits of its own steps.
                 let (epochs, place) = self.config.batches.place(step);
                 let copies = self.config.recipe.retrospection.as_ref().is_some_and(|rule| rule.copies_after(epochs));
@@ -286,8 +231,8 @@ impl Course {
                     table.refresh();
                 }
             }
-            step_taken.teacher_logits = teacher_logits.map(|logits| next(logits.dims().iter().product()).to_vec());
-            taken.push(step_taken);
+            let teacher_logits = teacher_logits.map(|logits| next(logits.dims().iter().product()).to_vec());
+            taken.push(Taken { step, learning_rate, loss, terms, teacher_logits });
         }
         Ok(taken)
     }
@@ -316,16 +261,13 @@ impl Course {
         let learner = weights::assign(self.learner().clone(), learner)?;
         let fresh = AdamW::new(recipe.optimiser.clone()).leaving(learner.student.undecayed());
         let optimiser = state::to_optimiser(fresh, step, moments, &learner);
-        let mut optimiser = optimiser.ok_or(StateError::Optimiser)?;
-        if self.measure_gradients {
-            optimiser = optimiser.measuring();
-        }
+        let optimiser = optimiser.ok_or(StateError::Optimiser)?;
         if self.past.is_some() {
             let table = state::to_table(past, self.config.batches.samples(), self.classes);
             self.past = Some(table.ok_or(StateError::Past)?);
         }
         (self.learner, self.optimiser) = (Some(trainable(learner, recipe)), optimiser);
-        (self.step, self.unread, self.before) = (step, Vec::new(), None);
+        (self.step, self.unread) = (step, Vec::new());
         Ok(())
     }
 }
@@ -344,5 +286,5 @@ fn trainable(learner: Learner, recipe: &TrainingRecipe) -> Learner {
 fn pieces(unread: &Unread) -> Vec<Tensor<1>> {
     let logits = [unread.logits.as_ref().map(|(_, logits)| logits), unread.teacher_logits.as_ref()];
     let flat = logits.into_iter().flatten().map(|logits| logits.clone().flatten(0, 1));
-    std::iter::once(unread.values.clone()).chain(unread.square.clone()).chain(flat).collect()
+    std::iter::once(unread.values.clone()).chain(flat).collect()
 }

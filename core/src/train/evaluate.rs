@@ -16,13 +16,10 @@ const READ_TOGETHER: usize = 10;
 /// A function from normalised images `[B, C, S, S]` to logits `[B, classes]`: a network with its read-out.
 pub type Classify<'a> = &'a dyn Fn(Tensor<4>) -> Tensor<2>;
 
-/// Asked before every batch: whether to stop.
-pub type Stop<'a> = &'a dyn Fn() -> bool;
-
 /// Runs a network on the samples `indices` and returns the counts and each sample's predicted class.
 ///
 /// # Errors
-/// If a sample cannot be read, or the device fails; [`Error::Stopped`] once `stop` says so.
+/// If a sample cannot be read, or the device fails.
 ///
 /// # Panics
 /// If the network and the data set do not have the same number of classes.
@@ -32,12 +29,11 @@ pub async fn evaluate(
     transform: &Transform,
     indices: &[u64],
     device: &Device,
-    stop: Stop<'_>,
 ) -> Result<(Evaluation, Vec<u32>), Error> {
     let mut evaluation = Evaluation::new(dataset.classes());
     let mut predicted = Vec::with_capacity(indices.len());
     for indices in indices.chunks(BATCH * READ_TOGETHER) {
-        let logits = logits(classify, dataset, transform, indices, device, stop).await?;
+        let logits = logits(classify, dataset, transform, indices, device).await?;
         let labels: Vec<u32> = indices.iter().map(|index| dataset.label(*index as usize)).collect();
         predicted.extend(evaluation.add(&logits, &labels));
     }
@@ -47,22 +43,18 @@ pub async fn evaluate(
 /// The logits of the samples `indices`, `[indices, classes]` row-major.
 ///
 /// # Errors
-/// As [`evaluate`].
+/// If a sample cannot be read, or the device fails.
 pub async fn logits(
     classify: Classify<'_>,
     dataset: &dyn Dataset,
     transform: &Transform,
     indices: &[u64],
     device: &Device,
-    stop: Stop<'_>,
 ) -> Result<Vec<f32>, Error> {
     let mut all = Vec::with_capacity(indices.len() * dataset.classes());
     for indices in indices.chunks(BATCH * READ_TOGETHER) {
         let mut logits = Vec::new();
         for indices in indices.chunks(BATCH) {
-            if stop() {
-                return Err(Error::Stopped);
-            }
             let batch = assemble(dataset, indices, transform)?;
             logits.push(classify(images_on(batch.images, batch.shape, indices.len(), device)));
         }
@@ -92,7 +84,7 @@ mod tests {
         };
         let set = Digits::new(Split::Test, 300);
         let indices = spread_indices(&set, 30);
-        let found = read_sync(evaluate(&threes, &set, &transform(), &indices, &Device::flex(), &|| false));
+        let found = read_sync(evaluate(&threes, &set, &transform(), &indices, &Device::flex()));
         let (found, predicted) = found.expect("evaluated");
         assert_eq!((found.samples(), found.accuracy(), predicted), (30, 0.1, vec![3; 30]));
     }
@@ -104,18 +96,9 @@ mod tests {
         let samples = BATCH * READ_TOGETHER + BATCH + 7;
         let set = Digits::new(Split::Test, samples);
         let all: Vec<u64> = (0..samples as u64).collect();
-        let found = read_sync(logits(&model, &set, &transform(), &all, &Device::flex(), &|| false)).expect("evaluated");
+        let found = read_sync(logits(&model, &set, &transform(), &all, &Device::flex())).expect("evaluated");
         let batch = assemble(&set, &all, &transform()).expect("digits");
         let expected: Vec<f32> = batch.images.chunks(784).flat_map(|image| image[300..310].to_vec()).collect();
         assert_eq!(found, expected);
-        // Asked to stop, it looks at no batch more.
-        let seen = std::cell::Cell::new(0);
-        let counted = |images| {
-            seen.set(seen.get() + 1);
-            model(images)
-        };
-        let stop = || seen.get() == 2;
-        let stopped = read_sync(logits(&counted, &set, &transform(), &all, &Device::flex(), &stop));
-        assert!(matches!(stopped, Err(Error::Stopped)) && seen.get() == 2);
     }
 }

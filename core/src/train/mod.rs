@@ -46,7 +46,4 @@ pub enum Error {
     /// The device was lost, or cannot be read.
     #[error("the device failed: {0}")]
     Device(#[from] ExecutionError),
-    /// The person asked to stop.
-    #[error("stopped")]
-    Stopped,
 }

@@ -32,21 +32,16 @@ pub fn course(
     Course::new(student, config, device)
 }
 
-/// The batch of the step that a course takes next.
-pub fn next_batch(course: &Course, device: &Device) -> DeviceBatch {
+/// Takes at most `steps` steps of courses on the same batches, and reads all of them in one transfer every `read_every`.
+pub fn drive(courses: &mut [&mut Course], steps: u64, read_every: usize, device: &Device) -> Vec<Vec<Taken>> {
     let digits = Digits::new(Split::Train, SAMPLES);
     let shape = ImageShape { channels: 1, height: 28, width: 28 };
     let transform = Transform::plain(shape, Normalisation::mnist());
-    let mut order = course.config().batches.order();
-    let visits = order.visits(course.step());
-    DeviceBatch::new(assemble_visits(&digits, visits, &transform, None).expect("digits"), device)
-}
-
-/// Takes at most `steps` steps of courses on the same batches, and reads all of them in one transfer every `read_every`.
-pub fn drive(courses: &mut [&mut Course], steps: u64, read_every: usize, device: &Device) -> Vec<Vec<Taken>> {
+    let mut order = courses[0].config().batches.order();
     let mut taken = vec![Vec::new(); courses.len()];
     for step in 1..=steps {
-        let batch = next_batch(courses[0], device);
+        let visits = order.visits(courses[0].step());
+        let batch = DeviceBatch::new(assemble_visits(&digits, visits, &transform, None).expect("digits"), device);
         courses.iter_mut().for_each(|course| course.take(batch.clone()).expect("digits"));
         let over = step == steps || courses[0].is_finished();
         if over || courses[0].unread() == read_every || courses.iter().any(|course| course.must_read()) {

@@ -10,9 +10,8 @@ use crate::dataset::{self, Split};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Failure, Result};
 use crate::evaluate::{evaluate, fits};
-use crate::progress::print;
+use crate::progress::say;
 use crate::run::load_network;
-use crate::train::Interrupt;
 
 /// Measures and prints.
 pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
@@ -35,7 +34,6 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
         &network.transform(),
         options.limit,
         &chosen.device,
-        &Interrupt::never(),
     )?;
     let rate = evaluation.samples() as f64 / start.elapsed().as_secs_f64();
     if let Some((path, format)) = matrix {
@@ -50,13 +48,14 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
             "samples": evaluation.samples(),
             "images_per_second": rate,
         });
-        print(line)
+        say(line);
     } else {
-        print(format_args!("{} on {} ({})", network.path.display(), dataset.name(), chosen.info.name))?;
-        print(format_args!("  accuracy  {:.2} %", 100.0 * evaluation.accuracy()))?;
-        print(format_args!("  top 5     {:.2} %", 100.0 * evaluation.top5()))?;
-        print(format_args!("  loss      {:.4}", evaluation.loss()))?;
-        print(format_args!("  samples   {}", evaluation.samples()))?;
-        print(format_args!("  images/s  {rate:.0}"))
+        say(format_args!("{} on {} ({})", network.path.display(), dataset.name(), chosen.info.name));
+        say(format_args!("  accuracy  {:.2} %", 100.0 * evaluation.accuracy()));
+        say(format_args!("  top 5     {:.2} %", 100.0 * evaluation.top5()));
+        say(format_args!("  loss      {:.4}", evaluation.loss()));
+        say(format_args!("  samples   {}", evaluation.samples()));
+        say(format_args!("  images/s  {rate:.0}"));
     }
+    Ok(())
 }

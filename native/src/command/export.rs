@@ -10,7 +10,6 @@ use crate::error::{Context, Failure, Result};
 use crate::evaluate::evaluate;
 use crate::progress::say;
 use crate::run::{LoadedNetwork, load_network, write_whole};
-use crate::train::Interrupt;
 
 /// Writes the file; with a data set, what it measures is the network as it was written, not as it was before rounding.
 pub fn run(options: &Export, choice: &DeviceChoice) -> Result<()> {
@@ -33,8 +32,7 @@ pub fn run(options: &Export, choice: &DeviceChoice) -> Result<()> {
         let written = LoadedNetwork { model, ..network };
         let classify = |images| written.classify(images);
         let transform = written.transform();
-        let (found, _) =
-            evaluate(&classify, &written.config, dataset.as_ref(), &transform, None, &device, &Interrupt::never())?;
+        let (found, _) = evaluate(&classify, &written.config, dataset.as_ref(), &transform, None, &device)?;
         let (dataset, samples, accuracy) = (dataset.name().to_owned(), found.samples(), found.accuracy());
         figures = format!(", right on {:.2} % of {samples} samples of {dataset}", 100.0 * accuracy);
         Measured { dataset, samples, accuracy }.write(&mut metadata);

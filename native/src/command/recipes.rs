@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::cli::Recipes;
 use crate::error::Result;
-use crate::progress::print;
+use crate::progress::say;
 use crate::recipe::library::{self, Shipped};
 use crate::recipe::{Goal, Recipe};
 
@@ -29,17 +29,19 @@ pub fn run(options: &Recipes) -> Result<()> {
                 })
             })
             .collect();
-        return print(json!(list));
+        say(json!(list));
+        return Ok(());
     }
     let width = read.iter().map(|(shipped, _)| shipped.name.len()).max().unwrap_or(0);
     for (shipped, recipe) in &read {
         let row = recipe.about.as_ref().map_or("", |about| about.row.as_str());
-        print(format_args!("{:width$}  {row}", shipped.name))?;
+        say(format_args!("{:width$}  {row}", shipped.name));
         for need in recipe.about.iter().flat_map(|about| &about.needs) {
-            print(format_args!("{:width$}    needs {need}", ""))?;
+            say(format_args!("{:width$}    needs {need}", ""));
         }
     }
-    print("\npotstill train NAME runs one; --smoke runs it small; its file in recipes/ says where each value is from")
+    say("\npotstill train NAME runs one; --smoke runs it small; its file in recipes/ says where each value is from");
+    Ok(())
 }
 
 // Whether a recipe trains more than the `other` goal's network.

@@ -5,12 +5,12 @@ mod measure;
 mod stages;
 mod teacher;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::tensor::FloatDType;
 use potstill_core::model::NetworkConfig;
 
-use self::stages::{Run, Saving};
+use self::stages::Run;
 use super::eval;
 use crate::cli::{self, Eval, Train};
 use crate::device::{self, DeviceChoice};
@@ -18,17 +18,16 @@ use crate::error::{Context, Failure, Result};
 use crate::evaluate::fits;
 use crate::progress::say;
 use crate::recipe::{Control, Goal, NetworkRecipe, Precision, Recipe, Resolved, resolve};
-use crate::run::{RECIPE, Role, RunFolder, STATE, load_start, weights_file, write_sealed, write_whole};
-use crate::train::{ALLOWED, Interrupt, RunState, probe_cache};
+use crate::run::{Role, RunFolder, load_start, write_whole};
+use crate::train::{Interrupt, RunState};
 
 /// Trains what the recipe says, or goes on where a run was stopped.
 pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     if options.eval {
         return eval::run(&as_eval(options)?, choice);
     }
-    let interrupt = Interrupt::listen()?;
     // Everything that can be wrong is found before the run folder is made.
-    let (recipe, text, resumed, base) = if let Some(file) = &options.resume {
+    let (recipe, resumed, base) = if let Some(file) = &options.resume {
         if let Some(file) = file {
             return Err(Failure::usage(format!(
                 "--resume {} names weights, which --eval measures and --finetune starts from; a run is gone on with by \
@@ -38,25 +37,21 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         }
         refuse_changes(options)?;
         let folder = RunFolder::unfinished(&options.logdir, options.name.as_deref())?;
-        let (recipe, text, state) = resume(&folder, options)?;
-        (recipe, text, Some((folder, state)), "the run's own".to_owned())
+        let text = std::fs::read_to_string(folder.file("recipe.toml"));
+        let text = text.context(format_args!("cannot read {}", folder.file("recipe.toml").display()))?;
+        let mut recipe = Recipe::from_resolved(&text).context(folder.file("recipe.toml").display())?;
+        recipe.allow_untrained_teacher |= options.given.has("allow-untrained-teacher");
+        (recipe, Some(folder), "the run's own".to_owned())
     } else {
         let Resolved { recipe, base, notices } = resolve(options)?;
         notices.iter().for_each(|notice| say(format_args!("note     {notice}")));
-        let text = toml::to_string(&recipe).context("cannot serialise the recipe")?;
-        (recipe, text, None, base)
+        (recipe, None, base)
     };
-    let saving = saving(&recipe, options)?;
     let chosen = device::choose(choice)?;
     say(format_args!("device   {} ({}): {}", chosen.info.name, chosen.info.api, chosen.reason));
     if recipe.teacher_precision == Precision::Half && !chosen.device.supports_dtype(FloatDType::F16) {
         let name = &chosen.info.name;
         return Err(Failure::usage(format!("--teacher-precision half: {name} has no half precision; leave it out")));
-    }
-    let given = given_files(&recipe);
-    if let Some((_, state)) = &resumed {
-        // Weights to start from are looked at where a network starts from them.
-        given.teachers.iter().try_for_each(|path| state.check_given(path))?;
     }
     let data = data::open(&recipe)?;
     let given_teacher = match &recipe.teacher_weights {
@@ -79,29 +74,20 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
             load_start(path, config, network.resampling, 0, &chosen.device)?;
         }
     }
-    let cache = recipe.teacher_cache.as_deref().filter(|_| recipe.objective == Goal::Distillation);
-    let cache = cache.filter(|folder| match probe_cache(folder) {
-        Ok(()) => true,
-        Err(failure) => {
-            say(format_args!("note     the teacher cache is left out: {failure}"));
-            false
-        }
-    });
-    interrupt.arm();
+    let interrupt = Interrupt::listen()?;
 
     let is_resumed = resumed.is_some();
-    let (folder, state) = match resumed {
-        Some(resumed) => resumed,
+    let folder = match resumed {
+        Some(folder) => folder,
         None => {
-            let files: Vec<&Path> = given.teachers.iter().chain(&given.starts).map(PathBuf::as_path).collect();
-            let state = RunState::begin(&text, &files)?;
             let folder = RunFolder::create(&options.logdir, options.name.as_deref(), &stem(&recipe))?;
-            write_sealed(&folder.file(STATE), &state)?;
-            // With the recipe there, the run can be resumed: it comes last.
-            write_whole(&folder.file(RECIPE), text.as_bytes())?;
-            (folder, state)
+            folder.write_json("state.json", &RunState::default())?;
+            folder
         }
     };
+    // With the recipe there, the run can be resumed: it comes last.
+    let text = toml::to_string(&recipe).context("cannot serialise the recipe")?;
+    write_whole(&folder.file("recipe.toml"), text.as_bytes())?;
     let how = if is_resumed { ", resumed" } else { "" };
     say(format_args!("run      {}{how} (recipe: {base}, seed {})", folder.path().display(), recipe.seed));
     let (train_samples, test_samples) = (data.full.source.dataset.len(), data.full.held_out.len());
@@ -114,73 +100,14 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         interrupt: &interrupt,
         more_teachers: &more_teachers,
         known: &Default::default(),
-        cache,
-        saving,
     };
-    run.finish(&run.train_all(networks, given_teacher, state)?, options.json)
-}
-
-// The recipe of an unfinished run, its text, and what is done of it.
-fn resume(folder: &RunFolder, options: &Train) -> Result<(Recipe, String, RunState)> {
-    let path = folder.file(RECIPE);
-    let state = RunState::read(folder)?;
-    let text = std::fs::read_to_string(&path).context(format_args!("cannot read {}", path.display()))?;
-    state.check_recipe(folder, &text)?;
-    let wrong = |why: &dyn std::fmt::Display| Failure::usage(format!("{}: {why}", path.display()));
-    let recipe = Recipe::from_resolved(&text).map_err(|error| wrong(&error))?;
-    recipe.validate().map_err(|failure| wrong(&failure))?;
-    if recipe.allow_untrained_teacher || !options.given.has("allow-untrained-teacher") {
-        return Ok((recipe, text, state));
-    }
-    // The one change that a run allows: all else of its text stays.
-    let text = format!("{ALLOWED}\n{text}");
-    write_whole(&path, text.as_bytes())?;
-    Ok((Recipe { allow_untrained_teacher: true, ..recipe }, text, state))
-}
-
-// How a run is saved. The flags of a resumed run are no part of its recipe.
-fn saving(recipe: &Recipe, options: &Train) -> Result<Saving> {
-    let given = &options.given;
-    let every = given.text("checkpoint-every").map(|text| text.parse().map_err(Failure::usage)).transpose()?;
-    Ok(Saving {
-        every: every.unwrap_or(recipe.checkpoint_every),
-        keep: given.parsed("keep")?.unwrap_or(recipe.checkpoint_keep),
-        skips: given.parsed("skip-bad-steps")?.unwrap_or(recipe.skip_bad_steps),
-    })
-}
-
-// The files that a run is given. Others by their names, in the middle of it, would make another run of it.
-struct GivenFiles {
-    teachers: Vec<PathBuf>,
-    // Weights that networks start from.
-    starts: Vec<PathBuf>,
-}
-
-fn given_files(recipe: &Recipe) -> GivenFiles {
-    let distils = recipe.objective == Goal::Distillation;
-    let teachers = recipe.teacher_weights.iter().chain(recipe.more_teachers.iter().map(|teacher| &teacher.weights));
-    let file = |path: &PathBuf| if path.is_dir() { path.join("teacher.safetensors") } else { path.clone() };
-    let starts =
-        [&recipe.teacher, &recipe.student].into_iter().flatten().filter_map(|network| network.weights.as_deref());
-    GivenFiles {
-        teachers: teachers.filter(|_| distils).map(file).collect(),
-        starts: starts.map(weights_file).filter(|path| path.exists()).collect(),
-    }
+    run.finish(&run.train_all(networks, given_teacher)?, options.json)
 }
 
 // A resumed run goes on with its own recipe; a flag that would change it is refused rather than ignored.
 fn refuse_changes(options: &Train) -> Result<()> {
     // Which run, how it is shown, and what changes none of its numbers.
-    let taken = [
-        "--resume",
-        "--logdir",
-        "--name",
-        "--json",
-        "--allow-untrained-teacher",
-        "--checkpoint-every",
-        "--keep",
-        "--skip-bad-steps",
-    ];
+    let taken = ["--resume", "--logdir", "--name", "--json", "--allow-untrained-teacher"];
     match options.given.names().iter().find(|given| !taken.contains(&given.as_str())) {
         Some(given) => Err(Failure::usage(format!("--resume goes on with the run's own recipe; leave out {given}"))),
         None => Ok(()),

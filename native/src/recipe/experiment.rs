@@ -18,7 +18,6 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::{Table, Value};
 
-use super::checkpoints::Every;
 use super::data::DataRecipe;
 use super::table::merge;
 use crate::error::{Context, Failure, Result};
@@ -60,15 +59,6 @@ pub struct Recipe {
     /// Whether a teacher that does no better than chance is taken all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_untrained_teacher: bool,
-    /// When checkpoints are made.
-    #[serde(default, skip_serializing_if = "Every::is_usual")]
-    pub checkpoint_every: Every,
-    /// How many of the last checkpoints are kept.
-    #[serde(default = "two", skip_serializing_if = "is_two")]
-    pub checkpoint_keep: usize,
-    /// How many steps of each network may be skipped because the loss or the gradient is not finite.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub skip_bad_steps: u64,
     /// Where the numbers come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<About>,
@@ -87,18 +77,6 @@ pub struct Recipe {
 
 fn is_usual(mean: &Mean) -> bool {
     *mean == Mean::default()
-}
-
-fn two() -> usize {
-    2
-}
-
-fn is_two(count: &usize) -> bool {
-    *count == 2
-}
-
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 fn one() -> f64 {
@@ -376,10 +354,6 @@ impl Recipe {
     /// Exit code 2 with the key, its value and what is accepted.
     pub fn validate(&self) -> Result<()> {
         self.data.validate()?;
-        if !(1..=1_000).contains(&self.checkpoint_keep) {
-            let keep = self.checkpoint_keep;
-            return Err(Failure::usage(format!("checkpoint_keep is {keep}; it must be between 1 and 1000")));
-        }
         for (key, samples) in [("train_samples", self.data.train_samples), ("test_samples", self.data.test_samples)] {
             if let Some(samples) = samples.filter(|samples| !(1..=1_000_000_000).contains(samples)) {
                 return Err(Failure::usage(format!("data.{key} is {samples}; it must be between 1 and 1000000000")));

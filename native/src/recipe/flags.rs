@@ -121,21 +121,6 @@ const RUN: &[Flag] = &[
     )
     .sets(&["teacher_cache_top"])
     .needs("teacher-cache"),
-    Flag::text(
-        "checkpoint-every",
-        "STEPS|TIME",
-        "Make a checkpoint every so many steps (500) or so often (10min); by default after every epoch and at least every ten \
-         minutes",
-    )
-    .sets(&["checkpoint_every"]),
-    Flag::whole("keep", "N", "Keep the last N checkpoints; by default 2, so that there is another if one is damaged")
-        .sets(&["checkpoint_keep"]),
-    Flag::whole(
-        "skip-bad-steps",
-        "N",
-        "Skip at most N steps of each network whose loss or gradient is not finite, instead of ending the run",
-    )
-    .sets(&["skip_bad_steps"]),
 ];
 
 const ONE_PROCESS: &str = "one process trains here";

@@ -1,186 +1,152 @@
-//! Where a stage stands in the middle, written as one unit.
+//! What `--resume` needs, written as one unit.
 //!
 //! A checkpoint is a folder `checkpoint/STAGE-STEP` with the parameters, the optimiser's moments and where the run stands. It is
-//! filled under another name and renamed when every file is synced: it is there whole, or not at all. The last ones are kept
-//! and the older removed after that, so at any moment at least one whole checkpoint exists. Its `checkpoint.json` holds the
-//! hash of each of its files, so that one whose bytes have changed is known and the one before it can be taken.
+//! filled under another name and renamed when every file is synced: it is there whole, or not at all. The one before it is
+//! removed after that, so at any moment at least one whole checkpoint exists.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use potstill_core::train::{State, StateError};
-use potstill_core::weights;
+use potstill_core::weights::{self, NamedTensor};
 use serde::{Deserialize, Serialize};
 
-use super::metrics_log::Mark;
+use super::stage::Outcome;
 use crate::error::{Context, Failure, Result};
-use crate::run::{
-    CHECKPOINTS, Role, RunFolder, read_if_there, sha256, sync_folder, temporary_folder, unsealed, write_sealed,
-    write_whole,
-};
+use crate::run::{Role, RunFolder, read_weights, sync_folder, write_whole};
+
+/// Where an unfinished run stands: the stages that are done. Its file also marks a run as one that can be resumed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RunState {
+    /// What each finished stage gave.
+    pub done: BTreeMap<Role, Outcome>,
+}
 
 /// A stage in the middle.
-#[derive(Debug)]
-pub struct Checkpoint {
-    /// What its `checkpoint.json` says.
-    pub about: About,
-    /// Where the stage stands.
-    pub state: State,
-    folder: PathBuf,
-}
-
-/// Where in a run a checkpoint is; later ones are greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
-    /// Which network.
-    pub stage: Role,
-    /// Steps done.
-    pub step: u64,
-}
-
-impl Place {
-    /// The name of its folder.
-    pub fn name(self) -> String {
-        format!("{}-{:08}", self.stage.name(), self.step)
-    }
-
-    /// The place of a folder's name.
-    pub fn named(name: &str) -> Option<Self> {
-        let (stage, step) = name.rsplit_once('-')?;
-        Some(Self { stage: Role::named(stage)?, step: step.parse().ok()? })
-    }
-}
-
-/// What a `checkpoint.json` says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct About {
-    /// The program's version; none where it kept no hashes yet, and nothing below is there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
+pub struct Checkpoint {
     /// Which network.
     pub stage: Role,
     /// Steps done.
     pub step: u64,
     /// Seconds of training so far.
     pub seconds: f64,
-    /// Whether the look at held-out samples that is due after the step is still to come.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub check_due: bool,
-    /// Steps that were skipped because they were not finite.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub skipped: u64,
-    /// SHA-256 of the run's recipe.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recipe: Option<String>,
-    /// SHA-256 of each file that the run was given: teachers, and weights to start from.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub given: BTreeMap<String, String>,
-    /// How far the log had come.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub log: Option<Mark>,
-    /// SHA-256 of each file of the checkpoint.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub files: BTreeMap<String, String>,
+    #[serde(skip)]
+    folder: PathBuf,
 }
 
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-const ABOUT: &str = "checkpoint.json";
+const FOLDER: &str = "checkpoint";
 const MODEL: &str = "model.safetensors";
 const OPTIMISER: &str = "optimiser.safetensors";
 const PAST: &str = "past-logits.safetensors";
 
 impl Checkpoint {
-    /// Writes a stage's state, of which `about` says the rest, unless the same is there already.
-    ///
-    /// # Errors
-    /// If a parameter is not finite, or a file cannot be written; the checkpoints before it are then as they were.
-    pub fn write(run: &RunFolder, mut about: About, state: &State) -> Result<()> {
-        if let Some(tensor) = state.learner.iter().find(|tensor| tensor.values.iter().any(|value| !value.is_finite())) {
-            let (stage, step, name) = (about.stage.name(), about.step, &tensor.name);
-            return Err(Failure::work(format!(
-                "the {stage}'s parameter {name} is not finite after step {step}, so no checkpoint is made; lower --lr, or \
-                 clip gradients with --clip-grad"
-            )));
-        }
-        let parent = run.file(CHECKPOINTS);
+    /// Saves a stage where it stands after `seconds` of training.
+    pub fn save(run: &RunFolder, stage: Role, seconds: f64, state: &State) -> Result<()> {
+        let (parent, step) = (run.file(FOLDER), state.step);
         fs::create_dir_all(&parent).context(format_args!("cannot make {}", parent.display()))?;
-        let place = parent.join(Place { stage: about.stage, step: about.step }.name());
+        let filling = tempfile::Builder::new().prefix(".filling-").tempdir_in(&parent);
+        let filling = filling.context(format_args!("cannot write in {}", parent.display()))?;
+        write_tensors(&filling.path().join(MODEL), &state.learner)?;
+        for (name, tensors) in [(OPTIMISER, &state.moments), (PAST, &state.past)] {
+            if !tensors.is_empty() {
+                write_tensors(&filling.path().join(name), tensors)?;
+            }
+        }
+        let checkpoint = Self { stage, step, seconds, folder: PathBuf::new() };
+        let text = serde_json::to_string_pretty(&checkpoint).context("cannot serialise a checkpoint")?;
+        write_whole(&filling.path().join("checkpoint.json"), text.as_bytes())?;
+        let place = parent.join(format!("{}-{step:08}", stage.name()));
         if place.exists() {
             // The same step of the same run: the same content.
             return Ok(());
         }
-        let filling = temporary_folder(&parent).context(format_args!("cannot write in {}", parent.display()))?;
-        for (name, tensors) in [(MODEL, &state.learner), (OPTIMISER, &state.moments), (PAST, &state.past)] {
-            if name == MODEL || !tensors.is_empty() {
-                let bytes = weights::to_safetensors(tensors, Default::default());
-                let bytes = bytes.context("cannot serialise a checkpoint")?;
-                write_whole(&filling.path().join(name), &bytes)?;
-                about.files.insert(name.to_owned(), sha256(&bytes));
-            }
-        }
-        write_sealed(&filling.path().join(ABOUT), &about)?;
-        fs::rename(filling.path(), &place).context(format_args!("cannot write {}", place.display()))?;
-        // It is no longer there to be removed.
-        let _ = filling.keep();
-        // The name must be on the disk before an older checkpoint goes.
-        sync_folder(&parent)
+        let filled = filling.keep();
+        fs::rename(&filled, &place).context(format_args!("cannot write {}", place.display()))?;
+        // The name must be on the disk before the older checkpoint goes.
+        sync_folder(&parent)?;
+        remove_all_but(&parent, Some(&place));
+        Ok(())
     }
 
-    /// Reads a checkpoint and holds its files to their hashes. The inner error says what is damaged.
+    /// Where the stage stands.
     ///
     /// # Errors
-    /// If a file that is there cannot be read.
-    pub fn read(folder: &Path, place: Place) -> Result<std::result::Result<Self, String>> {
-        let about = match read_if_there(&folder.join(ABOUT))?.map(unsealed::<About>) {
-            Some(Ok(about)) => about,
-            Some(Err(why)) => return Ok(Err(format!("{ABOUT}: {why}"))),
-            None => return Ok(Err(format!("{ABOUT} is missing"))),
+    /// If a file of it cannot be read.
+    pub fn state(&self) -> Result<State> {
+        let read = |name: &str, there: bool| match there {
+            true => Ok(read_weights(&self.folder.join(name))?.0),
+            false => Ok(Vec::new()),
         };
-        if (about.stage, about.step) != (place.stage, place.step) {
-            return Ok(Err(format!("{ABOUT} is that of another checkpoint")));
-        }
-        let mut state = State { step: about.step, learner: Vec::new(), moments: Vec::new(), past: Vec::new() };
-        for (name, tensors) in [(MODEL, &mut state.learner), (OPTIMISER, &mut state.moments), (PAST, &mut state.past)] {
-            let said = about.files.get(name);
-            match read_if_there(&folder.join(name))? {
-                Some(bytes) if said.is_some_and(|said| sha256(&bytes) != *said) => {
-                    return Ok(Err(format!("{name}: its SHA-256 is another than {ABOUT} says")));
-                }
-                Some(bytes) => match weights::from_safetensors(&bytes) {
-                    Ok((read, _)) => *tensors = read,
-                    Err(error) => return Ok(Err(format!("{name}: {error}"))),
-                },
-                // A checkpoint without hashes does not say what belongs to it: what is amiss is seen when it is taken.
-                None if said.is_none() && name != MODEL => {}
-                None => return Ok(Err(format!("{name} is missing"))),
-            }
-        }
-        Ok(Ok(Self { about, state, folder: folder.to_owned() }))
+        Ok(State {
+            step: self.step,
+            learner: read(MODEL, true)?,
+            moments: read(OPTIMISER, self.step > 0)?,
+            past: read(PAST, self.folder.join(PAST).exists())?,
+        })
     }
 
-    /// A state that does not fit, by the file in `folder` that holds it.
-    pub fn misfit(folder: &Path, error: &StateError) -> Failure {
+    /// A state that does not fit, by the file that holds it.
+    pub fn misfit(&self, error: StateError) -> Failure {
         let name = match error {
             StateError::Parameters(_) => MODEL,
             StateError::Optimiser => OPTIMISER,
             StateError::Past => PAST,
         };
-        Failure::work(format!("{}: {error}", folder.join(name).display()))
+        Failure::work(format!("{}: {error}", self.folder.join(name).display()))
     }
+}
 
-    /// Where in the run it is.
-    pub fn place(&self) -> Place {
-        Place { stage: self.about.stage, step: self.about.step }
-    }
+/// The newest whole checkpoint of a run, if there is one.
+pub fn latest(run: &RunFolder) -> Result<Option<Checkpoint>> {
+    let mut found: Vec<Checkpoint> = fs::read_dir(run.file(FOLDER))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')))
+        .map(|folder| {
+            let path = folder.join("checkpoint.json");
+            let text = fs::read_to_string(&path).context(format_args!("cannot read {}", path.display()))?;
+            let checkpoint: Checkpoint = serde_json::from_str(&text).context(path.display())?;
+            Ok(Checkpoint { folder, ..checkpoint })
+        })
+        .collect::<Result<_>>()?;
+    // Stages follow each other in this order.
+    found.sort_by_key(|checkpoint| (checkpoint.stage, checkpoint.step));
+    Ok(found.pop())
+}
 
-    /// Its folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+/// Removes every checkpoint of a run.
+pub fn clear(run: &RunFolder) {
+    let parent = run.file(FOLDER);
+    remove_all_but(&parent, None);
+    fs::remove_dir(parent).ok();
+}
+
+// What cannot be removed is only left over: the newest checkpoint still wins. A folder loses its files one by one, so that
+// it is first given a name that `latest` passes over.
+fn remove_all_but(parent: &Path, kept: Option<&Path>) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let folder = entry.path();
+        if Some(folder.as_path()) == kept {
+            continue;
+        }
+        let name = entry.file_name();
+        let going = parent.join(format!(".{}", name.to_string_lossy().trim_start_matches('.')));
+        if going != folder {
+            // Left over, if it is there.
+            fs::remove_dir_all(&going).ok();
+            fs::rename(&folder, &going).ok();
+        }
+        fs::remove_dir_all(&going).ok();
     }
+}
+
+fn write_tensors(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
+    let bytes = weights::to_safetensors(tensors, Default::default()).context("cannot serialise weights")?;
+    write_whole(path, &bytes)
 }
 
 #[cfg(test)]
@@ -188,11 +154,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_places_name_is_its_own() {
-        for place in [Place { stage: Role::HardLabels, step: 7 }, Place { stage: Role::Student, step: 123_456_789 }] {
-            assert_eq!(Place::named(&place.name()), Some(place));
+    fn an_older_checkpoint_goes_by_a_name_that_is_passed_over() {
+        let parent = tempfile::tempdir().expect("a folder");
+        // The third is what an end in the middle of removing the first left over.
+        for name in ["student-00000001", "student-00000002", ".student-00000001", ".tmpfilling"] {
+            let folder = parent.path().join(name);
+            fs::create_dir(&folder).expect("made");
+            fs::write(folder.join("checkpoint.json"), "{}").expect("written");
         }
-        assert_eq!(Place::named(".student-00000001"), None);
-        assert!(Place { stage: Role::Student, step: 1 } > Place { stage: Role::Teacher, step: 9 });
+        let kept = parent.path().join("student-00000002");
+        remove_all_but(parent.path(), Some(&kept));
+        let left: Vec<PathBuf> = fs::read_dir(parent.path()).expect("read").flatten().map(|e| e.path()).collect();
+        assert_eq!(left, [kept]);
     }
 }

@@ -1,6 +1,4 @@
 //! What is known of a teacher's logits without asking it.
-//!
-//! A cache saves work and decides nothing: one that fails is left out, with a note, and the teacher is asked.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,12 +11,9 @@ use potstill_core::train::device_batch::rows_on;
 use potstill_core::train::evaluate::logits;
 use potstill_core::train::{Batches, DeviceBatch};
 
-use super::Interrupt;
 use super::source::Source;
 use super::teacher_cache::{Keep, TeacherCache, origin};
 use crate::error::{Context, Failure, Result};
-use crate::evaluate::failure;
-use crate::progress::say;
 
 // Rows of a cache that are held against the teacher before it is believed.
 const CHECKED_ROWS: usize = 16;
@@ -44,7 +39,7 @@ impl<'a> Recall<'a> {
     /// that is never varied: they are asked once, and `known` is what they said in an earlier stage of the run.
     ///
     /// # Errors
-    /// If a sample cannot be read, or the device fails; exit code 130 if the person stops it.
+    /// If what is kept cannot be read or written, or is not what the teacher says.
     pub fn open(
         teachers: Teachers,
         logits_alone: bool,
@@ -52,7 +47,6 @@ impl<'a> Recall<'a> {
         keep: Option<&Keep<'_>>,
         known: Option<Arc<Vec<f32>>>,
         device: &'a Device,
-        interrupt: &Interrupt,
     ) -> Result<Self> {
         let since = Instant::now();
         let (batches, classes) = (source.batches(), teachers.shape().classes);
@@ -60,56 +54,48 @@ impl<'a> Recall<'a> {
         let (cache, checked, asked, spent) = (None, false, 0, Duration::ZERO);
         let mut recall = Self { teachers, batches, classes, device, table, cache, checked, asked, spent };
         if logits_alone && recall.table.is_none() {
-            recall.open_logits(source, keep, interrupt)?;
+            recall.open_logits(source, keep)?;
         }
         recall.spent = since.elapsed();
         Ok(recall)
     }
 
-    fn open_logits(&mut self, source: &Source, keep: Option<&Keep<'_>>, interrupt: &Interrupt) -> Result<()> {
+    fn open_logits(&mut self, source: &Source, keep: Option<&Keep<'_>>) -> Result<()> {
         let (varied, samples) = (!source.is_still(), source.dataset.len());
-        if let Some(keep) = keep {
+        let cache = keep.map(|keep| {
             let steps = self.batches.per_epoch() * source.batch_size as u64;
             let rows = if varied { steps } else { samples as u64 };
-            let origin = origin(&self.teachers, source, rows, self.classes, keep)?;
-            self.cache = TeacherCache::open(keep.root, origin).map_err(left_out).ok();
-        }
+            TeacherCache::open(keep.root, origin(&self.teachers, source, rows, self.classes, keep)?)
+        });
+        let mut cache = cache.transpose()?;
         if varied {
+            self.cache = cache;
             return Ok(());
         }
-        // Rows by index are no rows by (epoch, place): the table takes all of them, and the cache is needed no more.
-        if let Some(kept) = self.with_cache(|cache| cache.rows(0, 0, samples)).flatten() {
-            let sample = self.ask(source, samples.min(CHECKED_ROWS), interrupt)?;
-            if self.with_cache(|cache| cache.check(&kept[..sample.len()], &sample)).is_some() {
-                self.table = Some(Arc::new(kept));
+        // Rows by index are no rows by (epoch, place): the table takes all of them.
+        let kept = cache.as_mut().map(|cache| cache.rows(0, 0, samples)).transpose()?.flatten();
+        self.table = Some(Arc::new(match (kept, &mut cache) {
+            (Some(kept), Some(cache)) => {
+                let sample = self.ask(source, samples.min(CHECKED_ROWS))?;
+                cache.check(&kept[..sample.len()], &sample)?;
+                kept
             }
-        }
-        if self.table.is_none() {
-            let all = self.ask(source, samples, interrupt)?;
-            self.with_cache(|cache| cache.record(0, 0, &all));
-            self.table = Some(Arc::new(all));
-        }
-        self.cache = None;
+            (_, cache) => {
+                let all = self.ask(source, samples)?;
+                cache.as_mut().map(|cache| cache.record(0, 0, &all)).transpose()?;
+                all
+            }
+        }));
         Ok(())
     }
 
-    // Does something with the cache, where there is one. If it fails there is none any more.
-    fn with_cache<T>(&mut self, work: impl FnOnce(&mut TeacherCache) -> Result<T>) -> Option<T> {
-        let done = work(self.cache.as_mut()?).map_err(left_out);
-        if done.is_err() {
-            self.cache = None;
-        }
-        done.ok()
-    }
-
     // What the teacher says of the first samples as they are.
-    fn ask(&mut self, source: &Source, samples: usize, interrupt: &Interrupt) -> Result<Vec<f32>> {
+    fn ask(&mut self, source: &Source, samples: usize) -> Result<Vec<f32>> {
         self.asked += samples as u64;
         let indices: Vec<u64> = (0..samples as u64).collect();
         let says = |images| self.says(images);
-        let stop = || interrupt.is_set();
-        block_on(logits(&says, source.dataset.as_ref(), &source.transform, &indices, self.device, &stop))
-            .map_err(failure)
+        block_on(logits(&says, source.dataset.as_ref(), &source.transform, &indices, self.device))
+            .map_err(Failure::work)
     }
 
     fn says(&self, images: Tensor<4>) -> Tensor<2> {
@@ -125,7 +111,7 @@ impl<'a> Recall<'a> {
     /// The teacher's logits of the batch of `step`, from 0, if they are known; else it will be asked for them.
     ///
     /// # Errors
-    /// If the device fails.
+    /// If what is kept cannot be read, or is not what the teacher says.
     pub fn rows(&mut self, step: u64, batch: &DeviceBatch) -> Result<Option<Tensor<2>>> {
         let since = Instant::now();
         let known = self.known(step, batch)?;
@@ -142,16 +128,15 @@ impl<'a> Recall<'a> {
             return Ok(Some(batch.indices.iter().flat_map(row).copied().collect()));
         }
         let ((epoch, first), rows) = (self.place(step), batch.indices.len());
-        let Some(kept) = self.with_cache(|cache| cache.rows(epoch, first, rows)).flatten() else { return Ok(None) };
+        let Some(cache) = &mut self.cache else { return Ok(None) };
+        let Some(kept) = cache.rows(epoch, first, rows)? else { return Ok(None) };
         if !self.checked {
             let rows = rows.min(CHECKED_ROWS);
             let said = self.says(batch.images.clone().narrow(0, 0, rows));
             let said: Vec<f32> = said.try_into_data().context("the device failed")?.iter().collect();
-            self.asked += rows as u64;
-            if self.with_cache(|cache| cache.check(&kept[..said.len()], &said)).is_none() {
-                return Ok(None);
-            }
+            self.cache.as_ref().map(|cache| cache.check(&kept[..said.len()], &said)).transpose()?;
             self.checked = true;
+            self.asked += rows as u64;
         }
         Ok(Some(kept))
     }
@@ -167,9 +152,12 @@ impl<'a> Recall<'a> {
     }
 
     /// Keeps what the teacher said of the batch of `step`, from 0.
-    pub fn record(&mut self, step: u64, logits: &[f32]) {
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn record(&mut self, step: u64, logits: &[f32]) -> Result<()> {
         let (epoch, first) = self.place(step);
-        self.with_cache(|cache| cache.record(epoch, first, logits));
+        self.cache.as_mut().map_or(Ok(()), |cache| cache.record(epoch, first, logits))
     }
 
     /// Images that the teacher was asked about.
@@ -181,8 +169,4 @@ impl<'a> Recall<'a> {
     pub fn spent(&self) -> Duration {
         self.spent
     }
-}
-
-fn left_out(failure: Failure) {
-    say(format_args!("note     the teacher cache is left out: {failure}"));
 }

@@ -12,11 +12,10 @@
 //! KEY is the hash of `cache.json`, so whatever changes what a teacher would say (its weights, configuration and precision, the
 //! samples, how they are varied and normalised, the seed, the batches, how logits are packed) is another folder. Nothing is believed: a file has its length and
 //! hash checked when it is opened, and a sample of it is held against the teacher before the first use. An epoch appears
-//! whole or not at all. Several processes may use a folder at a time: each holds its lock with the others, and who finds
-//! nobody removes what killed ones left half-written.
+//! whole or not at all.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use burn::cubecl::future::block_on;
@@ -30,9 +29,8 @@ use tempfile::NamedTempFile;
 
 use super::source::Source;
 use crate::error::{Context, Failure, Result};
-use crate::progress::say;
 use crate::report::hex;
-use crate::run::{TEMPORARY, listed, lock, read_if_there, sync_folder, temporary_file, write_whole};
+use crate::run::write_whole;
 
 /// What a folder of logits is of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,26 +105,9 @@ fn fingerprint(dataset: &dyn Dataset) -> Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-/// Whether a folder of caches can be used: read, and written with what a small epoch takes.
-///
-/// # Errors
-/// If not, with the reason.
-pub fn probe(root: &Path) -> Result<()> {
-    const BYTES: usize = 1 << 16;
-    fs::create_dir_all(root).context(format_args!("cannot make {}", root.display()))?;
-    listed(root)?;
-    let written = temporary_file(root).and_then(|mut file| {
-        file.write_all(&[0; BYTES])?;
-        file.as_file().sync_all()
-    });
-    written.context(format_args!("cannot write in {}", root.display()))
-}
-
 /// The cache of one teacher on one course of images.
 pub struct TeacherCache {
     folder: PathBuf,
-    // Shared with the other processes that use the folder.
-    _lock: File,
     origin: Origin,
     reading: Option<(u64, File)>,
     writing: Option<Writing>,
@@ -151,24 +132,22 @@ impl TeacherCache {
         let text = serde_json::to_string_pretty(&origin).context("cannot serialise what a cache is of")?;
         let folder = root.join(&hex(&Sha256::digest(&text))[..16]);
         fs::create_dir_all(&folder).context(format_args!("cannot make {}", folder.display()))?;
-        let lock = share(&folder).context(format_args!("cannot lock {}", folder.display()))?;
         let path = folder.join("cache.json");
-        match read_if_there(&path)? {
-            Some(found) if found == text.as_bytes() => {}
-            Some(_) => {
+        match fs::read_to_string(&path) {
+            Ok(found) if found == text => {}
+            Ok(_) => {
                 let folder = folder.display();
                 return Err(Failure::work(format!("{folder} is of another teacher or other images; remove it")));
             }
-            None => write_whole(&path, text.as_bytes())?,
+            Err(_) => write_whole(&path, text.as_bytes())?,
         }
-        Ok(Self { folder, _lock: lock, origin, reading: None, writing: None })
+        Ok(Self { folder, origin, reading: None, writing: None })
     }
 
-    /// The logits of `count` rows of `epoch` from row `first` on, or `None` if the epoch is not kept. A damaged file is named and
-    /// removed: its epoch is not kept.
+    /// The logits of `count` rows of `epoch` from row `first` on, or `None` if the epoch is not kept.
     ///
     /// # Errors
-    /// If its file cannot be read, or is damaged and cannot be removed.
+    /// If its file is damaged.
     pub fn rows(&mut self, epoch: u64, first: u64, count: usize) -> Result<Option<Vec<f32>>> {
         let path = self.path(epoch);
         if self.reading.as_ref().is_none_or(|(open, _)| *open != epoch) {
@@ -192,7 +171,7 @@ impl TeacherCache {
     pub fn record(&mut self, epoch: u64, first: u64, logits: &[f32]) -> Result<()> {
         let Origin { classes, packing, rows, .. } = self.origin;
         if first == 0 {
-            let file = temporary_file(&self.folder);
+            let file = NamedTempFile::new_in(&self.folder);
             let file = file.context(format_args!("cannot write in {}", self.folder.display()))?;
             self.writing = Some(Writing { epoch, rows: 0, hash: Sha256::new(), file: BufWriter::new(file) });
         }
@@ -213,7 +192,6 @@ impl TeacherCache {
             let file = file.into_inner().context(&doing)?;
             file.as_file().sync_all().context(&doing)?;
             file.persist(self.path(epoch)).context(&doing)?;
-            sync_folder(&self.folder)?;
         }
         Ok(())
     }
@@ -255,47 +233,24 @@ impl TeacherCache {
     fn checked(&self, path: &Path) -> Result<Option<File>> {
         let file = match File::open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Failure::work(format!("cannot read {}: {error}", path.display()))),
         };
-        let Some(why) = self.damage(&file).context(path.display())? else { return Ok(Some(file)) };
-        fs::remove_file(path).context(format_args!("{} is damaged, and cannot be removed", path.display()))?;
-        say(format_args!("note     {} is damaged: {why}; the teacher is asked again", path.display()));
-        Ok(None)
-    }
-
-    // Why a file is not what was written.
-    fn damage(&self, file: &File) -> io::Result<Option<String>> {
         let rows = self.origin.packing.row_bytes(self.origin.classes) as u64 * self.origin.rows;
-        let length = file.metadata()?.len();
+        let length = file.metadata().context(path.display())?.len();
         if length != rows + DIGEST {
-            return Ok(Some(format!("it has {length} bytes and should have {}", rows + DIGEST)));
+            let (path, whole) = (path.display(), rows + DIGEST);
+            return Err(Failure::work(format!("{path} has {length} bytes and should have {whole}; remove it")));
         }
-        let mut reader = BufReader::new(file);
+        let mut reader = BufReader::new(&file);
         let mut hash = Sha256::new();
-        io::copy(&mut reader.by_ref().take(rows), &mut hash)?;
+        std::io::copy(&mut reader.by_ref().take(rows), &mut hash).context(path.display())?;
         let mut digest = [0; DIGEST as usize];
-        reader.read_exact(&mut digest)?;
-        Ok((hash.finalize()[..] != digest).then(|| "its hash is another".to_owned()))
-    }
-}
-
-// Takes part in the lock of a cache's folder.
-fn share(folder: &Path) -> io::Result<File> {
-    let file = lock::open(&folder.join(lock::NAME))?;
-    if file.try_lock().is_ok() {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                fs::remove_file(entry.path())?;
-            }
+        reader.read_exact(&mut digest).context(path.display())?;
+        if hash.finalize()[..] != digest {
+            return Err(Failure::work(format!("{} is damaged: its hash is another; remove it", path.display())));
         }
-        file.unlock()?;
-    }
-    match file.lock_shared() {
-        // A file system without locks has none to keep to.
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
-        locked => locked.map(|()| file),
+        Ok(Some(file))
     }
 }
 
@@ -340,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_not_kept() {
+    fn a_damaged_file_is_an_error_that_names_it() {
         let root = tempfile::TempDir::new().expect("a folder");
         let keep = |packing: Packing| {
             let mut cache = TeacherCache::open(root.path(), origin(packing)).expect("opens");
@@ -355,32 +310,10 @@ mod tests {
         for bad in [&good[..good.len() - 1], &flipped, &[]] {
             fs::write(&path, bad).expect("writes");
             let mut cache = TeacherCache::open(root.path(), origin(Packing::All)).expect("opens");
-            assert_eq!(cache.rows(0, 0, 2).expect("readable"), None);
-            assert!(!path.exists(), "it makes room for a whole one");
+            let text = cache.rows(0, 0, 2).expect_err("damaged").to_string();
+            assert!(text.contains("epoch-00000") && text.contains("remove it"), "{text}");
         }
         fs::write(folder.join("cache.json"), "{}").expect("writes");
         assert!(TeacherCache::open(root.path(), origin(Packing::All)).is_err());
-    }
-
-    #[test]
-    fn leftovers_go_when_nobody_writes() {
-        let root = tempfile::TempDir::new().expect("a folder");
-        let cache = TeacherCache::open(root.path(), origin(Packing::All)).expect("opens");
-        let left = cache.folder.join(".tmpleft");
-        fs::write(&left, "half an epoch").expect("writes");
-        let second = TeacherCache::open(root.path(), origin(Packing::All)).expect("opens beside the first");
-        assert!(left.exists(), "it may be the first one's");
-        drop((cache, second));
-        TeacherCache::open(root.path(), origin(Packing::All)).expect("opens");
-        assert!(!left.exists());
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_used_is_found_before() {
-        let root = tempfile::TempDir::new().expect("a folder");
-        probe(&root.path().join("new/cache")).expect("is made");
-        let file = root.path().join("file");
-        fs::write(&file, "").expect("writes");
-        assert!(probe(&file.join("cache")).is_err());
     }
 }

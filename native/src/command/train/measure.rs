@@ -8,7 +8,7 @@ use crate::progress::say;
 use crate::recipe::Goal;
 use crate::report::{self, DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
 use crate::run::{Role, write_whole};
-use crate::train::read_log;
+use crate::train::{clear_checkpoints, read_log};
 
 impl Run<'_> {
     /// Measures what was trained, writes the run's results and prints them, as JSON if asked for.
@@ -20,8 +20,9 @@ impl Run<'_> {
         let lines = read_log(&self.folder.file("metrics.jsonl"))?;
         write_whole(&self.folder.file("curves.svg"), report::curves(&lines, &report)?.as_bytes())?;
         self.folder.write_json("result.json", &report)?;
-        // Finished: what is only needed for a resume goes. It is no longer looked at, so that it may stay where it cannot go.
-        self.folder.clear().ok();
+        // Finished: what is only needed for a resume goes.
+        std::fs::remove_file(self.folder.file("state.json")).ok();
+        clear_checkpoints(self.folder);
         if json {
             let text = serde_json::to_string(&report).context("cannot serialise the result")?;
             say(text);

@@ -16,9 +16,11 @@ use super::teacher::refuse_untrained;
 use crate::device::Chosen;
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::evaluate;
-use crate::recipe::{Every, Goal, NetworkRecipe, Precision, Recipe};
-use crate::run::{LoadedNetwork, Role, RunFolder, load_file, sha256, write_whole};
-use crate::train::{Checkpoint, Finished, Interrupt, Keep, Ledger, Outcome, RunState, Stage};
+use crate::recipe::{Goal, NetworkRecipe, Precision, Recipe};
+use crate::run::{LoadedNetwork, Role, RunFolder, load_file, write_whole};
+use crate::train::{
+    Checkpoint, Finished, Interrupt, Keep, LogLine, MetricsLog, Outcome, RunState, Stage, latest_checkpoint,
+};
 
 /// A run under way.
 pub struct Run<'a> {
@@ -36,21 +38,6 @@ pub struct Run<'a> {
     pub more_teachers: &'a [LoadedNetwork],
     /// What the teachers say of every image of the student's, once a stage has asked them.
     pub known: &'a RefCell<Option<Arc<Vec<f32>>>>,
-    /// Where the teacher's logits are kept, if that can be used.
-    pub cache: Option<&'a Path>,
-    /// When and how a run is saved.
-    pub saving: Saving,
-}
-
-/// When and how a run is saved: the recipe's, or what the command says over it, since it changes no number.
-#[derive(Clone, Copy, Debug)]
-pub struct Saving {
-    /// When checkpoints are made.
-    pub every: Every,
-    /// How many of the last ones are kept.
-    pub keep: usize,
-    /// How many steps of a network may be skipped because they are not finite.
-    pub skips: u64,
 }
 
 /// A network that is trained or given.
@@ -76,7 +63,7 @@ pub struct Trained {
 }
 
 impl Run<'_> {
-    /// Trains the networks in their order, or reads back what is trained already by `state`.
+    /// Trains the networks in their order, or reads back what is trained already.
     ///
     /// # Errors
     /// Exit code 130 if the person stopped it and it is saved; 1 or 2 if a network cannot be trained.
@@ -84,9 +71,14 @@ impl Run<'_> {
         &self,
         networks: Vec<(Role, &NetworkRecipe, NetworkConfig)>,
         given: Option<LoadedNetwork>,
-        state: RunState,
     ) -> Result<Vec<Trained>> {
-        let (mut ledger, mut checkpoint) = Ledger::open(self.folder, state, self.saving.keep)?;
+        let mut state: RunState = self.folder.read_json("state.json")?;
+        let checkpoint = latest_checkpoint(self.folder)?.filter(|c| !state.done.contains_key(&c.stage));
+        let keep = |line: &LogLine| match line.place() {
+            (stage, _) if state.done.contains_key(&stage) => true,
+            (stage, step) => checkpoint.as_ref().is_some_and(|c| c.stage == stage && step <= c.step),
+        };
+        let mut log = MetricsLog::open(&self.folder.file("metrics.jsonl"), keep)?;
         let mut trained: Vec<Trained> = Vec::new();
         if let Some(teacher) = given {
             let LoadedNetwork { model, config, name, path: weights, readout, normalisation, .. } = teacher;
@@ -95,37 +87,33 @@ impl Run<'_> {
         }
         for (role, recipe, config) in networks {
             let teacher = trained.iter().find(|t| t.role == Role::Teacher);
-            let done = ledger.state().done.get(&role).cloned();
-            if let Some(teacher) = teacher.filter(|_| role == Role::Student && done.is_none()) {
+            if let Some(teacher) = teacher.filter(|_| role == Role::Student && !state.done.contains_key(&role)) {
                 refuse_untrained(self, teacher)?;
             }
-            let Finished { model, average, outcome } = match done {
+            let Finished { model, average, outcome } = match state.done.get(&role) {
                 Some(outcome) => {
-                    let load = |path: &Path| {
-                        ledger.check_file(path)?;
-                        Ok(load_file(path, None, &self.chosen.device)?.model)
-                    };
+                    let load = |path: &Path| Ok(load_file(path, None, &self.chosen.device)?.model);
                     let average = Some(self.folder.average(role)).filter(|path| path.exists());
                     Finished {
                         model: load(&self.folder.weights(role))?,
                         average: average.map(|path| load(&path)).transpose()?,
-                        outcome,
+                        outcome: outcome.clone(),
                     }
                 }
                 None => {
-                    let own = checkpoint.take_if(|checkpoint| checkpoint.place().stage == role);
-                    let trained = self.train(role, recipe, &config, teacher, own, &mut ledger)?;
-                    let Some(finished) = trained else {
-                        ledger.log.flush()?;
+                    let checkpoint = checkpoint.as_ref().filter(|c| c.stage == role);
+                    let Some(finished) = self.train(role, recipe, &config, teacher, checkpoint, &mut log)? else {
+                        log.flush()?;
                         return Err(self.stopped());
                     };
                     let readout = self.readout(role, recipe);
-                    let keep = |path: PathBuf, model: &Network| self.keep(path, &recipe.model, &config, model, readout);
-                    let mut files = vec![keep(self.folder.weights(role), &finished.model)?];
+                    let keep = |path: &Path, model: &Network| self.keep(path, &recipe.model, &config, model, readout);
+                    keep(&self.folder.weights(role), &finished.model)?;
                     if let Some(average) = &finished.average {
-                        files.push(keep(self.folder.average(role), average)?);
+                        keep(&self.folder.average(role), average)?;
                     }
-                    ledger.finish(role, finished.outcome.clone(), files)?;
+                    state.done.insert(role, finished.outcome.clone());
+                    self.folder.write_json("state.json", &state)?;
                     finished
                 }
             };
@@ -134,7 +122,7 @@ impl Run<'_> {
             let normalisation = self.data.full.source.transform.normalisation.clone();
             trained.push(Trained { role, name, weights, config, model, average, readout, normalisation, outcome });
         }
-        ledger.log.flush()?;
+        log.flush()?;
         Ok(trained)
     }
 
@@ -142,14 +130,13 @@ impl Run<'_> {
     /// predicted classes.
     ///
     /// # Errors
-    /// If a sample cannot be read, or the device fails; exit code 130 if the person stops it.
+    /// If a sample cannot be read, or the device fails.
     pub fn evaluate(&self, network: &Trained, model: &Network, limit: Option<usize>) -> Result<(Evaluation, Vec<u32>)> {
         let transform =
             Transform { normalisation: network.normalisation.clone(), ..self.data.full.transform_for(&network.config) };
         let read = |images| network.readout.of(&model.forward(images, None));
         let held_out = self.data.full.held_out.as_ref();
-        let found = evaluate(&read, &network.config, held_out, &transform, limit, &self.chosen.device, self.interrupt);
-        found.map_err(|failure| if failure.is_interrupt() { self.stopped() } else { failure })
+        evaluate(&read, &network.config, held_out, &transform, limit, &self.chosen.device)
     }
 
     /// How the command ends when the person stopped it.
@@ -167,39 +154,26 @@ impl Run<'_> {
         recipe: &NetworkRecipe,
         config: &NetworkConfig,
         teacher: Option<&Trained>,
-        checkpoint: Option<Checkpoint>,
-        ledger: &mut Ledger<'_>,
+        checkpoint: Option<&Checkpoint>,
+        log: &mut MetricsLog,
     ) -> Result<Option<Finished>> {
         let objective = &self.objective(role, recipe);
         let readout = self.readout(role, recipe);
         // The student and its baseline start from the same values: what differs is the objective alone.
         let seed = if role == Role::Teacher { teacher_seed(self.recipe.seed) } else { self.recipe.seed };
-        let (data, device, interrupt) = (self.data.of(role), &self.chosen.device, self.interrupt);
-        let Saving { every: saved, skips, .. } = self.saving;
-        let cache = self.cache.zip(teacher).map(|(root, teacher)| Keep {
+        let (data, device, run) = (self.data.of(role), &self.chosen.device, self.folder);
+        let cache = self.recipe.teacher_cache.as_deref().zip(teacher).map(|(root, teacher)| Keep {
             root,
             packing: self.recipe.packing(),
             forward: self.forward(teacher),
         });
         let teachers = teacher.map(|teacher| self.teachers(teacher)).transpose()?;
         let known = self.known;
-        Stage {
-            role,
-            recipe,
-            config,
-            objective,
-            teachers,
-            readout,
-            cache,
-            known,
-            data,
-            seed,
-            device,
-            saved,
-            skips,
-            interrupt,
-        }
-        .train(checkpoint, ledger)
+        Stage { role, recipe, config, objective, teachers, readout, cache, known, data, seed, device, run }.train(
+            checkpoint,
+            log,
+            self.interrupt,
+        )
     }
 
     // All that the teachers' logits follow from beside their weights and the images.
@@ -244,15 +218,7 @@ impl Run<'_> {
         own.unwrap_or_else(|| self.objective(role, recipe).objective().readout())
     }
 
-    // Writes a network's file; its name, and its SHA-256.
-    fn keep(
-        &self,
-        path: PathBuf,
-        name: &str,
-        config: &NetworkConfig,
-        model: &Network,
-        readout: Readout,
-    ) -> Result<(String, String)> {
+    fn keep(&self, path: &Path, name: &str, config: &NetworkConfig, model: &Network, readout: Readout) -> Result<()> {
         let tensors = block_on(weights::read(model)).context("cannot read the network back")?;
         let description = Description {
             name: name.to_owned(),
@@ -263,9 +229,7 @@ impl Run<'_> {
             readout,
         };
         let bytes = weights::to_safetensors(&tensors, description.metadata()).context("cannot serialise weights")?;
-        write_whole(&path, &bytes)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok((name, sha256(&bytes)))
+        write_whole(path, &bytes)
     }
 }
 
