@@ -98,7 +98,7 @@ pub struct Train {
     /// Where run folders are made.
     #[arg(long, visible_aliases = ["output-dir", "output_dir"], value_name = "DIR", default_value = "runs")]
     pub logdir: PathBuf,
-    /// The run folder's name; without one, a fresh name is taken.
+    /// The run folder's name; without one, the recipe's with a fresh number.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Go on with an interrupted run: the one called NAME, else the latest in the log folder. With --eval, FILE is the

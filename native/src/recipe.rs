@@ -19,5 +19,6 @@ pub mod library;
 mod smoke;
 mod table;
 
+pub use data::{Class, DataRecipe};
 pub use experiment::{Control, Goal, NetworkRecipe, Precision, Recipe, model_named};
 pub use layers::{Resolved, resolve};

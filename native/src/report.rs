@@ -90,6 +90,16 @@ pub struct DatasetReport {
     pub train: usize,
     /// Held-out samples.
     pub test: usize,
+    /// Images without a class among the student's samples.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unlabelled: usize,
+    /// The classes that the student's training leaves out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<String>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// One network's figures.
@@ -103,6 +113,12 @@ pub struct ModelReport {
     /// How many of them with a label; likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<usize>,
+    /// How many of those labels are wrong on purpose.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub wrong_labels: usize,
+    /// The classes of which it saw no image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
     /// Trainable values.
     pub parameters: u64,
     /// Size of its weights file.
@@ -112,6 +128,9 @@ pub struct ModelReport {
     /// The same of the exponential mean of its parameters, where one was kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average_accuracy: Option<f64>,
+    /// How it does on the classes that the student's training leaves out; absent where it leaves out none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub omitted: Option<OmittedReport>,
     /// Fraction of them on which it says what the teacher says; absent without a teacher.
     pub agreement: Option<f64>,
     /// Seconds of training; absent if it was not trained here.
@@ -128,11 +147,43 @@ pub struct ModelReport {
     pub recall_seconds: Option<f64>,
 }
 
+/// A network on the classes that the student's training leaves out.
+#[derive(Clone, Debug, Serialize)]
+pub struct OmittedReport {
+    /// Fraction of the held-out samples of these classes that are right; null if there are none.
+    pub accuracy: Option<f64>,
+    /// The same network with these classes' biases corrected, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corrected: Option<CorrectedReport>,
+}
+
+/// A network whose biases of left-out classes are set by how often each class should be predicted.
+#[derive(Clone, Debug, Serialize)]
+pub struct CorrectedReport {
+    /// Fraction of all held-out samples that are right.
+    pub accuracy: f64,
+    /// Fraction of the held-out samples of the left-out classes that are right; null if there are none.
+    pub omitted_accuracy: Option<f64>,
+    /// What is added to the logit of each left-out class.
+    pub added: BTreeMap<String, f32>,
+    /// The share of the training images that is then predicted as each left-out class.
+    pub predicted: BTreeMap<String, f64>,
+    /// The weights file; absent where the correction cannot be written as biases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+}
+
 impl RunReport {
     /// The figures as a table for people.
     pub fn table(&self) -> String {
+        let labels = |model: &ModelReport| match (model.labels, model.wrong_labels) {
+            (None, _) => "given".to_owned(),
+            (Some(count), 0) => count.to_string(),
+            (Some(count), wrong) => format!("{count} ({wrong} wrong)"),
+        };
+        let wide = self.models.values().map(|model| labels(model).len()).max().unwrap_or(0).max(8);
         let mut text = format!(
-            "{:<11} {:<16} {:>9} {:>10} {:>8} {:>8} {:>10} {:>10} {:>8} {:>9}\n",
+            "{:<11} {:<16} {:>9} {:>10} {:>8} {:>wide$} {:>10} {:>10} {:>8} {:>9}\n",
             "", "model", "accuracy", "agreement", "images", "labels", "parameters", "bytes", "seconds", "images/s"
         );
         let percent = |value: f64| format!("{:.2} %", 100.0 * value);
@@ -140,17 +191,46 @@ impl RunReport {
         for (role, model) in &self.models {
             let line = writeln!(
                 text,
-                "{:<11} {:<16} {:>9} {:>10} {:>8} {:>8} {:>10} {:>10} {:>8} {:>9}",
+                "{:<11} {:<16} {:>9} {:>10} {:>8} {:>wide$} {:>10} {:>10} {:>8} {:>9}",
                 role.name(),
                 model.model,
                 percent(model.accuracy),
                 or_dash(model.agreement.map(percent)),
-                or_dash(model.images.map(|count| count.to_string())),
-                or_dash(model.labels.map(|count| count.to_string())),
+                model.images.map_or("given".to_owned(), |count| count.to_string()),
+                labels(model),
                 model.parameters,
                 model.bytes,
                 or_dash(model.seconds.map(|s| format!("{s:.1}"))),
                 or_dash(model.images_per_second.map(|r| format!("{r:.0}")))
+            );
+            debug_assert!(line.is_ok(), "writing to a string cannot fail");
+        }
+        text + &self.omitted_table()
+    }
+
+    // The left-out classes in a table of their own; nothing where there are none.
+    fn omitted_table(&self) -> String {
+        let named = match self.dataset.omitted.as_slice() {
+            [] => return String::new(),
+            [one] => format!("the class {one}"),
+            several => format!("the classes {}", several.join(", ")),
+        };
+        let mut text = format!(
+            "\nWithout {named} in the student's training:\n{:<11} {:>9} {:>9} {:>9} {:>9}\n",
+            "", "accuracy", "of these", "corrected", "of these"
+        );
+        let percent = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{:.2} %", 100.0 * value));
+        for (role, model) in &self.models {
+            let Some(omitted) = &model.omitted else { continue };
+            let corrected = omitted.corrected.as_ref();
+            let line = writeln!(
+                text,
+                "{:<11} {:>9} {:>9} {:>9} {:>9}",
+                role.name(),
+                percent(Some(model.accuracy)),
+                percent(omitted.accuracy),
+                percent(corrected.map(|corrected| corrected.accuracy)),
+                percent(corrected.and_then(|corrected| corrected.omitted_accuracy)),
             );
             debug_assert!(line.is_ok(), "writing to a string cannot fail");
         }

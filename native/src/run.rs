@@ -6,6 +6,7 @@
 //!   metrics.jsonl                      a line a step, a line a check on held-out data
 //!   teacher|student|baseline.safetensors
 //!   teacher|student|baseline-ema.safetensors   where a mean of the parameters is kept
+//!   student|baseline-corrected.safetensors     where the biases of left-out classes are corrected
 //!   result.json                        only in a finished run
 //!   curves.svg
 //!   state.json, checkpoint/            only in an unfinished run: what `--resume` needs
@@ -169,6 +170,11 @@ impl RunFolder {
     /// The weights file of the exponential mean of a network's parameters.
     pub fn average(&self, role: Role) -> PathBuf {
         self.file(&format!("{}-ema.safetensors", role.name()))
+    }
+
+    /// The weights file of a network with the biases of left-out classes corrected.
+    pub fn corrected(&self, role: Role) -> PathBuf {
+        self.file(&format!("{}-corrected.safetensors", role.name()))
     }
 
     /// Writes a JSON file whole.

@@ -99,6 +99,10 @@ fn a_run_without_a_name_gets_a_fresh_folder() {
     }
     let runs: Vec<_> = fs::read_dir(place.path("runs")).expect("lists").flatten().map(|entry| entry.path()).collect();
     assert_eq!(runs.len(), 2);
+    assert!(
+        runs.iter()
+            .all(|run| run.file_name().is_some_and(|name| name.to_string_lossy().starts_with("mnist-student-00")))
+    );
     // The same seed gives the same network, to the last bit.
     assert!(tensors(&runs[0].join("student.safetensors")) == tensors(&runs[1].join("student.safetensors")));
 }

@@ -96,6 +96,8 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
             "digits-sp" => &["labels", "similarity"],
             _ if name.ends_with("-saf-kd") => &["labels", "logits", "saf"],
             _ if name.ends_with("-saf") => &["labels", "saf"],
+            "cifar10-few-labels" => &["labels", "logits"],
+            "digits-unseen-three" | "digits-seven-eight" => &["labels", "logits", "teacher-labels"],
             _ if name.ends_with("-labels") => &["labels", "logits", "teacher-labels"],
             _ if name.ends_with("-kd") || name.ends_with("soft") => &["labels", "logits"],
             "cifar10-small-both" | "cifar10-vit-ti" => &["labels", "logits"],

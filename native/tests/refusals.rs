@@ -86,6 +86,13 @@ fn every_bad_input_is_refused_in_one_line() {
         ("--train-samples 61", "60"),
         ("--train-samples 1000000000000", "samples"),
         ("--train-samples 18446744073709551615", "samples"),
+        ("--labels 61", "ask for 1 to 60"),
+        ("--omit 3 --labels 55", "ask for 1 to 54"),
+        ("--omit 0 1 2 3 4 5 6 7 8 9", "every class"),
+        ("--set teacher.data.labels=61", "teacher.data.labels"),
+        ("--set teacher.data.omit=[11]", "teacher.data.omit names the class 11"),
+        ("--omit 10", "data.omit names the class 10"),
+        ("--omit 3 --correct-bias --set data.shares=[0.5,0.5]", "10 classes"),
         ("--lr nan", "lr"),
         ("--lr inf", "lr"),
         ("--lr=-1", "lr"),
@@ -114,6 +121,9 @@ fn every_bad_input_is_refused_in_one_line() {
     ] {
         add(format!("{train} {flag}"), 2, Command, word);
     }
+    add(format!("{train} --unlabelled @/cwd"), 1, Command, "holds no");
+    add(format!("{train} --unlabelled @/nowhere"), 1, Command, "nowhere");
+    add(format!("{train} --objective student --unlabelled @/cwd"), 2, Command, "asks none");
     add(format!("{digits} --train-samples 1000000000000"), 2, Command, "samples");
     add("train --dataset MNIST --data-dir @/data --logdir @/runs --name taken".into(), 2, Command, "taken");
     add(format!("{train} --teacher @/runs/taken"), 1, Command, "teacher");

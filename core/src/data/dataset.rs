@@ -66,7 +66,7 @@ pub trait Dataset: Send + Sync {
     /// The shape that every image has, or `None` where they differ or it is not known without reading them.
     fn shape(&self) -> Option<ImageShape>;
 
-    /// The class of a sample.
+    /// The class of a sample; 0, which stands for nothing, of an image that nobody has said the class of.
     ///
     /// # Panics
     /// If `index` is not below [`len`](Self::len).

@@ -48,6 +48,12 @@ impl<D: Dataset> Relabelled<D> {
         self
     }
 
+    /// How many samples have another label than their own.
+    pub fn wrong(&self) -> usize {
+        let labels = self.labels.iter().enumerate();
+        labels.filter(|(index, label)| label.is_some_and(|label| label != self.inner.label(*index))).count()
+    }
+
     /// How many samples have a label.
     pub fn labelled(&self) -> usize {
         self.labels.iter().flatten().count()
@@ -119,7 +125,7 @@ mod tests {
         let digits = Relabelled::new(Digits::new(Split::Train, 200)).keep(100, 0).expect("enough");
         let noisy = digits.clone().noise(0.4, 7);
         let changed = labels(&digits).iter().zip(labels(&noisy)).filter(|(a, b)| **a != *b).count();
-        assert_eq!((changed, noisy.labelled()), (40, 100));
+        assert_eq!((changed, noisy.labelled(), noisy.wrong(), digits.wrong()), (40, 100, 40, 0));
         assert!(labels(&noisy).iter().flatten().all(|label| *label < 10));
         assert_eq!(labels(&digits.clone().noise(0.4, 7)), labels(&noisy));
         assert_eq!(labels(&digits.clone().noise(0.0, 7)), labels(&digits));

@@ -37,6 +37,10 @@ numbers! {
 }
 
 impl Method for Dkd {
+    fn needs_labels(&self) -> bool {
+        self.weight > 0.0
+    }
+
     fn teaches(&self) -> Heads {
         Heads::class(self.weight)
     }

@@ -22,6 +22,10 @@ impl Method for Labels {
         false
     }
 
+    fn needs_labels(&self) -> bool {
+        self.weight > 0.0
+    }
+
     fn teaches(&self) -> Heads {
         Heads::class(self.weight)
     }

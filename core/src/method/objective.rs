@@ -82,6 +82,11 @@ impl Objective {
         self.terms.iter().any(|term| term.method().needs_teacher())
     }
 
+    /// Whether a term reads the labels of the data.
+    pub fn needs_labels(&self) -> bool {
+        self.terms.iter().any(|term| term.method().needs_labels())
+    }
+
     /// How to read a student that this objective trained. A head that no term teaches is not read.
     pub fn readout(&self) -> Readout {
         let taught = self.terms.iter().map(|term| term.method().teaches());

@@ -16,6 +16,11 @@ pub trait Method {
         true
     }
 
+    /// Whether it reads the labels of the data: it then learns nothing from samples without one.
+    fn needs_labels(&self) -> bool {
+        false
+    }
+
     /// Why the method does not fit the two networks, with the closest alternative that works; `None` if it fits.
     fn refusal(&self, _student: &NetworkShape, _teacher: &NetworkShape) -> Option<String> {
         None

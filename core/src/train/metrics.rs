@@ -53,6 +53,20 @@ impl Evaluation {
         self.fraction(self.top1 as f64)
     }
 
+    /// Fraction of the samples of some classes that are taken for what they are; `None` where there are no such samples.
+    ///
+    /// # Panics
+    /// If a class is none of those evaluated.
+    pub fn accuracy_on(&self, classes: &[u32]) -> Option<f64> {
+        let rows = classes.iter().map(|class| {
+            let class = *class as usize;
+            let row = &self.confusion[class * self.classes..][..self.classes];
+            (row[class], row.iter().sum::<u64>())
+        });
+        let (right, samples) = rows.fold((0, 0), |(right, samples), row| (right + row.0, samples + row.1));
+        (samples > 0).then(|| right as f64 / samples as f64)
+    }
+
     /// Fraction of samples whose label is among the five highest logits.
     pub fn top5(&self) -> f64 {
         self.fraction(self.top5 as f64)
@@ -116,6 +130,10 @@ mod tests {
         assert_eq!(evaluation.accuracy(), 0.5);
         assert_eq!(evaluation.top5(), 1.0);
         assert_eq!(evaluation.confusion(), [1, 0, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(
+            [&[0][..], &[1], &[0, 1, 2], &[2]].map(|classes| evaluation.accuracy_on(classes)),
+            [Some(1.0), Some(0.0), Some(0.5), None]
+        );
         assert_eq!(evaluation.chance(), 0.5, "either label is guessed right half the time");
     }
 

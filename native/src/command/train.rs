@@ -1,5 +1,6 @@
 //! `potstill train`: a teacher, a student distilled from it, and the same student without it.
 
+mod correct;
 mod data;
 mod measure;
 mod stages;
@@ -27,7 +28,7 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         return eval::run(&as_eval(options)?, choice);
     }
     // Everything that can be wrong is found before the run folder is made.
-    let (recipe, resumed, base) = if let Some(file) = &options.resume {
+    let (recipe, resumed, base, stem) = if let Some(file) = &options.resume {
         if let Some(file) = file {
             return Err(Failure::usage(format!(
                 "--resume {} names weights, which --eval measures and --finetune starts from; a run is gone on with by \
@@ -41,11 +42,11 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         let text = text.context(format_args!("cannot read {}", folder.file("recipe.toml").display()))?;
         let mut recipe = Recipe::from_resolved(&text).context(folder.file("recipe.toml").display())?;
         recipe.allow_untrained_teacher |= options.given.has("allow-untrained-teacher");
-        (recipe, Some(folder), "the run's own".to_owned())
+        (recipe, Some(folder), "the run's own".to_owned(), String::new())
     } else {
-        let Resolved { recipe, base, notices } = resolve(options)?;
+        let Resolved { recipe, base, stem, notices } = resolve(options)?;
         notices.iter().for_each(|notice| say(format_args!("note     {notice}")));
-        (recipe, None, base)
+        (recipe, None, base, stem)
     };
     let chosen = device::choose(choice)?;
     say(format_args!("device   {} ({}): {}", chosen.info.name, chosen.info.api, chosen.reason));
@@ -80,7 +81,7 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     let folder = match resumed {
         Some(folder) => folder,
         None => {
-            let folder = RunFolder::create(&options.logdir, options.name.as_deref(), &stem(&recipe))?;
+            let folder = RunFolder::create(&options.logdir, options.name.as_deref(), &stem)?;
             folder.write_json("state.json", &RunState::default())?;
             folder
         }
@@ -92,6 +93,10 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
     say(format_args!("run      {}{how} (recipe: {base}, seed {})", folder.path().display(), recipe.seed));
     let (train_samples, test_samples) = (data.full.source.dataset.len(), data.full.held_out.len());
     say(format_args!("data     {}: {train_samples} training and {test_samples} held-out samples", recipe.data.dataset));
+    if let Some(folder) = &recipe.data.unlabelled {
+        let (place, images) = (folder.display(), data.unlabelled);
+        say(format_args!("data     {place}: {images} images without a class, shown to the student and its teacher"));
+    }
     let run = Run {
         recipe: &recipe,
         chosen: &chosen,
@@ -164,9 +169,4 @@ fn as_eval(options: &Train) -> Result<Eval> {
         confusion: None,
         json: options.json,
     })
-}
-
-fn stem(recipe: &Recipe) -> String {
-    let goal = recipe.objective.name();
-    format!("{}-{goal}", recipe.data.dataset.to_lowercase())
 }

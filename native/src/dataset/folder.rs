@@ -67,7 +67,34 @@ pub fn open(folder: &Path, set: &str, split: Split) -> Result<Arc<dyn Dataset>> 
     // Held-out samples alone may be measured without the training ones.
     let class_names = classes(if train.is_dir() { &train } else { place })?;
     let part = place.file_name().unwrap_or_default().to_string_lossy();
-    let images = Folder::read(place, format!("{set}-{part}"), class_names)?;
+    held(Folder::read(place, format!("{set}-{part}"), class_names)?)
+}
+
+/// Opens images without classes: all that lie in a folder and in folders below it.
+///
+/// # Errors
+/// Exit code 1 for a folder that is missing or holds no image, and images that cannot be read.
+pub fn open_unlabelled(place: &Path) -> Result<Arc<dyn Dataset>> {
+    let files = images_below(place)?;
+    if files.is_empty() {
+        return Err(Failure::work(format!("{} holds no PNG or JPEG, in it or below it", place.display())));
+    }
+    let labels = vec![0; files.len()];
+    held(Folder::of("unlabelled".to_owned(), vec![String::new()], files, labels))
+}
+
+/// The images in a folder and in all folders below it.
+fn images_below(place: &Path) -> Result<Vec<PathBuf>> {
+    let (folders, files): (Vec<_>, Vec<_>) = entries(place)?.into_iter().partition(|path| path.is_dir());
+    let mut images: Vec<PathBuf> = files.into_iter().filter(|path| is_image(path)).collect();
+    for folder in folders {
+        images.extend(images_below(&folder)?);
+    }
+    Ok(images)
+}
+
+/// Images in memory, if they are small and of one size.
+fn held(images: Folder) -> Result<Arc<dyn Dataset>> {
     let first = images.image(0).map_err(Failure::work)?.shape.bytes();
     if first <= SMALL
         && first as u64 * images.len() as u64 <= IN_MEMORY
@@ -252,6 +279,21 @@ mod tests {
         fs::write(folder.path().join("train/cat/3.png"), b"\x89PNG\r\n\x1a\nbroken").expect("writes");
         let error = set.image(4).expect_err("broken").to_string();
         assert!(error.contains("3.png"), "{error}");
+    }
+
+    #[test]
+    fn images_without_classes_may_lie_at_any_depth() {
+        let folder = place();
+        let set = open_unlabelled(&folder.path().join("train")).expect("opens");
+        assert_eq!((set.len(), set.image(0).expect("reads").pixels[0]), (3, 1));
+        assert_eq!(open_unlabelled(folder.path()).expect("opens").len(), 4);
+        let refused = |place: &Path| open_unlabelled(place).err().expect("refused").to_string();
+        fs::create_dir(folder.path().join("empty")).expect("makes");
+        fs::write(folder.path().join("empty/notes.txt"), "no image").expect("writes");
+        assert!(refused(&folder.path().join("empty")).contains("holds no PNG"));
+        assert!(refused(&folder.path().join("none")).contains("none"));
+        fs::write(folder.path().join("empty/1.png"), "no image").expect("writes");
+        assert!(refused(&folder.path().join("empty")).contains("1.png"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod start;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,6 +27,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Failure, Result};
 use crate::fetch::Source;
 use crate::given::Given;
+
+pub use folder::open_unlabelled;
 
 /// Where files are looked for unless `--data-dir` says.
 const DEFAULT_DIR: &str = "data";
@@ -103,6 +105,13 @@ pub fn open_sized(
         return Err(Failure::usage(format!("{} has no validation split; hold out its test split", set.name)));
     }
     (set.open)(data_dir.unwrap_or(Path::new(DEFAULT_DIR)), split, samples)
+}
+
+/// The folder of images without classes that lies beside a data set's own, where it has one: `unlabelled`, beside `train`.
+pub fn find_unlabelled(name: &str, data_dir: Option<&Path>) -> Option<PathBuf> {
+    find(name).ok().filter(|set| set.takes_folders)?;
+    let place = data_dir.unwrap_or(Path::new(DEFAULT_DIR)).join("unlabelled");
+    place.is_dir().then_some(place)
 }
 
 /// Why a set cannot be held in memory: not all of its images have one shape.

@@ -24,9 +24,16 @@ pub struct DataRecipe {
     /// to the teacher alone, which itself learns from all labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<usize>,
+    /// A folder of images without classes, at any depth: they join the student's samples, and are shown to the teacher alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<PathBuf>,
     /// Classes, by name or by number from 0, whose samples are left out of the student's training.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omit: Vec<Class>,
+    /// The share of all images that each class has, in the order of the classes: how often `correct_bias` makes a left-out class
+    /// predicted. Absent, every class has as many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<Vec<f64>>,
     /// The share of the student's labels that is replaced, each by another class.
     #[serde(default, skip_serializing_if = "is_none")]
     pub label_noise: f64,
@@ -76,6 +83,61 @@ fn is_zero(workers: &usize) -> bool {
     *workers == 0
 }
 
+/// What a teacher that is trained learns from, where it is not every sample of the data set that the recipe names, each with its
+/// label.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeacherData {
+    /// How many training samples it learns from; as many as [`DataRecipe::train_samples`] says if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_samples: Option<usize>,
+    /// How many of them have a label, drawn as the student's are; it learns from these alone. All if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<usize>,
+    /// Classes whose samples are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omit: Vec<Class>,
+    /// The share of its labels that is replaced, as the student's are.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub label_noise: f64,
+}
+
+impl TeacherData {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// Exit code 2 with the key that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        sample_count("teacher.data.train_samples", self.train_samples)?;
+        check_noise("teacher.data", self.label_noise)?;
+        match self.labels {
+            Some(0) => Err(Failure::usage(
+                "teacher.data.labels is 0, and a teacher learns from labels alone; keep some, or give a trained one with \
+                 --teacher",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks a number of samples.
+///
+/// # Errors
+/// Exit code 2 with its key.
+pub fn sample_count(key: &str, samples: Option<usize>) -> Result<()> {
+    match samples.filter(|samples| !(1..=1_000_000_000).contains(samples)) {
+        Some(samples) => Err(Failure::usage(format!("{key} is {samples}; it must be between 1 and 1000000000"))),
+        None => Ok(()),
+    }
+}
+
+fn check_noise(key: &str, share: f64) -> Result<()> {
+    match (0.0..=1.0).contains(&share) {
+        true => Ok(()),
+        false => Err(Failure::usage(format!("{key}.label_noise is {share}; it must be between 0 and 1"))),
+    }
+}
+
 /// A class of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -87,11 +149,11 @@ pub enum Class {
 }
 
 impl Class {
-    /// Its number among the classes of these names.
+    /// Its number among the classes of these names; `key` names the section that says it.
     ///
     /// # Errors
     /// Exit code 2 if there is no such class.
-    pub fn among(&self, names: &[String]) -> Result<u32> {
+    pub fn among(&self, names: &[String], key: &str) -> Result<u32> {
         let found = match self {
             Self::Name(name) => names.iter().position(|known| known == name),
             Self::Number(number) => Some(*number as usize).filter(|number| *number < names.len()),
@@ -103,7 +165,7 @@ impl Class {
                 Self::Number(number) => number.to_string(),
             };
             Failure::usage(format!(
-                "data.omit names the class {class}, which is not among the {} there are: {}{more}",
+                "{key}.omit names the class {class}, which is not among the {} there are: {}{more}",
                 names.len(),
                 names[..shown].join(", ")
             ))
@@ -178,6 +240,14 @@ impl DataRecipe {
         dataset::find(&self.dataset).is_ok_and(|set| set.takes_folders)
     }
 
+    /// Takes up the folder `unlabelled` that lies beside a folder of images' `train`, where no other is named.
+    pub fn find_unlabelled(&mut self) {
+        if self.unlabelled.is_none() {
+            let found = dataset::find_unlabelled(&self.dataset, self.data_dir.as_deref());
+            self.unlabelled = found.map(|found| std::path::absolute(&found).unwrap_or(found));
+        }
+    }
+
     /// What is held out.
     pub fn held_out(&self) -> Split {
         self.held_out.unwrap_or(Split::HeldOut)
@@ -198,19 +268,22 @@ impl DataRecipe {
         Transform { shape: ImageShape { channels, height: 1, width: 1 }, preprocess, augment, normalisation }
     }
 
-    /// Whether the student is told the true label of every training sample.
-    pub fn tells_all(&self) -> bool {
-        self.labels.is_none() && self.omit.is_empty() && self.label_noise == 0.0
-    }
-
     /// Checks every setting.
     ///
     /// # Errors
     /// Exit code 2 with the key that is out of range.
     pub fn validate(&self) -> Result<()> {
-        if !(0.0..=1.0).contains(&self.label_noise) {
-            let noise = self.label_noise;
-            return Err(Failure::usage(format!("data.label_noise is {noise}; it must be between 0 and 1")));
+        check_noise("data", self.label_noise)?;
+        if self.label_noise > 0.0 && self.labels == Some(0) {
+            return Err(Failure::usage(
+                "data.label_noise replaces labels, and data.labels = 0 keeps none; keep some, or leave out the noise",
+            ));
+        }
+        if let Some(shares) = &self.shares {
+            let sum: f64 = shares.iter().sum();
+            if !shares.iter().all(|share| *share > 0.0) || (sum - 1.0).abs() > 1e-6 {
+                return Err(Failure::usage(format!("data.shares sum to {sum}; each must be above 0, and their sum 1")));
+            }
         }
         let fail = |error| Failure::usage(format!("data: {error}"));
         self.transform.check().map_err(fail)?;

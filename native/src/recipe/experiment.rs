@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use potstill_core::method::numbers::WEIGHT;
 use potstill_core::method::teacher::Mean;
-use potstill_core::method::{Objective, Preset, Readout, Retrospection, Term};
+use potstill_core::method::{Objective, Preset, Readout, Retrospection};
 use potstill_core::model::network::FAMILIES;
 use potstill_core::model::{NetworkConfig, zoo};
 pub use potstill_core::train::Trainable;
@@ -18,7 +18,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::{Table, Value};
 
-use super::data::DataRecipe;
+use super::data::{DataRecipe, TeacherData, sample_count};
 use super::table::merge;
 use crate::error::{Context, Failure, Result};
 
@@ -38,6 +38,10 @@ pub struct Recipe {
     /// What else the student is trained on, for comparison.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<Control>,
+    /// Whether students are measured a second time, with the biases of the classes that `data.omit` leaves out set so that each
+    /// class is predicted as often as it should be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub correct_bias: bool,
     /// Distil from these weights instead of training a teacher: a run's folder or a weights file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_weights: Option<PathBuf>,
@@ -214,6 +218,9 @@ pub struct NetworkRecipe {
     /// Learning with retrospection: the network's own past beside its labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrospection: Option<Retrospection>,
+    /// What a teacher learns from, where that is not all samples with their labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<TeacherData>,
     /// Numbers of the model that differ from what its name stands for: a table by the name of the model's family.
     #[serde(flatten, deserialize_with = "families")]
     pub families: BTreeMap<String, Table>,
@@ -305,6 +312,7 @@ impl NetworkRecipe {
     }
 
     fn validate(&self, role: &str) -> Result<()> {
+        self.data.as_ref().map_or(Ok(()), TeacherData::validate)?;
         self.training().validate().map_err(|error| Failure::usage(format!("{role}.{error}")))?;
         self.config(role).map(|_| ())
     }
@@ -354,10 +362,20 @@ impl Recipe {
     /// Exit code 2 with the key, its value and what is accepted.
     pub fn validate(&self) -> Result<()> {
         self.data.validate()?;
-        for (key, samples) in [("train_samples", self.data.train_samples), ("test_samples", self.data.test_samples)] {
-            if let Some(samples) = samples.filter(|samples| !(1..=1_000_000_000).contains(samples)) {
-                return Err(Failure::usage(format!("data.{key} is {samples}; it must be between 1 and 1000000000")));
-            }
+        self.check_correction()?;
+        if self.data.unlabelled.is_some() && self.objective != Goal::Distillation {
+            return Err(Failure::usage(format!(
+                "data.unlabelled are images for a teacher to answer to, and --objective {} asks none; leave them out, or take \
+                 --objective distillation",
+                self.objective.name()
+            )));
+        }
+        sample_count("data.train_samples", self.data.train_samples)?;
+        sample_count("data.test_samples", self.data.test_samples)?;
+        if self.student.as_ref().is_some_and(|student| student.data.is_some()) {
+            return Err(Failure::usage(
+                "student.data: what a student learns from is said in [data]; only a teacher has its own",
+            ));
         }
         for (role, network) in [("teacher", &self.teacher), ("student", &self.student)] {
             if let Some(network) = network {
@@ -374,11 +392,30 @@ impl Recipe {
         self.distillation.validate().map_err(Failure::usage)?;
         match self.objective {
             Goal::Teacher => self.teacher().and_then(|teacher| one_head(&teacher.config("teacher")?)),
+            Goal::Student if self.data.labels == Some(0) => Err(Failure::usage(
+                "data.labels is 0, and a student without a teacher learns from labels alone; keep some, or take --objective \
+                 distillation",
+            )),
             Goal::Student => {
                 self.student().and_then(|student| fits_readout(student, &labels_alone().objective(), "student"))
             }
             Goal::Distillation => self.check_distillation(),
         }
+    }
+
+    fn check_correction(&self) -> Result<()> {
+        if self.correct_bias && self.data.omit.is_empty() {
+            return Err(Failure::usage(
+                "correct_bias sets the biases of classes that data.omit leaves out, and it leaves out none: name some \
+                 (--omit 3), or leave out correct_bias",
+            ));
+        }
+        if self.data.shares.is_some() && !self.correct_bias {
+            return Err(Failure::usage(
+                "data.shares says how often correct_bias makes each class predicted; set correct_bias = true, or leave it out",
+            ));
+        }
+        Ok(())
     }
 
     fn check_distillation(&self) -> Result<()> {
@@ -411,11 +448,15 @@ impl Recipe {
                 )));
             }
         }
-        let reads_labels = objective.terms().iter().any(|term| matches!(term, Term::Labels(own) if own.weight > 0.0));
-        if self.data.labels == Some(0) && (reads_labels || self.baseline) {
+        if self.data.labels == Some(0) && self.baseline {
             return Err(Failure::usage(
-                "data.labels is 0, and without labels there is no baseline and nothing for labels to weigh: set baseline = \
-                 false and distillation.alpha = 1, or keep some labels",
+                "data.labels is 0, and a baseline learns from nothing but labels; set baseline = false, or keep some labels",
+            ));
+        }
+        if self.data.labels == Some(0) && objective.needs_labels() {
+            return Err(Failure::usage(
+                "data.labels is 0, and this distillation reads labels; take one that reads the teacher alone (KD with \
+                 distillation.alpha = 1), or keep some labels",
             ));
         }
         if let Some(teacher) = self.more_teachers.iter().find(|teacher| !WEIGHT.holds(teacher.weight)) {

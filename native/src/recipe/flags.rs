@@ -98,10 +98,23 @@ const RUN: &[Flag] = &[
          are shown to the teacher alone",
     )
     .sets(&["data.labels"]),
+    Flag::path(
+        "unlabelled",
+        "DIR",
+        "Images without classes, in this folder and below: the student is shown them too, with the teacher's answers alone; \
+         without it, the folder `unlabelled` beside `train`",
+    )
+    .sets(&["data.unlabelled"]),
     Flag::new("omit", Kind::Wholes, "CLASS", "Leave the samples of these classes, from 0, out of the student's training")
         .sets(&["data.omit"]),
     Flag::number("label-noise", "SHARE", "Replace this share of the student's labels, each by another class")
         .sets(&["data.label_noise"]),
+    Flag::switch(
+        "correct-bias",
+        "true",
+        "Measure students also with the biases of omitted classes set so that each is predicted as often as it should be",
+    )
+    .sets(&["correct_bias"]),
     Flag::whole("seed", "S", "Everything random follows from this number").sets(&["seed"]),
     Flag::switch("allow-untrained-teacher", "true", "Take a teacher that does no better than chance")
         .sets(&["allow_untrained_teacher"]),

@@ -4,9 +4,11 @@
 //! A file that says `base = "none"`
 //! stands alone, as the recipes that ship do, and one that says `base = "NAME"` is laid over the recipe of that name.
 
+use std::path::Path;
+
 use toml::{Table, Value};
 
-use super::experiment::Recipe;
+use super::experiment::{Goal, Recipe};
 use super::layer::Layer;
 use super::table::{apply_assignment, listed_terms, merge, parse};
 use super::{flags, library, smoke};
@@ -20,6 +22,9 @@ pub struct Resolved {
     pub recipe: Recipe,
     /// What was taken as its base.
     pub base: String,
+    /// What its run folders are called before their number: the recipe's name, or the data set and the goal where flags alone
+    /// say what to train.
+    pub stem: String,
     /// What was accepted and means nothing here, a line each.
     pub notices: Vec<String>,
 }
@@ -32,6 +37,7 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
     flags::check(&options.given)?;
     let mut asked = Table::new();
     let mut base = None;
+    let mut stem = options.recipe.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
     if let Some(path) = &options.recipe {
         // A file is what its path says, whatever recipes there are by that name.
         asked = match path.to_str().and_then(library::find).filter(|_| !path.exists()) {
@@ -67,6 +73,9 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
         None => {
             let found = base_for(options, &asked, &sets)?;
             base = Some(found.name.to_owned());
+            if found.name == library::FIRST {
+                stem.get_or_insert_with(|| found.name.to_owned());
+            }
             found.table()?
         }
     };
@@ -79,6 +88,9 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
     if options.smoke {
         notices.extend(smoke::reduce(&mut recipe)?);
     }
+    if recipe.objective == Goal::Distillation {
+        recipe.data.find_unlabelled();
+    }
     if options.given.has("data-path") && !recipe.data.takes_folders() {
         return Err(Failure::usage(format!(
             "--data-path is a folder of images, which {} is not read from; take --data-dir, or --dataset ImageNet",
@@ -87,7 +99,9 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
     }
     recipe.validate()?;
     let base = base.unwrap_or_else(|| "the file's own".to_owned());
-    Ok(Resolved { recipe, base, notices })
+    let of_flags = || format!("{}-{}", recipe.data.dataset.to_lowercase(), recipe.objective.name());
+    let stem = stem.unwrap_or_else(of_flags);
+    Ok(Resolved { recipe, base, stem, notices })
 }
 
 // The recipe that a command line without one, or a file without a base, starts from: its data set's.
@@ -98,10 +112,9 @@ fn base_for(options: &Train, asked: &Table, sets: &Table) -> Result<&'static lib
 
 fn base_name(options: &Train, asked: &Table, sets: &Table) -> Result<String> {
     let given = &options.given;
-    // Whoever asks for nothing is shown what distillation is worth.
     let neutral = |name: &String| ["--seed", "--name", "--logdir", "--json"].contains(&name.as_str());
     if options.recipe.is_none() && options.set.is_empty() && given.names().iter().all(neutral) {
-        return Ok("digits-few-labels".to_owned());
+        return Ok(library::FIRST.to_owned());
     }
     let key = |key: &str| {
         let in_table = |table: &Table| table.get("data").and_then(|data| data.get(key)).cloned();
@@ -133,7 +146,6 @@ pub(super) mod tests {
     use potstill_core::method::{Logits, Preset, Term};
     use potstill_core::train::TrainingRecipe;
 
-    use super::super::experiment::Goal;
     use super::*;
     use crate::cli::{Cli, Command};
 
@@ -156,6 +168,25 @@ pub(super) mod tests {
             let recipe = resolve_line(line).unwrap_or_else(|failure| panic!("{line}: {failure}"));
             let text = toml::to_string(&recipe).expect("serialises");
             assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe);
+        }
+    }
+
+    #[test]
+    fn run_folders_are_called_by_their_recipe() {
+        let file = tempfile::Builder::new().prefix("my pictures").suffix(".v2.toml").tempfile().expect("a file");
+        std::fs::write(file.path(), "base = 'digits'").expect("writes");
+        let own = file.path().file_stem().expect("a name").to_string_lossy().into_owned();
+        let cli = ["potstill", "train", &file.path().display().to_string()].map(str::to_owned);
+        let Command::Train(options) = Cli::try_parse_from(cli).expect("a line").command else { panic!("a train line") };
+        assert_eq!(resolve(&options).expect("valid").stem, own);
+        for (line, stem) in [
+            ("potstill train", "digits-few-labels"),
+            ("potstill train --seed 3", "digits-few-labels"),
+            ("potstill train digits-dkd --epochs 1 --smoke", "digits-dkd"),
+            ("potstill train --epochs 3", "digits-distillation"),
+            ("potstill train --dataset MNIST --objective student", "mnist-student"),
+        ] {
+            assert_eq!(resolve_all(line).expect(line).stem, stem, "{line}");
         }
     }
 
@@ -230,6 +261,24 @@ pub(super) mod tests {
             ("potstill train --set student.accumulate=33", "accumulate"),
             ("potstill train --distillation SAF --set student.vit.patch_size=14", "tokens"),
             ("potstill train --distillation SAF --set distillation.saf.weihgt=2", "weihgt"),
+            ("potstill train --labels 0", "baseline"),
+            ("potstill train --labels 0 --set baseline=false", "alpha = 1"),
+            (
+                "potstill train --labels 0 --set baseline=false --distillation DKD --set distillation.alpha=1",
+                "reads labels",
+            ),
+            ("potstill train --labels 0 --objective student", "labels alone"),
+            ("potstill train --labels 0 --label-noise 0.2", "keeps none"),
+            ("potstill train --objective student --unlabelled DIR", "asks none"),
+            ("potstill train --label-noise 1.5", "between 0 and 1"),
+            ("potstill train --set teacher.data.labels=0", "--teacher"),
+            ("potstill train --set teacher.data.train_samples=0", "teacher.data.train_samples"),
+            ("potstill train --set teacher.data.label_noise=2", "teacher.data.label_noise"),
+            ("potstill train --set teacher.data.dataset=MNIST", "dataset"),
+            ("potstill train --set student.data.labels=3", "[data]"),
+            ("potstill train --correct-bias", "--omit"),
+            ("potstill train --omit 3 --set data.shares=[0.5,0.5]", "correct_bias"),
+            ("potstill train --omit 3 --correct-bias --set data.shares=[0.5,0.4]", "sum to 0.9"),
             ("potstill train --distillation SAF --set distillation.saf.weight=-2", "saf.weight"),
         ] {
             let failure = resolve_line(line).expect_err(line);

@@ -45,6 +45,9 @@ impl Shipped {
 /// Every recipe of `recipes/`, the built-in starts first: see `build.rs`.
 pub const RECIPES: &[Shipped] = include!(concat!(env!("OUT_DIR"), "/recipes.rs"));
 
+/// What is run for those who ask for nothing: it shows what distillation is worth.
+pub const FIRST: &str = "digits-few-labels";
+
 /// The recipe of a name, as `potstill recipes` prints it; a path that ends in it is not meant.
 pub fn find(name: &str) -> Option<&'static Shipped> {
     RECIPES.iter().find(|shipped| shipped.name == name)

@@ -25,6 +25,10 @@ pub fn reduce(recipe: &mut Recipe) -> Result<Vec<String>> {
     recipe.data.train_samples = samples(recipe.data.train_samples);
     recipe.data.test_samples = samples(recipe.data.test_samples);
     recipe.data.labels = recipe.data.labels.map(|labels| labels.min(LABELS));
+    if let Some(own) = recipe.teacher.as_mut().and_then(|teacher| teacher.data.as_mut()) {
+        own.train_samples = own.train_samples.map(|samples| samples.min(SAMPLES));
+        own.labels = own.labels.map(|labels| labels.min(LABELS));
+    }
     let networks = [recipe.teacher.as_mut(), recipe.student.as_mut()].into_iter().flatten();
     let weights =
         recipe.teacher_weights.take().into_iter().chain(networks.filter_map(|network| network.weights.take()));

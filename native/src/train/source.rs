@@ -85,6 +85,10 @@ pub struct StageData {
     pub images: usize,
     /// How many of them have a label.
     pub labels: usize,
+    /// How many of those labels are wrong on purpose.
+    pub wrong: usize,
+    /// The classes that are left out.
+    pub without: Vec<u32>,
 }
 
 impl StageData {
@@ -92,7 +96,7 @@ impl StageData {
     pub fn new(source: Source, held_out: Arc<dyn Dataset>, test_samples: Option<usize>) -> Self {
         let checked = test_samples.unwrap_or(CHECK_SAMPLES).min(CHECK_SAMPLES);
         let images = source.dataset.len();
-        Self { source, held_out, checked, images, labels: images }
+        Self { source, held_out, checked, images, labels: images, wrong: 0, without: Vec::new() }
     }
 
     /// The same with other training samples, of which so many images are different and have a label.

@@ -35,6 +35,8 @@ impl Run<'_> {
 
     fn measure(&self, trained: &[Trained]) -> Result<RunReport> {
         let mut teacher_says: Option<Vec<u32>> = None;
+        let names = self.data.full.held_out.class_names();
+        let named = |classes: &[u32]| classes.iter().map(|class| names[*class as usize].clone()).collect::<Vec<_>>();
         let mut models = Vec::new();
         for network in trained {
             if self.interrupt.is_set() {
@@ -46,6 +48,7 @@ impl Run<'_> {
                 let equal = teacher.iter().zip(&predicted).filter(|(a, b)| a == b).count();
                 equal as f64 / predicted.len().max(1) as f64
             });
+            let omitted = self.omitted(network, &evaluation)?;
             let average = network.average.as_ref().map(|average| self.evaluate(network, average, limit));
             let average_accuracy = average.transpose()?.map(|(found, _)| found.accuracy());
             let bytes = std::fs::metadata(&network.weights).map(|m| m.len()).ok();
@@ -57,10 +60,13 @@ impl Run<'_> {
                 model: network.name.clone(),
                 images: trained_on.map(|data| data.images),
                 labels: trained_on.map(|data| data.labels),
+                wrong_labels: trained_on.map_or(0, |data| data.wrong),
+                without: trained_on.map_or(Vec::new(), |data| named(&data.without)),
                 parameters: network.config.parameters(),
                 bytes: bytes.unwrap_or(4 * network.config.parameters()),
                 accuracy: evaluation.accuracy(),
                 average_accuracy,
+                omitted,
                 agreement: agreement.or((network.role == Role::Teacher).then_some(1.0)),
                 seconds: network.outcome.as_ref().map(|o| o.seconds),
                 images_per_second: network.outcome.as_ref().map(|o| o.images_per_second),
@@ -87,6 +93,8 @@ impl Run<'_> {
             dataset: DatasetReport {
                 name: self.recipe.data.dataset.clone(),
                 train: self.data.full.source.dataset.len(),
+                unlabelled: self.data.unlabelled,
+                omitted: named(&self.data.left_out_classes()),
                 test: self.recipe.data.test_samples.unwrap_or(usize::MAX).min(self.data.full.held_out.len()),
             },
             seed: self.recipe.seed,

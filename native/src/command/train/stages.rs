@@ -8,8 +8,8 @@ use burn::cubecl::future::block_on;
 use potstill_core::data::{Normalisation, Transform};
 use potstill_core::method::{Head, Labels, Preset, Readout, Renormalise, Teacher, TeacherLabels, Teachers, Term};
 use potstill_core::model::{Network, NetworkConfig};
-use potstill_core::train::{Evaluation, teacher_seed};
-use potstill_core::weights::{self, Description};
+use potstill_core::train::{Evaluation, bias, teacher_seed};
+use potstill_core::weights::{self, Description, NamedTensor};
 
 use super::data::RunData;
 use super::teacher::refuse_untrained;
@@ -132,11 +132,29 @@ impl Run<'_> {
     /// # Errors
     /// If a sample cannot be read, or the device fails.
     pub fn evaluate(&self, network: &Trained, model: &Network, limit: Option<usize>) -> Result<(Evaluation, Vec<u32>)> {
-        let transform =
-            Transform { normalisation: network.normalisation.clone(), ..self.data.full.transform_for(&network.config) };
         let read = |images| network.readout.of(&model.forward(images, None));
-        let held_out = self.data.full.held_out.as_ref();
+        let (held_out, transform) = (self.data.full.held_out.as_ref(), self.transform_of(network));
         evaluate(&read, &network.config, held_out, &transform, limit, &self.chosen.device)
+    }
+
+    /// How samples become a network's inputs.
+    pub fn transform_of(&self, network: &Trained) -> Transform {
+        Transform { normalisation: network.normalisation.clone(), ..self.data.full.transform_for(&network.config) }
+    }
+
+    /// Writes a network with constants `added` to its logits beside the network as it is, and says which file it is; none where
+    /// its heads cannot take them up.
+    ///
+    /// # Errors
+    /// If the network cannot be read from its device, or the file cannot be written.
+    pub fn keep_corrected(&self, network: &Trained, added: &[f32]) -> Result<Option<String>> {
+        let mut tensors = block_on(weights::read(&network.model)).context("cannot read the network back")?;
+        if !bias::add_to_heads(&mut tensors, &network.config, network.readout, added) {
+            return Ok(None);
+        }
+        let path = self.folder.corrected(network.role);
+        self.write(&path, &tensors, (&network.name, &network.config, network.readout))?;
+        Ok(path.file_name().map(|name| name.to_string_lossy().into_owned()))
     }
 
     /// How the command ends when the person stopped it.
@@ -220,6 +238,15 @@ impl Run<'_> {
 
     fn keep(&self, path: &Path, name: &str, config: &NetworkConfig, model: &Network, readout: Readout) -> Result<()> {
         let tensors = block_on(weights::read(model)).context("cannot read the network back")?;
+        self.write(path, &tensors, (name, config, readout))
+    }
+
+    fn write(
+        &self,
+        path: &Path,
+        tensors: &[NamedTensor],
+        (name, config, readout): (&str, &NetworkConfig, Readout),
+    ) -> Result<()> {
         let description = Description {
             name: name.to_owned(),
             config: config.clone(),
@@ -228,7 +255,7 @@ impl Run<'_> {
             preprocess: self.data.full.source.transform.preprocess,
             readout,
         };
-        let bytes = weights::to_safetensors(&tensors, description.metadata()).context("cannot serialise weights")?;
+        let bytes = weights::to_safetensors(tensors, description.metadata()).context("cannot serialise weights")?;
         write_whole(path, &bytes)
     }
 }
