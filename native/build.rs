@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The recipes that a data set starts from; they come first.
-const STARTS: [&str; 3] = ["digits", "mnist", "mnist-1000"];
+const STARTS: [&str; 5] = ["digits", "mnist", "mnist-1000", "pictures", "pictures-few"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");

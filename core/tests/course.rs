@@ -99,6 +99,48 @@ fn a_restored_course_takes_the_steps_that_it_would_have_taken() {
     }
 }
 
+/// A small network that normalises by batch, on 28 x 28 grey digits.
+fn normalised() -> NetworkConfig {
+    use potstill_core::model::ResNetConfig;
+    let depths = [1; 4];
+    ResNetConfig { image_size: 28, channels: 1, classes: 10, width: 4, depths, ..ResNetConfig::default() }.into()
+}
+
+#[test]
+fn the_mean_of_a_network_is_normalised_by_the_mean_of_its_statistics() {
+    let device = Device::flex();
+    let optimiser = AdamWConfig { ema: Some(0.75), ..AdamWConfig::default() };
+    for parts in [1, 2] {
+        let recipe = TrainingRecipe { accumulate: parts, ..recipe(BATCH, 1e-3, optimiser.clone()) };
+        let start = || course(&normalised(), 2, (&LABELS, None), recipe.clone(), 12, &device);
+        let statistics = |network: &potstill_core::model::Network| -> Vec<f64> {
+            let tensors = read_sync(weights::read(network)).expect("readable").into_iter();
+            let running =
+                tensors.filter(|tensor| tensor.name.contains(".running_") || tensor.name.starts_with("bn1.running"));
+            running.flat_map(|tensor| tensor.values).map(f64::from).collect()
+        };
+        let mut whole = start();
+        let mut expected = statistics(&whole.network());
+        for step in 1..=6 {
+            drive(&mut [&mut whole], 1, 10, &device);
+            let now = statistics(&whole.network());
+            expected.iter_mut().zip(now).for_each(|(mean, now)| *mean = 0.75 * *mean + 0.25 * now);
+            let found = statistics(&whole.average().expect("a mean is kept"));
+            assert_eq!(found.len(), expected.len());
+            let error = found.iter().zip(&expected).fold(0.0, |worst, (a, b)| f64::max(worst, (a - b).abs()));
+            assert!(error < 1e-6, "step {step} in {parts} parts: {error:e}");
+        }
+        // A checkpoint has them; one of before they were kept is taken too.
+        let saved = state(&whole);
+        let mut restored = start();
+        restored.restore(saved.clone()).expect("of the same course");
+        assert!(state(&restored) == saved);
+        let mut older = saved;
+        older.moments.retain(|tensor| !tensor.name.contains(".running_"));
+        start().restore(older).expect("of the same course");
+    }
+}
+
 #[test]
 fn a_state_of_another_course_is_refused() {
     let device = Device::flex();

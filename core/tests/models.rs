@@ -476,6 +476,7 @@ fn every_objective_has_pytorchs_value_and_gradients() {
             logits: tensor(&tensors["past"], &device),
             share: 0.375,
             temperature: 5.0,
+            seen: None,
         });
         let targets = tensor(&tensors["targets"], &device);
         let given = Given { teacher: Some(&teacher), targets, known: None, aids: &aids, past, step: 0, epoch: 1 };

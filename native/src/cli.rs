@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use potstill_core::data::{Interpolation, Reading, Resize};
 use potstill_core::method::Readout;
 
 use crate::bench::Path;
@@ -145,7 +146,7 @@ pub enum Which {
 /// A network: of a run, or from a weights file.
 #[derive(Debug, Args)]
 pub struct Network {
-    /// A run's folder, or a weights file: safetensors, .pth or .pt.
+    /// A run's folder, a weights file (safetensors, .pth, .pt, an index of shards), or a folder of a hub.
     #[arg(value_name = "RUN|FILE", required_unless_present = "weights", conflicts_with = "weights")]
     pub run: Option<PathBuf>,
     /// Which network of the run; the student unless it is said.
@@ -160,6 +161,50 @@ pub struct Network {
     /// How two heads make one prediction: class, distill, mean-logits or mean-probabilities; else as it was trained.
     #[arg(long, value_name = "HOW", value_parser = readout)]
     pub readout: Option<Readout>,
+    #[command(flatten)]
+    pub view: View,
+}
+
+/// How pictures become a network's inputs, where it is not to be as its file says.
+#[derive(Clone, Debug, Default, Args)]
+pub struct View {
+    /// Where in the file the network is, if it holds several: what stands before its tensors' names.
+    #[arg(long, value_name = "NAME")]
+    pub prefix: Option<String>,
+    /// Side of the square input, in pixels; a transformer's positions are resampled.
+    #[arg(long, visible_alias = "input_size", value_name = "PIXELS")]
+    pub input_size: Option<usize>,
+    /// What happens to a picture's proportions: shortest, squash or ink (made like MNIST's digits).
+    #[arg(long, value_name = "HOW", value_parser = word::<Resize>)]
+    pub resize: Option<Resize>,
+    /// The network's side over the side that a picture is resized to.
+    #[arg(long, visible_aliases = ["crop_ratio", "eval-crop-ratio", "eval_crop_ratio", "crop-pct"], value_name = "SHARE")]
+    pub crop_ratio: Option<f64>,
+    /// The filter: bilinear or bicubic.
+    #[arg(long, value_name = "FILTER", value_parser = word::<Interpolation>)]
+    pub interpolation: Option<Interpolation>,
+    /// Mean of each channel, or of all, of pixels from 0 to 1.
+    #[arg(long, value_name = "M", num_args = 1..=3, value_delimiter = ',', allow_negative_numbers = true)]
+    pub mean: Vec<f32>,
+    /// Deviation of each channel, or of all.
+    #[arg(long, value_name = "D", num_args = 1..=3, value_delimiter = ',')]
+    pub std: Vec<f32>,
+    /// upright: a camera's note of rotation is followed and transparency shows white; torchvision: neither.
+    #[arg(long, value_name = "HOW", value_parser = reading)]
+    pub reading: Option<Reading>,
+    /// Read damaged picture files as far as they go.
+    #[arg(long, visible_alias = "allow_truncated")]
+    pub allow_truncated: bool,
+}
+
+// A word that a recipe's key takes.
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+}
+
+fn reading(name: &str) -> Result<Reading, String> {
+    let known = || Reading::ALL.map(|(name, _)| name).join(" and ");
+    Reading::named(name).ok_or_else(|| format!("there are {}", known()))
 }
 
 pub(crate) fn readout(name: &str) -> Result<Readout, String> {
@@ -184,6 +229,9 @@ pub struct Eval {
     /// Write how often each class was taken for each: FILE.svg, a picture, or FILE.csv.
     #[arg(long, value_name = "FILE")]
     pub confusion: Option<PathBuf>,
+    /// Take the file's classes in their order, whatever they are called.
+    #[arg(long, visible_alias = "ignore_class_names")]
+    pub ignore_class_names: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -224,7 +272,7 @@ pub struct Fetch {
 pub struct Predict {
     #[command(flatten)]
     pub network: Network,
-    /// Pictures to classify, PNG or JPEG of any size and colour.
+    /// Pictures to classify, of any size and colour: PNG, JPEG, WebP, BMP, GIF (the first frame), TIFF, PNM.
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     pub image: Vec<PathBuf>,
     /// How many classes to print.

@@ -21,23 +21,26 @@ pub fn evaluate(
     limit: Option<usize>,
     device: &Device,
 ) -> Result<(Evaluation, Vec<u32>)> {
-    fits(config, dataset)?;
+    fits(config, dataset, "the model")?;
     let indices = spread_indices(dataset, limit.unwrap_or(usize::MAX));
     block_on(evaluate::evaluate(model, dataset, transform, &indices, device)).map_err(Failure::work)
 }
 
-/// Whether a data set's classes are as many as a model's. Images of any size are brought to the model's.
+/// Whether a data set's classes are as many as a model's, `whose`. Images of any size are brought to the model's.
 ///
 /// # Errors
 /// Exit code 2 with both sides' numbers.
-pub fn fits(config: &NetworkConfig, dataset: &dyn Dataset) -> Result<()> {
+pub fn fits(config: &NetworkConfig, dataset: &dyn Dataset, whose: &str) -> Result<()> {
     if dataset.classes() != config.classes() {
-        return Err(Failure::usage(format!(
-            "{} has {} classes, the model {}",
-            dataset.name(),
-            dataset.classes(),
-            config.classes()
-        )));
+        let (name, classes, own) = (dataset.name(), dataset.classes(), config.classes());
+        let cure = match whose {
+            "the student" | "the teacher" => {
+                let section = whose.trim_start_matches("the ");
+                format!("set {section}.{}.classes={classes}, or leave it out", config.family())
+            }
+            _ => format!("take one that was trained on these {classes} classes"),
+        };
+        return Err(Failure::usage(format!("{name} has {classes} classes, {whose} {own}; {cure}")));
     }
     Ok(())
 }

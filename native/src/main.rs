@@ -12,14 +12,14 @@ mod evaluate;
 mod fetch;
 mod given;
 mod memory;
+mod pictures;
 mod pool;
-mod prepare;
 mod progress;
-mod pytorch;
 mod recipe;
 mod report;
 mod run;
 mod train;
+mod weights;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The run folder: what a training leaves behind, and how a network is read back from it.
+//! The run folder: what a training leaves behind. `weights.rs` reads its networks back.
 //!
 //! ```text
 //! LOGDIR/NAME/
@@ -18,18 +18,11 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
-use potstill_core::data::{ImageShape, Normalisation, Preprocess, Transform};
-use potstill_core::method::Readout;
-use potstill_core::model::{Network, NetworkConfig};
-use potstill_core::weights::{self, Description, Fit, Metadata, NamedTensor, Resampling, STATE_PREFIX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cli::{self, Which};
+use crate::cli::Which;
 use crate::error::{Context, Failure, Result};
-use crate::pytorch;
-use crate::recipe::model_named;
 
 /// A run's folder, which exists.
 #[derive(Clone, Debug)]
@@ -79,6 +72,11 @@ impl From<Which> for Role {
 }
 
 impl RunFolder {
+    /// The folder at a path, which need not be there.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// Makes the folder of a new run: `name`, else the first free `STEM-001`, `STEM-002`, ...
     ///
     /// # Errors
@@ -228,213 +226,4 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
         synced.context(format_args!("cannot write {}", folder.display()))?;
     }
     Ok(())
-}
-
-/// A network ready to classify.
-pub struct LoadedNetwork {
-    /// The network, without gradients.
-    pub model: Network,
-    /// Its configuration.
-    pub config: NetworkConfig,
-    /// The classes' names in the order of the logits.
-    pub class_names: Vec<String>,
-    /// What its inputs are normalised by.
-    pub normalisation: Normalisation,
-    /// How an image of another size is brought to its inputs'.
-    pub preprocess: Preprocess,
-    /// How its heads make one prediction.
-    pub readout: Readout,
-    /// The name of its model, where its file says it.
-    pub name: String,
-    /// Where it came from.
-    pub path: PathBuf,
-}
-
-impl LoadedNetwork {
-    /// What a file of it says.
-    pub fn description(&self) -> Description {
-        Description {
-            name: self.name.clone(),
-            config: self.config.clone(),
-            class_names: self.class_names.clone(),
-            normalisation: self.normalisation.clone(),
-            preprocess: self.preprocess,
-            readout: self.readout,
-        }
-    }
-
-    /// How samples become its inputs.
-    pub fn transform(&self) -> Transform {
-        let (channels, side) = (self.config.channels(), self.config.image_size());
-        let shape = ImageShape { channels, height: side, width: side };
-        Transform { preprocess: self.preprocess, ..Transform::plain(shape, self.normalisation.clone()) }
-    }
-
-    /// Logits `[B, classes]` of normalised images `[B, C, S, S]`.
-    pub fn classify(&self, images: Tensor<4>) -> Tensor<2> {
-        self.readout.of(&self.model.forward(images, None))
-    }
-}
-
-/// Reads a weights file, all of it or nothing: safetensors, or PyTorch's own.
-pub fn read_weights(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
-    if pytorch::is_pytorch(path)? {
-        return Ok((pytorch::read(path)?, Metadata::new()));
-    }
-    let bytes = fs::read(path).context(format_args!("cannot read the weights {}", path.display()))?;
-    weights::from_safetensors(&bytes).context(path.display())
-}
-
-/// A network that starts from the weights in a file, and what was changed to make them fit: positions are resampled, and a
-/// head for other classes is replaced by one drawn from `seed`.
-///
-/// # Errors
-/// Exit code 1 for a file that cannot be read, or does not fit otherwise, with every tensor that does not.
-pub fn load_start(
-    path: &Path,
-    config: &NetworkConfig,
-    resampling: Resampling,
-    seed: u64,
-    device: &Device,
-) -> Result<(Network, Vec<String>)> {
-    // A run's folder stands for its student.
-    let path = if path.is_dir() { &path.join("student.safetensors") } else { path };
-    let (mut tensors, _) = read_weights(path)?;
-    tensors.retain(|tensor| !tensor.name.starts_with(STATE_PREFIX));
-    let fitted = weights::fit(tensors, config, &Fit { resampling, new_head: Some(seed) }, device);
-    let fitted = fitted.context(path.display())?;
-    Ok((fitted.network, fitted.notes))
-}
-
-/// Loads the network that the command line names.
-///
-/// # Errors
-/// Exit code 2 for an unknown model; 1 for a file that cannot be read or does not fit, with every tensor that does not.
-pub fn load_network(network: &cli::Network, device: &Device) -> Result<LoadedNetwork> {
-    let loaded = match (&network.run, &network.model, &network.weights) {
-        (Some(file), ..) if file.is_file() && network.which.is_some() => Err(Failure::usage(format!(
-            "{} is one network, so --which has nothing to choose from; leave it out, or name a run's folder",
-            file.display()
-        ))),
-        // A weights file says itself which network it is; a run that the page saved is the file of its student.
-        (Some(file), model, _) | (None, model, Some(file)) if file.is_file() || model.is_some() => {
-            load_file(file, model.as_deref().map(Model::named).transpose()?, device)
-        }
-        (Some(run), ..) => load_from_run(run, network.which.unwrap_or(Which::Student).into(), device),
-        (None, _, Some(path)) => load_file(path, None, device),
-        _ => Err(Failure::usage("name a run's folder, or --model and --weights")),
-    }?;
-    let readout = network.readout.unwrap_or(loaded.readout);
-    if readout != Readout::Class && network.readout.is_some() && !loaded.config.shape().distillation_token {
-        let (path, name) = (loaded.path.display(), readout.name());
-        return Err(Failure::usage(format!(
-            "{path} has one head, so --readout {name} has nothing to read; leave it out"
-        )));
-    }
-    Ok(LoadedNetwork { readout, ..loaded })
-}
-
-/// Loads a network of a run.
-pub fn load_from_run(folder: &Path, role: Role, device: &Device) -> Result<LoadedNetwork> {
-    let run = RunFolder { path: folder.to_owned() };
-    if !folder.is_dir() {
-        return Err(Failure::work(format!("there is no run folder {}", folder.display())));
-    }
-    let path = run.weights(role);
-    if !path.exists() {
-        let has: Vec<&str> = [Role::Teacher, Role::Student, Role::Baseline, Role::HardLabels, Role::AllLabels]
-            .into_iter()
-            .filter(|r| run.weights(*r).exists())
-            .map(Role::name)
-            .collect();
-        let has = if has.is_empty() { "nothing that is trained".to_owned() } else { has.join(", ") };
-        return Err(Failure::work(format!("the run {} has no {}; it has {has}", folder.display(), role.name())));
-    }
-    load_file(&path, None, device)
-}
-
-/// A model by name, for a file that does not say what it is.
-pub struct Model {
-    /// Its name.
-    pub name: String,
-    /// Its configuration.
-    pub config: NetworkConfig,
-    /// How the file may be changed to fit; without a new head, the number of classes is the file's.
-    pub fit: Fit,
-    /// Whether a file that says what it is knows better.
-    pub yields: bool,
-}
-
-impl Model {
-    /// The model of a name as a file holds it.
-    ///
-    /// # Errors
-    /// Exit code 2 with the names that exist.
-    pub fn named(name: &str) -> Result<Self> {
-        Ok(Self { name: name.to_owned(), config: model_named(name)?, fit: Fit::default(), yields: false })
-    }
-}
-
-/// Loads a weights file as what it says of itself, or as `model` where it says nothing.
-pub fn load_file(path: &Path, model: Option<Model>, device: &Device) -> Result<LoadedNetwork> {
-    let (tensors, metadata) = read_weights(path)?;
-    let described = Description::read(&metadata).context(path.display())?;
-    let (description, tensors, fit) = match (described, model) {
-        (Some(description), model) if model.as_ref().is_none_or(|model| model.yields) => {
-            (description, tensors, Fit::default())
-        }
-        (_, None) => {
-            return Err(Failure::usage(format!(
-                "{} does not say which model it is; name it with --model (a teacher with --teacher-model)",
-                path.display()
-            )));
-        }
-        (_, Some(Model { name, mut config, fit, .. })) => {
-            let tensors = weights::to_timm(tensors);
-            if fit.new_head.is_none()
-                && let Some(classes) = weights::classes(&tensors, &config)
-            {
-                config = config.with_classes(classes);
-            }
-            (Description::of(&name, config, &metadata).context(path.display())?, tensors, fit)
-        }
-    };
-    let fitted = description.fitted(tensors, &fit, device).context(path.display())?;
-    for note in &fitted.notes {
-        eprintln!("note     {}: {note}", path.display());
-    }
-    let Description { name, config, class_names, normalisation, preprocess, readout } = description;
-    let model = fitted.network;
-    Ok(LoadedNetwork { model, config, class_names, normalisation, preprocess, readout, name, path: path.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use potstill_core::model::VitConfig;
-
-    use super::*;
-
-    #[test]
-    fn a_file_that_says_nothing_is_what_it_is_called() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/vit_timm.pth");
-        let reduced = |name: &str, new_head| Model {
-            name: name.to_owned(),
-            config: VitConfig { image_size: 16, patch_size: 4, width: 12, depth: 2, ..VitConfig::default() }.into(),
-            fit: Fit { new_head, ..Fit::default() },
-            yields: true,
-        };
-        let device = Device::flex();
-        let load = |name: &str, new_head| load_file(&path, Some(reduced(name, new_head)), &device).expect("loads");
-        let found = load("deit_tiny_patch16_224", None);
-        // The file's five classes, and what DeiT's weights expect of an image.
-        assert_eq!((found.config.classes(), found.class_names.len()), (5, 5));
-        assert_eq!(found.normalisation, Normalisation::imagenet());
-        assert_eq!(load("vit_tiny_patch16_224", None).normalisation, Normalisation::half());
-        assert_eq!(load("vit_tiny_patch16_224", Some(0)).config.classes(), 1000);
-        let failure = load_file(&path, None, &device).err().expect("it does not say what it is");
-        assert!(failure.code() == 2 && failure.to_string().contains("--model"), "{failure}");
-        let (_, notes) =
-            load_start(&path, &found.config.with_classes(7), Resampling::default(), 1, &device).expect("starts");
-        assert_eq!(notes.len(), 1, "{notes:?}");
-    }
 }

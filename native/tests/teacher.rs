@@ -87,11 +87,11 @@ fn a_teachers_logits_are_kept_and_teach_the_same() {
     }
     let (exact, kept_most) = (first("most"), first("most-again"));
     assert!(exact != kept_most && (exact - kept_most).abs() < 2e-3 * exact, "{exact} and {kept_most}");
-    // The highest three alone are another teacher, which `Packing` says in full.
+    // The highest three alone are another teacher, which `Packing` says in full: in the run that keeps them too.
     for run in ["few", "few-again"] {
         place.train(&line(&format!("--name {run} --teacher-cache @/few --teacher-cache-top 3")));
     }
-    assert!(first("few") == exact && first("few-again") != exact);
+    assert!(first("few") != exact && losses("few") == losses("few-again"));
     // Another seed varies the images otherwise: nothing that is there is taken.
     let files = kept().len();
     place.train(&line("--name other --teacher-cache @/cache --seed 6").replace("--seed 5", ""));

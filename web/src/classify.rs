@@ -5,7 +5,7 @@
 //! transformers; what shapes cannot tell is taken as published for such networks, and each such guess is noted.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{ImageShape, Preprocess, Transform, decode, normalised, prepare};
+use potstill_core::data::{Decoding, ImageShape, Preprocess, Reading, Transform, decode};
 use potstill_core::method::Readout;
 use potstill_core::model::{Network, NetworkConfig, Pool, VitConfig};
 use potstill_core::op::{LONGEST_ROW, WIDEST_HEAD};
@@ -26,6 +26,7 @@ const TOP: usize = 5;
 pub struct Classifier {
     report: ClassifierReport,
     network: Network,
+    reading: Reading,
     transform: Transform,
 }
 
@@ -44,7 +45,7 @@ impl Classifier {
         };
         fits_the_page(&description.config)?;
         let network = description.network(tensors, device).map_err(|error| error.to_string())?;
-        let Description { config, class_names, normalisation, preprocess, .. } = description;
+        let Description { config, class_names, normalisation, preprocess, reading, .. } = description;
         let (side, channels) = (config.image_size(), config.channels());
         let shape = ImageShape { channels, height: side, width: side };
         let transform = Transform { preprocess, ..Transform::plain(shape, normalisation) };
@@ -65,7 +66,7 @@ impl Classifier {
             }),
             notes,
         };
-        Ok(Self { report, network, transform })
+        Ok(Self { report, network, reading, transform })
     }
 
     /// What the file says of itself.
@@ -86,10 +87,11 @@ impl Classifier {
         clock: Clock,
     ) -> Result<(Classified, Buffers), String> {
         let shape = self.transform.shape;
-        let pixels = prepare(&decode(file, true)?, shape, &self.transform.preprocess)?;
-        let seen_as = rgba(&pixels, shape.channels);
-        let images = normalised(pixels, shape, &self.transform.normalisation)?;
-        let data = TensorData::new(images, [1, shape.channels, shape.height, shape.width]);
+        let picture = decode(file, Decoding { reading: self.reading, ..Decoding::default() });
+        let picture = picture.map_err(|error| error.to_string())?;
+        let picture = self.transform.prepare(picture).map_err(|error| error.to_string())?;
+        let seen_as = rgba(&picture.pixels, shape.channels);
+        let data = TensorData::new(self.transform.numbers(&picture), [1, shape.channels, shape.height, shape.width]);
         let readout = match readout {
             _ if !self.report.two_heads => Readout::Class,
             ReadoutChoice::Class => Readout::Class,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use potstill_core::data::{Dataset, Normalisation, Preprocess};
+use potstill_core::data::{Dataset, Normalisation, Preprocess, Reading};
 use potstill_core::method::Readout;
 use potstill_core::model::Network;
 use potstill_core::train::metrics::{argmax, softmax};
@@ -310,7 +310,8 @@ impl Session {
             config,
             class_names: self.class_names(),
             normalisation: Normalisation::mnist(),
-            preprocess: Preprocess::default(),
+            preprocess: Preprocess::ink(),
+            reading: Reading::default(),
             readout: Readout::Class,
         };
         Ok((Answer::Done, vec![snapshot::export(&run.network(model), &description).await?]))

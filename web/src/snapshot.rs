@@ -7,7 +7,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use potstill_core::data::{Dataset, Normalisation, Preprocess};
+use potstill_core::data::{Dataset, Normalisation, Preprocess, Reading};
 use potstill_core::method::Readout;
 use potstill_core::model::Network;
 use potstill_core::train::state::{prefixed, take_prefixed};
@@ -71,7 +71,8 @@ pub async fn save(run: &Distillation, class_names: &[String]) -> Result<Vec<u8>,
         config: run.plan.student.clone(),
         class_names: class_names.to_vec(),
         normalisation: Normalisation::mnist(),
-        preprocess: Preprocess::default(),
+        preprocess: Preprocess::ink(),
+        reading: Reading::default(),
         readout: Readout::Class,
     };
     let mut metadata = description.metadata();

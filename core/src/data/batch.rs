@@ -4,7 +4,7 @@
 //! channel-first floats. A sample's floats depend on (seed, epoch, index) and not on its batch.
 
 use super::preprocess::with_channels;
-use super::{Augment, Dataset, Error, ImageShape, Preprocess, Purpose, Rng};
+use super::{Augment, Dataset, Error, ImageShape, Picture, Preprocess, Purpose, Rng};
 
 /// Mean and standard deviation a channel, of pixels from 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,15 +131,39 @@ impl Transform {
                 pixels.iter_mut().zip(picture.pixels.iter()).for_each(|(out, &pixel)| *out = f32::from(pixel) / 255.0);
             }
         }
+        self.normalise(&pixels, out);
+        if let (Some(rng), Some(erase)) = (&mut rng, &self.augment.erase) {
+            erase.apply(out, self.shape, rng);
+        }
+        Ok(())
+    }
+
+    /// A picture as the network sees it, `(H, W, C)` bytes of its [`shape`](Self::shape): the pixels of a held-out sample.
+    ///
+    /// # Errors
+    /// If its channels can be neither kept nor converted, or a setting is out of range.
+    pub fn prepare<'a>(&self, picture: Picture<'a>) -> Result<Picture<'a>, Error> {
+        self.check()?;
+        let ImageShape { channels, height, width } = self.shape;
+        Ok(self.preprocess.apply(with_channels(picture, channels)?, height, width))
+    }
+
+    /// The numbers of a prepared picture, `(C, H, W)`, as those of a held-out sample.
+    pub fn numbers(&self, prepared: &Picture<'_>) -> Vec<f32> {
+        let pixels: Vec<f32> = prepared.pixels.iter().map(|&pixel| f32::from(pixel) / 255.0).collect();
+        let mut out = vec![0.0; self.shape.bytes()];
+        self.normalise(&pixels, &mut out);
+        out
+    }
+
+    // (H, W, C) pixels from 0 to 1 to normalised (C, H, W).
+    fn normalise(&self, pixels: &[f32], out: &mut [f32]) {
+        let ImageShape { channels, height, width } = self.shape;
         let means = self.normalisation.mean.iter().zip(&self.normalisation.std);
         for ((channel, (mean, std)), plane) in means.enumerate().zip(out.chunks_exact_mut(height * width)) {
             let values = pixels.iter().skip(channel).step_by(channels);
             plane.iter_mut().zip(values).for_each(|(out, value)| *out = (value - mean) / std);
         }
-        if let (Some(rng), Some(erase)) = (&mut rng, &self.augment.erase) {
-            erase.apply(out, self.shape, rng);
-        }
-        Ok(())
     }
 }
 

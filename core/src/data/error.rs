@@ -101,7 +101,10 @@ pub enum Error {
         labels: u64,
     },
     /// A label that names no class.
-    #[error("label {index} is {label}, but there are only {classes} classes (0 to {}): the label file is damaged", .classes.saturating_sub(1))]
+    #[error(
+        "label {index} is {label}, which is none of the {classes} classes that are expected: the labels are of another set \
+         (EMNIST's letters, for one, have a name of their own), or damaged"
+    )]
     Label {
         /// Which label, counted from 0.
         index: u64,

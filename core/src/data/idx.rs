@@ -23,7 +23,6 @@ pub const MAX_SIDE: u64 = 4096;
 const UNSIGNED_BYTE: u8 = 0x08;
 const IMAGES: &str = "MNIST images";
 const LABELS: &str = "MNIST labels";
-const CLASSES: u64 = 10;
 
 /// A parsed header.
 struct Header {
@@ -118,11 +117,19 @@ pub fn read(mut reader: impl Read) -> std::io::Result<Result<Vec<u8>, Error>> {
     })
 }
 
-/// Reads MNIST, or a set of its form with ten classes (Fashion-MNIST, KMNIST), from decompressed bytes.
+/// Reads MNIST from decompressed bytes.
 ///
 /// # Errors
-/// If either file is damaged, or the two do not belong together.
+/// As [`labelled`].
 pub fn mnist(images: &[u8], labels: &[u8]) -> Result<Images, Error> {
+    labelled(images, labels, (0..10).map(|class| class.to_string()).collect(), 0)
+}
+
+/// Reads a set of MNIST's form from decompressed bytes; the file calls the first of `class_names` the number `first`.
+///
+/// # Errors
+/// If either file is damaged, the two do not belong together, or they are of other classes.
+pub fn labelled(images: &[u8], labels: &[u8], class_names: Vec<String>, first: u8) -> Result<Images, Error> {
     let (image_header, pixels) = parse(images, IMAGES, 3)?;
     let (label_header, classes) = parse(labels, LABELS, 1)?;
     debug_assert!(image_header.count == 3 && label_header.count == 1);
@@ -130,16 +137,20 @@ pub fn mnist(images: &[u8], labels: &[u8]) -> Result<Images, Error> {
     if count != label_header.sizes[0] {
         return Err(Error::Count { images: count, labels: label_header.sizes[0] });
     }
-    for (index, &label) in classes.iter().enumerate() {
-        if u64::from(label) >= CLASSES {
-            return Err(Error::Label { index: index as u64, label: u64::from(label), classes: CLASSES });
-        }
-    }
+    let known = class_names.len() as u64;
+    let own = |(index, &label): (usize, &u8)| {
+        let class = u64::from(label).checked_sub(u64::from(first)).filter(|&class| class < known);
+        // What the file says is what its owner can look up.
+        class.map(|class| class as u32).ok_or(Error::Label {
+            index: index as u64,
+            label: u64::from(label),
+            classes: known,
+        })
+    };
+    let classes = classes.iter().enumerate().map(own).collect::<Result<_, _>>()?;
     // Both sides are at most MAX_SIDE, so they fit any usize.
     let shape = ImageShape { channels: 1, height: height as usize, width: width as usize };
-    let names = (0..CLASSES).map(|class| class.to_string()).collect();
-    let labels = classes.iter().map(|&label| u32::from(label)).collect();
-    Images::new("mnist", shape, names, pixels.to_vec(), labels)
+    Images::new("mnist", shape, class_names, pixels.to_vec(), classes)
 }
 
 #[cfg(test)]

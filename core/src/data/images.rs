@@ -51,6 +51,23 @@ impl Images {
     }
 }
 
+impl Images {
+    /// The same with rows and columns of each image exchanged.
+    #[must_use]
+    pub fn transposed(mut self) -> Self {
+        let ImageShape { channels, height, width } = self.shape;
+        for image in self.pixels.chunks_exact_mut(self.shape.bytes()) {
+            let before = image.to_vec();
+            for (place, pixel) in image.chunks_exact_mut(channels).enumerate() {
+                let (row, column) = (place / height, place % height);
+                pixel.copy_from_slice(&before[(column * width + row) * channels..][..channels]);
+            }
+        }
+        (self.shape.height, self.shape.width) = (width, height);
+        self
+    }
+}
+
 impl Dataset for Images {
     fn name(&self) -> &str {
         &self.name

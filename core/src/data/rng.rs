@@ -35,6 +35,8 @@ pub enum Purpose {
     Dropout = 10,
     /// Labels that are replaced.
     Labels = 11,
+    /// Samples that are held out of a set without a part for it.
+    HeldOut = 12,
 }
 
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -15,6 +15,7 @@ use super::teacher::Teachers;
 use super::term::{Ask, Evaluate, Known, Method, NamedLoss, Scene};
 use super::{Labels, Logits, Normalisation, Term};
 use crate::model::{NetworkShape, Taps, Trace};
+use crate::op;
 
 /// A loss with its parts.
 #[derive(Clone, Debug)]
@@ -139,14 +140,20 @@ impl Lesson {
             epoch,
         };
         let mut list = List::default();
+        let past = past.map(|past| past.filled(&student.logits));
         let fused = self.fused(&scene, past.as_ref());
         let mut past_weight = None;
         for (place, (term, evaluate)) in self.terms.iter().enumerate() {
             match (term, &fused) {
-                (Term::Labels(Labels { weight, .. }), _) => {
+                (Term::Labels(Labels { weight, smoothing }), _) => {
                     // The share of the labels' weight that the past takes.
                     let given = past.as_ref().map_or(0.0, |past| past.share);
                     past_weight = Some(weight * given);
+                    if let Some(weights) = past.as_ref().and_then(Past::label_weights) {
+                        let rows = op::cross_entropy(student.logits.clone(), targets.clone(), *smoothing as f32);
+                        list.add(NamedLoss::new("labels", *weight, scene.mean_of_labelled(rows * weights)));
+                        continue;
+                    }
                     let value = fused.as_ref().map(|fused| fused.labels.clone());
                     let value = value.unwrap_or_else(|| evaluate(&scene).remove(0).value);
                     list.add(NamedLoss::new("labels", weight * (1.0 - given), value));

@@ -40,6 +40,24 @@ pub struct Past {
     pub share: f64,
     /// Temperature τ.
     pub temperature: f64,
+    /// 1 of a sample that has a past, 0 of another, `[B]`: its labels keep all of their weight. `None` where all have one.
+    pub seen: Option<Tensor<1>>,
+}
+
+impl Past {
+    /// The same with the logits `[B, C]` that the student has now in place of a past that there is not: no divergence.
+    pub(super) fn filled(self, now: &Tensor<2>) -> Self {
+        let Some(seen) = &self.seen else { return self };
+        let seen = seen.clone().unsqueeze_dim(1);
+        // A column of 1 and 0 beside rows of logits.
+        let now = now.clone().detach() * seen.clone().mul_scalar(-1.0).add_scalar(1.0);
+        Self { logits: self.logits * seen + now, ..self }
+    }
+
+    /// The labels' weight of each sample, `[B]`, where they differ.
+    pub(super) fn label_weights(&self) -> Option<Tensor<1>> {
+        self.seen.as_ref().map(|seen| seen.clone().mul_scalar(-self.share).add_scalar(1.0))
+    }
 }
 
 impl Retrospection {
@@ -66,7 +84,7 @@ impl Retrospection {
 
 /// A network's logits for each sample, by the sample's index in its data set. The table is in the host's memory.
 ///
-/// A sample that was never written has logits 0: all classes are equally likely.
+/// A row of zeros is of a sample that was never written, as those of an epoch's last, smaller batch may not have been.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogitTable {
     classes: usize,
@@ -142,6 +160,14 @@ impl LogitTable {
             rows.extend_from_slice(&self.copy[start..start + self.classes]);
         }
         Ok(rows)
+    }
+
+    /// For each row of [`LogitTable::rows`] 1 where it was written and 0 where not; `None` where all were.
+    pub fn seen(&self, rows: &[f32]) -> Option<Vec<f32>> {
+        let written = |row: &[f32]| row.iter().any(|value| *value != 0.0);
+        let seen: Vec<f32> =
+            rows.chunks_exact(self.classes.max(1)).map(|row| f32::from(u8::from(written(row)))).collect();
+        seen.contains(&0.0).then_some(seen)
     }
 
     fn start(&self, index: u64) -> Result<usize, TableError> {

@@ -133,6 +133,18 @@ impl NetworkConfig {
         each!(self, NetworkConfig(config) => config.validate())
     }
 
+    /// Samples of which a training step needs so many at once: two where it normalises by batch over maps of one pixel.
+    pub fn least_batch(&self) -> usize {
+        match self {
+            Self::Vit(_) => 1,
+            #[cfg(feature = "all-models")]
+            Self::DistillVit(_) => 1,
+            // Five layers halve the side, rounded up.
+            #[cfg(feature = "all-models")]
+            Self::RegNet(_) | Self::ResNet(_) => 1 + usize::from(self.image_size() <= 32),
+        }
+    }
+
     /// The smallest side of an image that it reads completely.
     pub fn least_side(&self) -> usize {
         each!(self, NetworkConfig(config) => config.least_side())

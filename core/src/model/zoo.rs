@@ -42,7 +42,20 @@ pub const MODELS: &[(&str, &str)] = &[
     ("vit_pytorch_patch32_224", "6 blocks of width 1024, 8 heads of 64, 2 classes, drawn as vit-pytorch draws"),
     ("digits_teacher", "6 blocks of width 64 on 28 x 28 grey images, patch 7, mean pooling"),
     ("digits_student", "3 blocks of width 64 on 28 x 28 grey images, patch 7, mean pooling"),
+    #[cfg(feature = "all-models")]
+    ("pictures_teacher", "10 layers of a narrow ResNet on 64 x 64 pictures, for few of one's own"),
+    ("pictures_student", "4 blocks of width 96 on 64 x 64 pictures, patch 8, mean pooling, for few of one's own"),
 ];
+
+/// A model's name without what a hub puts around it: `hf-hub:timm/deit_tiny_patch16_224.fb_in1k` is
+/// `deit_tiny_patch16_224`, and `facebook/deit-tiny-patch16-224` too.
+pub fn plain_name(name: &str) -> String {
+    let within = name.strip_prefix("hf-hub:").or_else(|| name.strip_prefix("hf_hub:")).unwrap_or(name);
+    let own = within.rsplit('/').next().unwrap_or(within);
+    // timm's tag says which weights, not which network.
+    let own = own.split('.').next().unwrap_or(own);
+    if within.contains('/') { own.replace('-', "_") } else { own.to_owned() }
+}
 
 /// The configuration behind a model's name, or `None` for a name that is not in [`MODELS`].
 pub fn named(name: &str) -> Option<NetworkConfig> {
@@ -115,6 +128,19 @@ pub fn named(name: &str) -> Option<NetworkConfig> {
         .into(),
         "digits_teacher" => digits.into(),
         "digits_student" => VitConfig { depth: 3, ..digits }.into(),
+        #[cfg(feature = "all-models")]
+        "pictures_teacher" => {
+            ResNetConfig { image_size: 64, width: 24, depths: [1; 4], ..ResNetConfig::default() }.into()
+        }
+        "pictures_student" => VitConfig {
+            image_size: 64,
+            patch_size: 8,
+            mlp_ratio: 2.0,
+            pool: Pool::Mean,
+            class_token: false,
+            ..vit(96, 4, 4)
+        }
+        .into(),
         _ => return None,
     })
 }

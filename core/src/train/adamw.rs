@@ -16,6 +16,7 @@
 //!
 //! The gradients of several parts of a batch can be gathered for one update. The optimiser can also keep an exponential mean of the
 //! parameters, which starts from the initial values: `a ← d a + (1 − d) p` after every update.
+//! Running statistics, which no gradient reaches, have such a mean too: timm averages every buffer.
 
 use std::collections::{HashMap, HashSet};
 
@@ -91,6 +92,8 @@ pub struct AdamWRecord {
     pub steps: u64,
     /// The trained parameters by name, in the order of the flat vectors.
     pub moments: Vec<Moments>,
+    /// The exponential means of running statistics, by name; none where no mean is kept.
+    pub statistics: Vec<(String, Vec<f32>)>,
 }
 
 /// The moments of one parameter, row-major in Burn's layout.
@@ -114,6 +117,8 @@ struct State {
     second: Tensor<1>,
     // The exponential mean of the parameters, if one is kept.
     average: Option<Tensor<1>>,
+    // The same of running statistics.
+    statistics: Option<Statistics>,
     // Gradients that wait for the rest of their batch.
     gathered: Option<Tensor<1>>,
     // 1 where decayed, 0 elsewhere
@@ -124,6 +129,28 @@ struct Slot {
     id: ParamId,
     path: String,
     length: usize,
+}
+
+// The exponential means of running statistics, end to end.
+struct Statistics {
+    layout: Vec<Slot>,
+    average: Tensor<1>,
+}
+
+impl Statistics {
+    // What a module has now; `None` where it has none.
+    fn of<M: Module>(module: &M) -> Option<Self> {
+        let mut found = Running::default();
+        module.visit(&mut found);
+        let layout = found.slots;
+        (!layout.is_empty()).then(|| Self { layout, average: Tensor::cat(found.values, 0) })
+    }
+
+    fn update<M: Module>(&mut self, module: &M, decay: f64) {
+        if let Some(now) = Self::of(module) {
+            self.average = self.average.clone().mul_scalar(decay) + now.average.mul_scalar(1.0 - decay);
+        }
+    }
 }
 
 impl AdamW {
@@ -159,7 +186,10 @@ impl AdamW {
         let mut join = Join { gradients, slots, undecayed, decay_all: config.decay_all, ..Join::default() };
         module.visit(&mut join);
         let averaged = self.config.ema.is_some();
-        let start = || State::start(join.slots.unwrap_or_default(), averaged);
+        let start = || {
+            let statistics = averaged.then(|| Statistics::of(module)).flatten();
+            Some(State { statistics, ..State::start(join.slots.unwrap_or_default(), averaged)? })
+        };
         let Some(state) = self.state.take().or_else(start) else { return };
         let state = self.state.insert(state);
         let gradient = state.join(join.flat_gradients);
@@ -179,14 +209,19 @@ impl AdamW {
             return module;
         };
         state.update(&self.config, gradient, lr);
-        module.map(&mut Split { pieces: state.pieces(&state.parameters), tracked: true })
+        if let (Some(statistics), Some(decay)) = (&mut state.statistics, self.config.ema) {
+            statistics.update(&module, decay);
+        }
+        module.map(&mut Split { pieces: pieces(&state.layout, &state.parameters), tracked: true })
     }
 
     /// `module` with the exponential mean in place of its parameters, or `None` if no mean is kept.
     pub fn averaged<M: Module>(&self, module: M) -> Option<M> {
         let state = self.state.as_ref()?;
         let average = state.average.as_ref()?;
-        Some(module.map(&mut Split { pieces: state.pieces(average), tracked: false }))
+        let mut all = pieces(&state.layout, average);
+        all.extend(state.statistics.iter().flat_map(|own| pieces(&own.layout, &own.average)));
+        Some(module.map(&mut Split { pieces: all, tracked: false }))
     }
 
     /// Reads the state back from the device, or `None` before the first step.
@@ -201,6 +236,16 @@ impl AdamW {
             Some(average) => Some(average.clone().into_data_async().await?.iter().collect()),
             None => None,
         };
+        let mut statistics = Vec::new();
+        if let Some(Statistics { layout, average }) = &state.statistics {
+            let values: Vec<f32> = average.clone().into_data_async().await?.iter().collect();
+            let mut rest = values.as_slice();
+            for slot in layout {
+                let (own, tail) = rest.split_at(slot.length);
+                statistics.push((slot.path.clone(), own.to_vec()));
+                rest = tail;
+            }
+        }
         let mut start = 0;
         let moments = state
             .layout
@@ -216,7 +261,7 @@ impl AdamW {
                 }
             })
             .collect();
-        Ok(Some(AdamWRecord { steps: state.steps, moments }))
+        Ok(Some(AdamWRecord { steps: state.steps, moments, statistics }))
     }
 
     /// The optimiser that continues from `record`, with the current parameters of `module`. `None` if the record has a parameter
@@ -253,6 +298,19 @@ impl AdamW {
             values.resize(length, 0.0);
             Tensor::from_data(TensorData::new(values, [length]), &device)
         };
+        if config.ema.is_some() {
+            state.statistics = Statistics::of(module);
+        }
+        // A record of before they were kept has none: their means go on from what they are now.
+        if let Some(Statistics { layout, average }) =
+            state.statistics.as_mut().filter(|_| !record.statistics.is_empty())
+        {
+            let mut kept: HashMap<String, Vec<f32>> = record.statistics.into_iter().collect();
+            let own = layout.iter().map(|slot| kept.remove(&slot.path).filter(|own| own.len() == slot.length));
+            let values = own.collect::<Option<Vec<_>>>()?.concat();
+            let length = values.len();
+            *average = Tensor::from_data(TensorData::new(values, [length]), &device);
+        }
         state.steps = record.steps;
         state.first = vector(first);
         state.second = vector(second);
@@ -286,6 +344,7 @@ impl State {
             first: zeros.clone(),
             second: zeros,
             average,
+            statistics: None,
             gathered: None,
             decayed,
         })
@@ -295,17 +354,6 @@ impl State {
     fn join(&self, mut gradients: HashMap<ParamId, Tensor<1>>) -> Tensor<1> {
         let gradients = self.layout.iter().map(|slot| gradients.remove(&slot.id)).collect();
         joined(&self.layout, gradients, self.parameters.dims()[0], &self.parameters.device())
-    }
-
-    // Divides a flat vector into parameters.
-    fn pieces(&self, flat: &Tensor<1>) -> HashMap<ParamId, Tensor<1>> {
-        let mut offset = 0;
-        let piece = |slot: &Slot| {
-            let piece = flat.clone().narrow(0, offset, slot.length);
-            offset += slot.length;
-            (slot.id, piece)
-        };
-        self.layout.iter().map(piece).collect()
     }
 
     fn update(&mut self, config: &AdamWConfig, gradient: Tensor<1>, lr: f64) {
@@ -334,6 +382,17 @@ impl State {
             self.average = Some(average.mul_scalar(decay) + self.parameters.clone().mul_scalar(1.0 - decay));
         }
     }
+}
+
+// Cuts a flat vector up by parameter.
+fn pieces(layout: &[Slot], flat: &Tensor<1>) -> HashMap<ParamId, Tensor<1>> {
+    let mut offset = 0;
+    let piece = |slot: &Slot| {
+        let piece = flat.clone().narrow(0, offset, slot.length);
+        offset += slot.length;
+        (slot.id, piece)
+    };
+    layout.iter().map(piece).collect()
 }
 
 /// Numbers in 256 bytes, the strictest alignment of bindings that WebGPU allows a device to require.
@@ -383,6 +442,32 @@ impl ModuleVisitor for Join {
             let plain = D > 1 && !path.rsplit('.').next().is_some_and(|last| self.undecayed.contains(&last));
             let slot = Slot { id: param.id, path, length: param.lazy_shape().num_elements() };
             slots.push((slot, param.val().inner().flatten(0, D - 1), plain || self.decay_all));
+        }
+    }
+}
+
+// Collects running statistics.
+#[derive(Default)]
+struct Running {
+    path: Path,
+    slots: Vec<Slot>,
+    values: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Running {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.leave();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.name();
+        if path.ends_with(".running_mean") || path.ends_with(".running_var") {
+            self.slots.push(Slot { id: param.id, path, length: param.lazy_shape().num_elements() });
+            self.values.push(param.val().inner().flatten(0, D - 1));
         }
     }
 }

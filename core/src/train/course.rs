@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 
 use burn::module::Module;
-use burn::tensor::{Device, ExecutionError, Tensor};
+use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
 
 use super::device_batch::rows_on;
 use super::{
@@ -175,8 +175,11 @@ impl Course {
         if let (Some(rule), Some(table)) = (&recipe.retrospection, &self.past)
             && let Some(share) = rule.share(epoch)
         {
-            let logits = rows_on(table.rows(&indices)?, self.classes, &self.device);
-            past = Some(Past { logits, share, temperature: rule.temperature });
+            let rows = table.rows(&indices)?;
+            let seen = table.seen(&rows);
+            let seen = seen.map(|seen| Tensor::from_data(TensorData::new(seen, [indices.len()]), &self.device));
+            let logits = rows_on(rows, self.classes, &self.device);
+            past = Some(Past { logits, share, temperature: rule.temperature, seen });
         }
         let learning_rate = recipe.schedule.at(recipe.peak(), self.step, batches.per_epoch(), *steps);
         let learner = self.learner.take().expect("it is back after every step");

@@ -78,7 +78,9 @@ pub(super) fn of_record(record: AdamWRecord) -> Vec<NamedTensor> {
         let vectors = KINDS.into_iter().zip([Some(first), Some(second), average]);
         vectors.filter_map(|(kind, values)| Some(vector(format!("{kind}.{path}"), values?))).collect::<Vec<_>>()
     };
-    record.moments.into_iter().flat_map(vectors).collect()
+    let statistics = record.statistics.into_iter().map(|(path, values)| vector(format!("average.{path}"), values));
+    let statistics: Vec<NamedTensor> = statistics.collect();
+    record.moments.into_iter().flat_map(vectors).chain(statistics).collect()
 }
 
 /// The optimiser `fresh` after `steps` updates of `module`, from its named vectors.
@@ -94,10 +96,17 @@ pub(super) fn to_optimiser<M: Module>(
         let place = KINDS.iter().position(|known| *known == kind)?;
         moments.entry(path.to_owned()).or_default()[place] = Some(tensor.values);
     }
-    let moments = moments
-        .into_iter()
-        .map(|(path, [first, second, average])| Some(Moments { path, first: first?, second: second?, average }));
-    fresh.resume(AdamWRecord { steps, moments: moments.collect::<Option<_>>()? }, module)
+    let mut statistics = Vec::new();
+    let mut kept = Vec::new();
+    for (path, vectors) in moments {
+        match vectors {
+            [Some(first), Some(second), average] => kept.push(Moments { path, first, second, average }),
+            // A mean without moments is of what no gradient reaches.
+            [None, None, Some(average)] => statistics.push((path, average)),
+            _ => return None,
+        }
+    }
+    fresh.resume(AdamWRecord { steps, moments: kept, statistics }, module)
 }
 
 /// The table of past logits as two named tensors.

@@ -42,7 +42,11 @@ impl StepBatch {
             targets: rows(&self.targets),
             known: self.known.as_ref().map(|known| known.narrow(start, length, share)),
             teacher_logits: self.teacher_logits.as_ref().map(rows),
-            past: self.past.as_ref().map(|past| Past { logits: rows(&past.logits), ..past.clone() }),
+            past: self.past.as_ref().map(|past| Past {
+                logits: rows(&past.logits),
+                seen: past.seen.as_ref().map(|seen| seen.clone().narrow(0, start, length)),
+                ..past.clone()
+            }),
             epoch: self.epoch,
             parts: 1,
         }

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use super::{Fit, FitError, Fitted, Metadata, NamedTensor, fit};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Normalisation, Preprocess};
+use crate::data::{Normalisation, Preprocess, Reading, Resize};
 use crate::method::Readout;
 use crate::model::{ConfigError, Network, NetworkConfig};
 
@@ -21,6 +21,7 @@ const MODEL: &str = "potstill.model";
 const CLASSES: &str = "potstill.classes";
 const NORMALISATION: &str = "potstill.normalisation";
 const PREPROCESS: &str = "potstill.preprocess";
+const READING: &str = "potstill.reading";
 const READOUT: &str = "potstill.readout";
 const MEASURED: &str = "potstill.measured";
 
@@ -37,6 +38,8 @@ pub struct Description {
     pub normalisation: Normalisation,
     /// How an image of another size is resized for it.
     pub preprocess: Preprocess,
+    /// How picture files are read for it.
+    pub reading: Reading,
     /// How its heads make one prediction. A file that does not say this is read like DeiT's own files, with both heads.
     pub readout: Readout,
 }
@@ -92,13 +95,14 @@ impl Description {
     pub fn metadata(&self) -> Metadata {
         // Only strings and numbers in maps with string keys, which JSON can always represent.
         let json = |value: serde_json::Result<String>| value.expect("a description is plain JSON");
-        let Self { name, config, class_names, normalisation, preprocess, readout } = self;
+        let Self { name, config, class_names, normalisation, preprocess, reading, readout } = self;
         Metadata::from([
             (NAME.to_owned(), name.clone()),
             (MODEL.to_owned(), json(serde_json::to_string(config))),
             (CLASSES.to_owned(), json(serde_json::to_string(class_names))),
             (NORMALISATION.to_owned(), json(serde_json::to_string(&(&normalisation.mean, &normalisation.std)))),
             (PREPROCESS.to_owned(), json(serde_json::to_string(preprocess))),
+            (READING.to_owned(), reading.name().to_owned()),
             (READOUT.to_owned(), readout.name().to_owned()),
         ])
     }
@@ -140,7 +144,12 @@ impl Description {
             None => normalisation,
         };
         let preprocess = said(PREPROCESS).and_then(|json| serde_json::from_str::<Preprocess>(json).ok());
-        let preprocess = preprocess.filter(|preprocess| preprocess.check().is_ok()).unwrap_or(published);
+        let mut preprocess = preprocess.filter(|preprocess| preprocess.check().is_ok()).unwrap_or(published);
+        let reading = said(READING).and_then(Reading::named);
+        // Files of before it was said: networks of MNIST's size for its ten digits had them prepared as MNIST's.
+        if reading.is_none() && is_of_digits(&config, &class_names, &normalisation) {
+            preprocess.resize = Resize::Ink;
+        }
         let readout = said(READOUT).and_then(Readout::named).unwrap_or_default();
         Ok(Self {
             name: said(NAME).unwrap_or(name).to_owned(),
@@ -148,6 +157,7 @@ impl Description {
             class_names,
             normalisation,
             preprocess,
+            reading: reading.unwrap_or_default(),
             readout,
         })
     }
@@ -182,6 +192,13 @@ impl Description {
     }
 }
 
+fn is_of_digits(config: &NetworkConfig, class_names: &[String], normalisation: &Normalisation) -> bool {
+    let digits = (0..10).map(|digit| digit.to_string());
+    (config.channels(), config.image_size()) == (1, 28)
+        && *normalisation == Normalisation::mnist()
+        && digits.eq(class_names.iter().cloned())
+}
+
 #[cfg(test)]
 mod tests {
     use burn::cubecl::future::block_on;
@@ -198,8 +215,16 @@ mod tests {
         let normalisation = Normalisation { mean: vec![0.25], std: vec![0.5] };
         let preprocess = Preprocess { crop_fraction: 0.875, ..Preprocess::default() };
         let readout = Readout::Distill;
-        let before =
-            Description { name: "one".into(), config: config.clone(), class_names, normalisation, preprocess, readout };
+        let reading = Reading::Torchvision;
+        let before = Description {
+            name: "one".into(),
+            config: config.clone(),
+            class_names,
+            normalisation,
+            preprocess,
+            reading,
+            readout,
+        };
         let metadata = before.metadata();
         let after = Description::read(&metadata).expect("readable").expect("described");
         assert_eq!(after, before);
@@ -212,6 +237,30 @@ mod tests {
         });
         let network = after.network(state, &device).expect("fits");
         assert_eq!(block_on(read(&network)).expect("readable"), tensors);
+    }
+
+    #[test]
+    fn networks_of_digits_alone_get_ink_from_files_that_say_nothing() {
+        let preprocess = |names: [&str; 2], mean: f32, said: bool| {
+            let mut config = serde_json::to_value(zoo::named("digits_student").expect("known")).expect("JSON");
+            config["classes"] = 10.into();
+            let mut classes: Vec<String> = (0..10).map(|class| class.to_string()).collect();
+            classes[..2].clone_from_slice(&names.map(str::to_owned));
+            let mut metadata = Metadata::from([
+                (MODEL.to_owned(), config.to_string()),
+                (CLASSES.to_owned(), serde_json::to_string(&classes).expect("JSON")),
+                (NORMALISATION.to_owned(), format!("[[{mean}],[0.3081]]")),
+                (PREPROCESS.to_owned(), r#"{"resize":"shortest"}"#.to_owned()),
+            ]);
+            if said {
+                metadata.insert(READING.to_owned(), "upright".to_owned());
+            }
+            Description::read(&metadata).expect("readable").expect("described").preprocess.resize
+        };
+        assert_eq!(preprocess(["0", "1"], 0.1307, false), Resize::Ink);
+        assert_eq!(preprocess(["0", "1"], 0.1307, true), Resize::Shortest);
+        assert_eq!(preprocess(["cat", "dog"], 0.1307, false), Resize::Shortest);
+        assert_eq!(preprocess(["0", "1"], 0.449, false), Resize::Shortest);
     }
 
     #[test]

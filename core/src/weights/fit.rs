@@ -86,6 +86,19 @@ pub fn classes(tensors: &[NamedTensor], config: &NetworkConfig) -> Option<usize>
     tensors.iter().find(is_head)?.shape.first().copied()
 }
 
+/// The side of the square pictures that the position embedding in `tensors`, by timm's names, is of, for a network like
+/// `config`; `None` where there is none, or it is of no square.
+pub fn image_size(tensors: &[NamedTensor], config: &NetworkConfig) -> Option<usize> {
+    #[cfg_attr(not(feature = "all-models"), allow(irrefutable_let_patterns))]
+    let NetworkConfig::Vit(vit) = config else { return None };
+    let &[1, tokens, _] = tensors.iter().find(|tensor| tensor.name == "pos_embed")?.shape.as_slice() else {
+        return None;
+    };
+    let patches = tokens.checked_sub(vit.prefix_tokens())?;
+    let across = patches.isqrt();
+    (across > 0 && across * across == patches).then(|| across * vit.patch_size)
+}
+
 /// Whether the tensor `name` belongs to the layer `layer`.
 pub(super) fn belongs(name: &str, layer: &str) -> bool {
     name.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'))

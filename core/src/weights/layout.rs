@@ -7,9 +7,17 @@ use std::collections::BTreeMap;
 
 use super::NamedTensor;
 
-/// The keys under which a file may hold its tensors, if they are not at the top.
-const WRAPPERS: [&str; 7] =
-    ["model.", "state_dict.", "model_state_dict.", "state.", "module.", "_orig_mod.", "model_ema."];
+/// Names by which a network is known wherever it lies in a file: its first layer's, of each layout.
+const FIRST: [&str; 6] = [
+    "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.projection.weight",
+    "conv_proj.weight",
+    "stem.conv.weight",
+    "stem.0.weight",
+    "layer1.0.conv1.weight",
+];
+/// What a network without such a layer has.
+const BLOCKS: &str = "blocks.0.";
 
 /// The library whose names a file uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +30,7 @@ enum Layout {
 
 /// `tensors` with timm's names, from the names of any known library. Tensors that no network needs are left out.
 pub fn to_timm(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
-    let tensors = unwrapped(tensors);
+    let tensors = locate(tensors, None).tensors;
     let layout = recognise(&tensors);
     let rename: fn(&str) -> Option<String> = match layout {
         Layout::Timm => |_| None,
@@ -38,6 +46,11 @@ pub fn to_timm(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
     if layout == Layout::Transformers { packed(tensors) } else { tensors }
 }
 
+/// Whether tensors have transformers' names.
+pub fn is_of_transformers(tensors: &[NamedTensor]) -> bool {
+    recognise(tensors) == Layout::Transformers
+}
+
 fn recognise(tensors: &[NamedTensor]) -> Layout {
     let has = |part: &str| tensors.iter().any(|tensor| tensor.name.contains(part));
     if has("embeddings.cls_token") {
@@ -51,33 +64,79 @@ fn recognise(tensors: &[NamedTensor]) -> Layout {
     }
 }
 
-// Training scripts store the network next to the optimiser. Wrappers of modules add their name as a prefix.
-fn unwrapped(mut tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
-    // At most two of them are nested.
-    for _ in 0..2 {
-        let is_network = |tensor: &NamedTensor| {
-            let first = tensor.name.split('.').next().unwrap_or_default();
-            matches!(first, "cls_token" | "patch_embed" | "conv_proj" | "vit" | "deit" | "stem" | "conv1" | "blocks")
+/// The network in a file: training scripts keep it beside an optimiser or a second network, and wrappers of modules put
+/// their names before all others, several around each other.
+#[derive(Debug)]
+pub struct Located {
+    /// Its tensors, without what stood before their names.
+    pub tensors: Vec<NamedTensor>,
+    /// What stood before their names, with its dot; empty of a file that is a network.
+    pub prefix: String,
+    /// Where the file has other networks.
+    pub others: Vec<String>,
+}
+
+/// Finds the network among a file's tensors: below `prefix` if that is given, else the one that was trained and no mean of
+/// it, and a student rather than its teacher. Tensors without a network are left as they are.
+pub fn locate(mut tensors: Vec<NamedTensor>, prefix: Option<&str>) -> Located {
+    let mut places = places(&tensors);
+    let chosen = match prefix {
+        Some(prefix) if prefix.is_empty() || prefix.ends_with('.') => prefix.to_owned(),
+        Some(prefix) => format!("{prefix}."),
+        None => places.iter().min_by_key(|place| (rank(place), place.len())).cloned().unwrap_or_default(),
+    };
+    places.retain(|place| *place != chosen);
+    tensors.retain_mut(|tensor| {
+        let Some(rest) = tensor.name.strip_prefix(&chosen) else { return false };
+        // Another network inside this one's place.
+        let inside = |place: &String| place.len() > chosen.len() && tensor.name.starts_with(place.as_str());
+        let own = !places.iter().any(inside);
+        tensor.name = rest.to_owned();
+        own
+    });
+    Located { tensors, prefix: chosen, others: places }
+}
+
+// What stands before the names of each network in a file.
+fn places(tensors: &[NamedTensor]) -> Vec<String> {
+    let before = |part: &str| -> Vec<String> {
+        let of = |tensor: &NamedTensor| {
+            let (at, _) = tensor.name.match_indices(part).find(|(at, _)| is_start(&tensor.name, *at))?;
+            let prefix = &tensor.name[..at];
+            // transformers' own wrapper around the body, which the head is not in.
+            let outer = prefix.strip_suffix("vit.").or_else(|| prefix.strip_suffix("deit."));
+            Some(outer.filter(|outer| is_start(prefix, outer.len())).unwrap_or(prefix).to_owned())
         };
-        if tensors.iter().any(is_network) {
-            break;
-        }
-        let holds = |wrapper: &&&str| tensors.iter().any(|tensor| tensor.name.starts_with(**wrapper));
-        let Some(wrapper) = WRAPPERS.iter().find(holds) else { break };
-        tensors.retain_mut(|tensor| match tensor.name.strip_prefix(wrapper) {
-            Some(rest) => {
-                tensor.name = rest.to_owned();
-                true
-            }
-            None => false,
-        });
+        tensors.iter().filter_map(of).collect()
+    };
+    let mut places: Vec<String> = FIRST.iter().flat_map(|first| before(first)).collect();
+    if places.is_empty() {
+        places = before(BLOCKS);
     }
-    tensors
+    places.sort();
+    places.dedup();
+    places
+}
+
+// Whether a part of a dotted name begins at `at`.
+fn is_start(name: &str, at: usize) -> bool {
+    at == 0 || name[..at].ends_with('.')
+}
+
+// Which of several networks in a file is meant: the lower.
+fn rank(place: &str) -> u8 {
+    let has = |word: &str| place.contains(word);
+    match () {
+        () if ["ema", "averag", "swa", "shadow", "momentum"].into_iter().any(has) => 2,
+        () if has("teacher") => 1,
+        () => 0,
+    }
 }
 
 fn is_needless(name: &str) -> bool {
     name.ends_with("num_batches_tracked")
         || name.starts_with("pre_logits.")
+        || name.starts_with("pooler.")
         || name.contains(".pooler.")
         || name.ends_with("embeddings.mask_token")
         // Layers of CLS-KD's students for the comparison with the teacher. They are not needed to classify.
@@ -196,4 +255,68 @@ fn packed(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: &[&str]) -> Vec<NamedTensor> {
+        names.iter().map(|name| NamedTensor { name: (*name).to_owned(), shape: vec![], values: vec![] }).collect()
+    }
+
+    fn below(prefixes: &[&str], names: &[&str]) -> Vec<NamedTensor> {
+        let all: Vec<String> =
+            prefixes.iter().flat_map(|prefix| names.iter().map(move |name| format!("{prefix}{name}"))).collect();
+        named(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_network_is_found_below_any_wrapper() {
+        let timm = ["cls_token", "patch_embed.proj.weight", "blocks.0.norm1.weight", "head.weight"];
+        let torchvision = ["class_token", "conv_proj.weight", "encoder.ln.weight", "heads.head.weight"];
+        let hub =
+            ["vit.embeddings.cls_token", "vit.embeddings.patch_embeddings.projection.weight", "classifier.weight"];
+        let body = ["embeddings.cls_token", "embeddings.patch_embeddings.projection.weight", "pooler.dense.weight"];
+        let resnet = ["conv1.weight", "layer1.0.conv1.weight", "fc.weight"];
+        let regnet = ["stem.0.weight", "trunk_output.block1.block1-0.f.a.0.weight"];
+        let blocks = ["blocks.0.attn.qkv.weight", "head.weight"];
+        for names in [&timm[..], &torchvision, &hub, &body, &resnet, &regnet, &blocks] {
+            for prefix in [
+                "",
+                "module.",
+                "state_dict.model._orig_mod.",
+                "student.module.backbone.",
+                "net.",
+                "a.b.c.d.e.",
+                "state_dict_ema.",
+            ] {
+                let mut tensors = below(&[prefix], names);
+                tensors.extend(named(&["optimiser.state.0"]).into_iter().filter(|_| !prefix.is_empty()));
+                let found = locate(tensors, None);
+                let left: Vec<&str> = found.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+                assert_eq!((found.prefix.as_str(), &left[..]), (prefix, names));
+                assert!(found.others.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_the_trained_one_is_taken_and_all_are_named() {
+        let names = ["cls_token", "patch_embed.proj.weight"];
+        for (prefixes, taken) in [
+            (["state_dict_ema.", "state_dict."], "state_dict."),
+            (["model_ema.module.", "model."], "model."),
+            (["teacher.backbone.", "student.module.backbone."], "student.module.backbone."),
+            (["", "momentum_encoder."], ""),
+            (["ema.", "teacher."], "teacher."),
+        ] {
+            let other = prefixes.into_iter().find(|prefix| *prefix != taken).expect("two");
+            let found = locate(below(&prefixes, &names), None);
+            assert_eq!((found.prefix.as_str(), &found.others[..]), (taken, &[other.to_owned()][..]));
+            assert_eq!(found.tensors, named(&names));
+            let asked = locate(below(&prefixes, &names), Some(other.trim_end_matches('.')));
+            assert_eq!((asked.prefix.as_str(), asked.tensors.len()), (other, 2));
+        }
+    }
 }

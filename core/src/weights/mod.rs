@@ -14,8 +14,8 @@ mod state;
 
 pub use self::safetensors::{Metadata, WeightsError, from_safetensors, to_safetensors, to_safetensors_half};
 pub use description::{Description, DescriptionError, Measured, STATE_PREFIX};
-pub use fit::{Fit, FitError, Fitted, classes, fit};
-pub use layout::to_timm;
+pub use fit::{Fit, FitError, Fitted, classes, fit, image_size};
+pub use layout::{Located, is_of_transformers, locate, to_timm};
 pub use positions::{Resampling, resample};
 pub(crate) use state::Path;
 pub use state::{AssignError, NamedTensor, assign, read};

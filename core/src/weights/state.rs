@@ -20,10 +20,34 @@ pub struct NamedTensor {
 
 /// Why named tensors do not fit a network. All problems are listed, not only the first.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("the weights do not fit the model: {}", .problems.join("; "))]
+#[error("the weights do not fit the model: {}", listed(.problems))]
 pub struct AssignError {
-    /// One text for each tensor that is missing, unexpected or of the wrong shape.
+    /// One text for each tensor that is missing, unexpected or of the wrong shape. If no name is the model's, one text lists the
+    /// names that the file has.
     pub problems: Vec<String>,
+}
+
+/// Problems of one kind come in hundreds: more than these are counted.
+const SHOWN: usize = 8;
+
+fn listed(problems: &[String]) -> String {
+    let shown = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    match problems.len().checked_sub(SHOWN) {
+        None | Some(0) => shown,
+        Some(more) => format!("{shown}; and {more} more"),
+    }
+}
+
+// How the names of tensors begin, and how many begin so, the commonest first.
+fn beginnings<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in names {
+        let end = name.find('.').map_or(name.len(), |dot| dot + 1);
+        *counts.entry(&name[..end]).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    counts.iter().take(SHOWN).map(|(begin, count)| format!("{begin} ({count})")).collect::<Vec<_>>().join(", ")
 }
 
 /// Reads every parameter of `module` back from its device in one transfer, in the order of the module's fields.
@@ -57,9 +81,20 @@ pub fn assign<M: Module>(module: M, tensors: Vec<NamedTensor>) -> Result<M, Assi
 /// The same, but the layers called `kept` keep their values if there are no tensors for them.
 pub(super) fn assign_but<M: Module>(module: M, tensors: Vec<NamedTensor>, kept: &[&str]) -> Result<M, AssignError> {
     let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
-    let mut assigner = Assigner { path: Path::default(), tensors, kept, problems: Vec::new() };
+    let mut assigner = Assigner { path: Path::default(), tensors, kept, found: 0, problems: Vec::new() };
     let module = module.map(&mut assigner);
     let mut problems = assigner.problems;
+    if assigner.found == 0 && !assigner.tensors.is_empty() && !problems.is_empty() {
+        let (needed, first) = (problems.len(), problems[0].split(' ').next().unwrap_or_default());
+        return Err(AssignError {
+            problems: vec![format!(
+                "none of the {needed} tensors that it needs ({first}, ...) is there by name; there are {} whose names begin \
+                 with {}",
+                assigner.tensors.len(),
+                beginnings(assigner.tensors.keys())
+            )],
+        });
+    }
     problems.extend(assigner.tensors.into_values().map(|t| format!("{} {:?} has no place in it", t.name, t.shape)));
     if problems.is_empty() { Ok(module) } else { Err(AssignError { problems }) }
 }
@@ -142,6 +177,7 @@ struct Assigner<'a> {
     path: Path,
     tensors: BTreeMap<String, NamedTensor>,
     kept: &'a [&'a str],
+    found: usize,
     problems: Vec<String>,
 }
 
@@ -167,6 +203,7 @@ impl ModuleMapper for Assigner<'_> {
             }
             return param;
         };
+        self.found += 1;
         if tensor.shape != expected || tensor.values.len() != expected.iter().product::<usize>() {
             self.problems.push(format!("{name} is {:?}, the model needs {expected:?}", tensor.shape));
             return param;

@@ -24,7 +24,7 @@ fn retrospection_follows_the_authors_schedule() {
     let shape = NetworkShape { classes: 5, distillation_token: false, ..tiny().shape() };
     let loss = |objective: &Objective, share: f64| -> Loss {
         let lesson = Lesson::for_shapes(objective, &shape, &shape).expect("networks that fit");
-        let past = Some(Past { logits: past.clone(), share, temperature: 5.0 });
+        let past = Some(Past { logits: past.clone(), share, temperature: 5.0, seen: None });
         lesson.loss(&student, Given { past, ..given(&student, targets.clone()) })
     };
     // Beside a teacher, the labels share what they have and the teacher keeps its own.
@@ -44,8 +44,48 @@ fn retrospection_follows_the_authors_schedule() {
     let teacher_alone = Preset::named("distill").expect("known").objective();
     let token = NetworkShape { distillation_token: true, ..shape };
     let lesson = Lesson::for_shapes(&teacher_alone, &token, &token).expect("networks that fit");
-    let past = Some(Past { logits: past.clone(), share: 0.5, temperature: 5.0 });
+    let past = Some(Past { logits: past.clone(), share: 0.5, temperature: 5.0, seen: None });
     assert_eq!(lesson.loss(&student, Given { past, ..given(&student, targets.clone()) }).parts.len(), 1);
+}
+
+#[test]
+fn a_sample_without_a_past_is_taught_by_its_label_alone() {
+    let (student, past, targets) = golden_logits();
+    let [rows, _] = student.dims();
+    let shape = NetworkShape { classes: 5, distillation_token: false, ..tiny().shape() };
+    let lesson = Lesson::for_shapes(&Objective::labels(0.1), &shape, &shape).expect("networks that fit");
+    let row = |tensor: &burn::tensor::Tensor<2>, place: usize| tensor.clone().narrow(0, place, 1);
+    // Each sample by itself, with its past or without one, is the equation.
+    let share = 0.375;
+    let alone = |place: usize, seen: bool| {
+        let trace = Trace::of_logits(row(&student, place));
+        let past = seen.then(|| Past { logits: row(&past, place), share, temperature: 5.0, seen: None });
+        f64::from(values(lesson.loss(&trace, Given { past, ..given(&trace, row(&targets, place)) }).total)[0])
+    };
+    let seen: Vec<f32> = (0..rows).map(|place| f32::from(u8::from(place % 2 == 0))).collect();
+    let expected = (0..rows).map(|place| alone(place, seen[place] > 0.0)).sum::<f64>() / rows as f64;
+    // What the table has of the others is a row of zeros.
+    let mut table = LogitTable::new(rows, 5);
+    let all = values(past.clone());
+    for place in (0..rows).filter(|place| seen[*place] > 0.0) {
+        table.record(&[place as u64], &all[place * 5..][..5]).expect("fits");
+    }
+    table.refresh();
+    let indices: Vec<u64> = (0..rows as u64).collect();
+    let kept = table.rows(&indices).expect("there");
+    assert_eq!(table.seen(&kept), Some(seen.clone()));
+    let device = student.device();
+    let tensor = |values: Vec<f32>, shape: [usize; 2]| {
+        burn::tensor::Tensor::<2>::from_data(burn::tensor::TensorData::new(values, shape), &device)
+    };
+    let logits = tensor(kept, [rows, 5]);
+    let seen = Some(tensor(seen, [rows, 1]).squeeze_dim::<1>(1));
+    let trace = Trace::of_logits(student.clone());
+    let past = Some(Past { logits, share, temperature: 5.0, seen });
+    let loss = lesson.loss(&trace, Given { past, ..given(&trace, targets.clone()) });
+    assert!((f64::from(values(loss.total)[0]) - expected).abs() < 1e-5, "{expected}");
+    assert_eq!(loss.parts.len(), 2);
+    assert_eq!(table.seen(&all), None);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::device::{self, DeviceChoice};
 use crate::error::{Failure, Result};
 use crate::evaluate::{evaluate, fits};
 use crate::progress::say;
-use crate::run::load_network;
+use crate::weights::{arrange, load_network};
 
 /// Measures and prints.
 pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
@@ -21,8 +21,10 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
     let matrix = options.confusion.as_deref().map(|path| Ok((path, Format::of(path)?))).transpose()?;
     let chosen = device::choose(choice)?;
     let network = load_network(&options.network, &chosen.device)?;
-    let dataset = dataset::open_sized(&options.dataset, options.data_dir.as_deref(), Split::HeldOut, options.limit)?;
-    fits(&network.config, dataset.as_ref())?;
+    let how = network.how(options.limit);
+    let dataset = dataset::open(&options.dataset, options.data_dir.as_deref(), Split::HeldOut, how)?;
+    fits(&network.config, dataset.as_ref(), &network.path.display().to_string())?;
+    let network = arrange(network, dataset.class_names(), dataset.name(), options.ignore_class_names, &chosen.device)?;
     if let Some((_, format)) = matrix {
         format.takes(network.config.classes())?;
     }
@@ -35,6 +37,12 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
         options.limit,
         &chosen.device,
     )?;
+    if !evaluation.loss().is_finite() {
+        let (path, loss) = (network.path.display(), evaluation.loss());
+        return Err(Failure::work(format!(
+            "{path}: its loss is {loss}: the network gives no numbers on these pictures, so nothing is measured"
+        )));
+    }
     let rate = evaluation.samples() as f64 / start.elapsed().as_secs_f64();
     if let Some((path, format)) = matrix {
         let title = format!("{} samples of {}", evaluation.samples(), dataset.name());
@@ -47,10 +55,12 @@ pub fn run(options: &Eval, choice: &DeviceChoice) -> Result<()> {
             "loss": evaluation.loss(),
             "samples": evaluation.samples(),
             "images_per_second": rate,
+            "pictures": network.pictures(),
         });
         say(line);
     } else {
         say(format_args!("{} on {} ({})", network.path.display(), dataset.name(), chosen.info.name));
+        say(format_args!("  pictures  {}", network.pictures()));
         say(format_args!("  accuracy  {:.2} %", 100.0 * evaluation.accuracy()));
         say(format_args!("  top 5     {:.2} %", 100.0 * evaluation.top5()));
         say(format_args!("  loss      {:.4}", evaluation.loss()));

@@ -9,7 +9,8 @@ use crate::device::{self, DeviceChoice};
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::evaluate;
 use crate::progress::say;
-use crate::run::{LoadedNetwork, load_network, write_whole};
+use crate::run::write_whole;
+use crate::weights::{LoadedNetwork, arrange, load_network};
 
 /// Writes the file; with a data set, what it measures is the network as it was written, not as it was before rounding.
 pub fn run(options: &Export, choice: &DeviceChoice) -> Result<()> {
@@ -26,10 +27,11 @@ pub fn run(options: &Export, choice: &DeviceChoice) -> Result<()> {
     let mut bytes = serialise(&tensors, metadata.clone()).context("cannot write the weights")?;
     let mut figures = String::new();
     if let Some(name) = &options.dataset {
-        let dataset = dataset::open(name, options.data_dir.as_deref(), Split::HeldOut)?;
+        let dataset = dataset::open(name, options.data_dir.as_deref(), Split::HeldOut, network.how(None))?;
         let (rounded, _) = weights::from_safetensors(&bytes).context("cannot read back what is written")?;
         let model = description.network(rounded, &device).context("cannot read back what is written")?;
         let written = LoadedNetwork { model, ..network };
+        let written = arrange(written, dataset.class_names(), dataset.name(), false, &device)?;
         let classify = |images| written.classify(images);
         let transform = written.transform();
         let (found, _) = evaluate(&classify, &written.config, dataset.as_ref(), &transform, None, &device)?;

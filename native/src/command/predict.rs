@@ -1,17 +1,18 @@
 //! `potstill predict`: what a network takes pictures for.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{ImageShape, normalised};
+use potstill_core::data::Transform;
 use potstill_core::train::metrics::softmax;
 use serde::Serialize;
 
 use crate::cli::Predict;
 use crate::device::{self, DeviceChoice};
 use crate::error::{Context, Failure, Result};
-use crate::prepare;
-use crate::run::{LoadedNetwork, load_network};
+use crate::pictures;
+use crate::weights::{LoadedNetwork, load_network};
 
 /// Pictures that go through the network together.
 const BATCH: usize = 64;
@@ -41,18 +42,17 @@ struct Class {
 pub fn run(options: &Predict, choice: &DeviceChoice) -> Result<()> {
     let chosen = device::choose(choice)?;
     let network = load_network(&options.network, &chosen.device)?;
-    let side = network.config.image_size();
-    let shape = ImageShape { channels: network.config.channels(), height: side, width: side };
+    let transform = network.transform();
     let mut out = io::stdout().lock();
     let mut unread: Option<Failure> = None;
     let mut named = options.json;
     for paths in options.image.chunks(BATCH) {
-        let (mut names, mut pixels) = (Vec::new(), Vec::new());
+        let (mut names, mut images) = (Vec::new(), Vec::new());
         for path in paths {
-            match prepare::read(path, shape, &network.preprocess) {
+            match read(path, &network, &transform) {
                 Ok(image) => {
                     names.push(path.display().to_string());
-                    pixels.extend(image);
+                    images.extend(image);
                 }
                 Err(failure) => {
                     if let Some(earlier) = unread.replace(failure) {
@@ -64,16 +64,15 @@ pub fn run(options: &Predict, choice: &DeviceChoice) -> Result<()> {
         if names.is_empty() {
             continue;
         }
-        let written =
-            classify(&network, shape, names, pixels, options.top, &chosen.device)?.iter().try_for_each(|found| {
-                if !std::mem::replace(&mut named, true) {
-                    writeln!(out, "{} on {chosen}", network.path.display())?;
-                }
-                match options.json {
-                    true => writeln!(out, "{}", serde_json::to_string(found)?),
-                    false => out.write_all(for_people(found).as_bytes()),
-                }
-            });
+        let written = classify(&network, names, images, options.top, &chosen.device)?.iter().try_for_each(|found| {
+            if !std::mem::replace(&mut named, true) {
+                writeln!(out, "{} on {chosen}\npictures  {}", network.path.display(), network.pictures())?;
+            }
+            match options.json {
+                true => writeln!(out, "{}", serde_json::to_string(found)?),
+                false => out.write_all(for_people(found).as_bytes()),
+            }
+        });
         match written {
             // Whoever reads has read enough, as `head` has.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
@@ -83,21 +82,35 @@ pub fn run(options: &Predict, choice: &DeviceChoice) -> Result<()> {
     unread.map_or(Ok(()), Err)
 }
 
-/// Runs the pictures, `(N, H, W, C)` bytes, through the network.
+/// A picture as the network reads it, `(C, H, W)`: what `eval` makes of the same file in a folder.
+fn read(path: &Path, network: &LoadedNetwork, transform: &Transform) -> Result<Vec<f32>> {
+    let fail = |reason: String| Failure::work(format!("cannot read the image {}: {reason}", path.display()));
+    let picture = pictures::load(path, network.decoding).map_err(fail)?;
+    let picture = transform.prepare(picture).map_err(|error| fail(error.to_string()))?;
+    Ok(transform.numbers(&picture))
+}
+
+/// Runs the pictures, `(N, C, H, W)`, through the network.
 fn classify(
     network: &LoadedNetwork,
-    shape: ImageShape,
     names: Vec<String>,
-    pixels: Vec<u8>,
+    images: Vec<f32>,
     top: usize,
     device: &Device,
 ) -> Result<Vec<Prediction>> {
-    let count = names.len();
-    let images = normalised(pixels, shape, &network.normalisation).map_err(Failure::work)?;
-    let data = TensorData::new(images, [count, shape.channels, shape.height, shape.width]);
+    let (channels, side) = (network.config.channels(), network.config.image_size());
+    let data = TensorData::new(images, [names.len(), channels, side, side]);
     let logits = network.classify(Tensor::<4>::from_data(data, device));
     let logits: Vec<f32> = logits.try_into_data().context("the device failed")?.iter().collect();
     let rows = logits.chunks(network.config.classes());
+    for (name, row) in names.iter().zip(rows.clone()) {
+        if row.iter().any(|logit| !logit.is_finite()) {
+            let path = network.path.display();
+            return Err(Failure::work(format!(
+                "{path} gives no numbers for {name} (NaN or infinite): nothing is predicted"
+            )));
+        }
+    }
     Ok(names.into_iter().zip(rows).map(|(image, row)| prediction(image, row, &network.class_names, top)).collect())
 }
 
@@ -132,46 +145,7 @@ fn for_people(found: &Prediction) -> String {
 
 #[cfg(test)]
 mod tests {
-    use potstill_core::data::{Normalisation, Preprocess};
-    use potstill_core::method::Readout;
-    use potstill_core::model::{NetworkConfig, VitConfig};
-
     use super::*;
-
-    #[test]
-    fn prepared_pictures_are_not_cropped_again() {
-        let device = Device::flex();
-        let config: NetworkConfig = VitConfig {
-            image_size: 16,
-            patch_size: 8,
-            width: 8,
-            depth: 1,
-            heads: 1,
-            classes: 3,
-            ..VitConfig::default()
-        }
-        .into();
-        let network = LoadedNetwork {
-            model: config.init(5, &device).expect("valid"),
-            config,
-            class_names: ["a", "b", "c"].map(str::to_owned).to_vec(),
-            normalisation: Normalisation::half(),
-            preprocess: Preprocess { crop_fraction: 0.5, ..Preprocess::default() },
-            readout: Readout::Class,
-            name: "small".into(),
-            path: "small".into(),
-        };
-        let shape = ImageShape { channels: 3, height: 16, width: 16 };
-        let pixels: Vec<u8> = (0..shape.bytes()).map(|i| (i * i % 251) as u8).collect();
-        // (H, W, C) bytes to (C, H, W) numbers from -1 to 1.
-        let numbers = (0..3).flat_map(|channel| pixels.iter().skip(channel).step_by(3));
-        let numbers: Vec<f32> = numbers.map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
-        let expected = network.classify(Tensor::from_data(TensorData::new(numbers, [1, 3, 16, 16]), &device));
-        let found = classify(&network, shape, vec!["x.png".into()], pixels, 3, &device).expect("classified");
-        for (found, expected) in found[0].logits.iter().zip(expected.into_data().iter::<f32>()) {
-            assert!((found - expected).abs() < 1e-5, "{found} and {expected}");
-        }
-    }
 
     #[test]
     fn the_top_classes_are_the_likeliest_in_order() {

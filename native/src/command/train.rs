@@ -13,14 +13,15 @@ use potstill_core::model::NetworkConfig;
 
 use self::stages::Run;
 use super::eval;
-use crate::cli::{self, Eval, Train};
+use crate::cli::{self, Eval, Train, View};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::fits;
 use crate::progress::say;
 use crate::recipe::{Control, Goal, NetworkRecipe, Precision, Recipe, Resolved, resolve};
-use crate::run::{Role, RunFolder, load_start, write_whole};
+use crate::run::{Role, RunFolder, write_whole};
 use crate::train::{Interrupt, RunState};
+use crate::weights::{epsilon_of, load_start};
 
 /// Trains what the recipe says, or goes on where a run was stopped.
 pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
@@ -28,7 +29,7 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         return eval::run(&as_eval(options)?, choice);
     }
     // Everything that can be wrong is found before the run folder is made.
-    let (recipe, resumed, base, stem) = if let Some(file) = &options.resume {
+    let (mut recipe, resumed, base, stem) = if let Some(file) = &options.resume {
         if let Some(file) = file {
             return Err(Failure::usage(format!(
                 "--resume {} names weights, which --eval measures and --finetune starts from; a run is gone on with by \
@@ -55,19 +56,30 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         return Err(Failure::usage(format!("--teacher-precision half: {name} has no half precision; leave it out")));
     }
     let data = data::open(&recipe)?;
-    let given_teacher = match &recipe.teacher_weights {
+    let classes = data.full.held_out.classes();
+    match recipe.adopt_classes(classes)?.as_slice() {
+        [] => {}
+        roles => {
+            say(format_args!("note     the data have {classes} classes, and so has the {}", roles.join(" and the ")))
+        }
+    }
+    if resumed.is_none() {
+        adopt_epsilons(&mut recipe)?;
+    }
+    let given_teacher = match recipe.teacher_weights.clone() {
         Some(path) if recipe.objective == Goal::Distillation => {
-            Some(teacher::load(path, &recipe, &chosen.device, &data.full)?)
+            Some(teacher::load(&path, &mut recipe, &chosen.device, &data.full)?)
         }
         Some(_) => return Err(Failure::usage("a given teacher (--teacher) needs --objective distillation")),
         None => None,
     };
     let more_teachers = teacher::load_more(&recipe, &chosen.device, &data.full)?;
     let networks = networks(&recipe)?;
-    for (role, _, config) in &networks {
-        fits(config, data.full.held_out.as_ref())?;
+    for (role, network, config) in &networks {
+        fits(config, data.full.held_out.as_ref(), &format!("the {}", role.name()))?;
         let checked = data.full.transform_for(config).check();
         checked.map_err(|error| Failure::usage(format!("data for the {}: {error}", role.name())))?;
+        refuse_lone_samples(*role, network, config, data.of(*role).source.dataset.len())?;
     }
     for (role, network, config) in networks.iter().filter(|_| resumed.is_none()) {
         // Weights that do not fit are a fault of now, and not of the hour in which this network's turn comes.
@@ -107,6 +119,47 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
         known: &Default::default(),
     };
     run.finish(&run.train_all(networks, given_teacher)?, options.json)
+}
+
+// Weights to start from may have been trained with another LayerNorm epsilon than the model's name stands for.
+fn adopt_epsilons(recipe: &mut Recipe) -> Result<()> {
+    let learns = recipe.objective != Goal::Student && recipe.teacher_weights.is_none();
+    let teacher = recipe.teacher.as_mut().filter(|_| learns);
+    let student = recipe.student.as_mut().filter(|_| recipe.objective != Goal::Teacher);
+    for network in [teacher, student].into_iter().flatten() {
+        let (Some(path), NetworkConfig::Vit(vit)) = (network.weights.clone(), network.config("network")?) else {
+            continue;
+        };
+        let epsilon = if network.says("layer_norm_eps") { None } else { epsilon_of(&path)? };
+        if let Some(epsilon) = epsilon.filter(|epsilon| *epsilon != vit.layer_norm_eps) {
+            say(format_args!(
+                "note     {}: its layer_norm_eps is {epsilon:e}, and so is the network's",
+                path.display()
+            ));
+            network.set_numbers([("layer_norm_eps".to_owned(), epsilon.into())]);
+        }
+    }
+    Ok(())
+}
+
+// The statistics of a batch are of several values a channel, or they say nothing: the variance of one is 0.
+fn refuse_lone_samples(role: Role, network: &NetworkRecipe, config: &NetworkConfig, samples: usize) -> Result<()> {
+    let batch = network.batch_size.min(samples);
+    let part = batch.div_ceil(network.accumulate.max(1)).max(1);
+    let least = match batch % part {
+        0 => part,
+        rest => rest,
+    };
+    if least >= config.least_batch() {
+        return Ok(());
+    }
+    let (side, role) = (config.image_size(), role.name());
+    let cut = if batch > part { format!(" of {batch} samples in {} parts", network.accumulate) } else { String::new() };
+    Err(Failure::usage(format!(
+        "the {role} normalises by batch, and its last maps of {side} x {side} pictures are single pixels: a batch{cut} that \
+         comes to one sample has one value a channel, and no variance; take more samples a batch, fewer parts \
+         (--accumulate), or larger pictures (--input-size)"
+    )))
 }
 
 // A resumed run goes on with its own recipe; a flag that would change it is refused rather than ignored.
@@ -162,11 +215,44 @@ fn as_eval(options: &Train) -> Result<Eval> {
             model: given.text("model").map(str::to_owned),
             weights: Some(weights.clone()),
             readout: given.word("readout")?,
+            view: view(options)?,
         },
         dataset: dataset.ok_or_else(|| Failure::usage("--eval needs --dataset or --data-path"))?.to_owned(),
         data_dir: given.text("data-path").or(given.text("data-dir")).map(PathBuf::from),
         limit: None,
         confusion: None,
+        ignore_class_names: given.has("ignore-class-names"),
         json: options.json,
     })
+}
+
+// How pictures are to come to the network that --eval measures: what the line says of them, and nothing else of a recipe.
+fn view(options: &Train) -> Result<View> {
+    let given = &options.given;
+    let mut view = View {
+        input_size: given.parsed("input-size")?,
+        crop_ratio: given.parsed("eval-crop-ratio")?,
+        reading: given.word("reading")?,
+        allow_truncated: given.has("allow-truncated"),
+        ..View::default()
+    };
+    for assignment in &options.set {
+        let (key, value) = assignment.split_once('=').unwrap_or((assignment, ""));
+        let wrong = |error| Failure::usage(format!("--set {assignment}: {error}"));
+        let word = || serde_json::Value::from(value.trim().trim_matches(['"', '\'']));
+        match key.trim() {
+            "data.preprocess.resize" => view.resize = Some(serde_json::from_value(word()).map_err(wrong)?),
+            "data.preprocess.interpolation" => {
+                view.interpolation = Some(serde_json::from_value(word()).map_err(wrong)?)
+            }
+            "data.preprocess.crop_fraction" => view.crop_ratio = Some(serde_json::from_str(value).map_err(wrong)?),
+            _ => {
+                return Err(Failure::usage(format!(
+                    "--eval measures what is in the weights, and --set {assignment} changes a training; leave it out (of \
+                     data.preprocess the keys are resize, interpolation and crop_fraction)"
+                )));
+            }
+        }
+    }
+    Ok(view)
 }

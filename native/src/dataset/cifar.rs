@@ -14,16 +14,17 @@ use potstill_core::data::cifar::{Kind, MAX_BYTES, Reader, TEN};
 use potstill_core::data::{Dataset, Normalisation};
 
 use super::start::forcing_row;
-use super::{Set, Split, folder, read_file};
+use super::{How, Set, Split, folder, read_file};
 use crate::error::{Context, Failure, Result};
 use crate::fetch::{Source, archive};
 
 /// CIFAR-10.
 pub const TEN_SET: Set = Set {
     name: "CIFAR-10",
-    open: |folder, split, _| open(folder, Kind::Ten, split),
+    open: |folder, split, how| open(folder, Kind::Ten, split, how),
     has_validation: false,
     takes_folders: true,
+    ink: false,
     normalisation: Normalisation::imagenet,
     start: |given, _| {
         Ok(match given.text("distill-mode") {
@@ -41,8 +42,9 @@ pub const TEN_SET: Set = Set {
 /// CIFAR-100.
 pub const HUNDRED_SET: Set = Set {
     name: "CIFAR-100",
-    open: |folder, split, _| open(folder, Kind::HundredFine, split),
+    open: |folder, split, how| open(folder, Kind::HundredFine, split, how),
     takes_folders: false,
+    ink: false,
     start: |given, _| Ok(forcing_row(given, "cifar-100")),
     source: Some(Source {
         base: BASE,
@@ -91,7 +93,7 @@ const MAX_NAMES: u64 = 64 << 10;
 ///
 /// # Errors
 /// Exit code 1 for files that are missing or damaged.
-pub fn open(folder: &Path, kind: Kind, split: Split) -> Result<Arc<dyn Dataset>> {
+pub fn open(folder: &Path, kind: Kind, split: Split, how: How) -> Result<Arc<dyn Dataset>> {
     let layout = if kind == Kind::Ten { &TEN_FILES } else { &HUNDRED_FILES };
     let (wanted, part) = match split {
         Split::Train => (layout.train, "train"),
@@ -128,7 +130,7 @@ pub fn open(folder: &Path, kind: Kind, split: Split) -> Result<Arc<dyn Dataset>>
         return Ok(Arc::new(images.map_err(Failure::work)?));
     }
     if kind == Kind::Ten && folder.join("train").is_dir() {
-        let images = folder::open(folder, layout.set, split)?;
+        let images = folder::open(folder, layout.set, split, how)?;
         if images.class_names() != TEN {
             let found = images.class_names().join(", ");
             return Err(Failure::work(format!(
@@ -200,6 +202,10 @@ mod tests {
     fn records(kind: Kind, labels: std::ops::Range<u8>) -> Vec<u8> {
         let record = |label: u8| [vec![label; kind.record() - 3072], vec![label; 3072]].concat();
         labels.flat_map(record).collect()
+    }
+
+    fn open(folder: &Path, kind: Kind, split: Split) -> Result<Arc<dyn Dataset>> {
+        super::open(folder, kind, split, How::default())
     }
 
     fn files() -> Vec<(String, Vec<u8>)> {

@@ -16,9 +16,10 @@ const MOST: usize = 1_000_000;
 /// The data set.
 pub const SET: Set = Set {
     name: "digits",
-    open: |_, split, samples| open(split, samples),
+    open: |_, split, how| open(split, how.samples),
     has_validation: false,
     takes_folders: false,
+    ink: true,
     normalisation: Normalisation::mnist,
     start: |_, _| Ok("digits".to_owned()),
     source: None,
@@ -40,24 +41,25 @@ fn open(split: Split, samples: Option<usize>) -> Result<Arc<dyn Dataset>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{find, open, open_sized};
+    use super::super::{How, find, open};
     use super::*;
 
     #[test]
     fn digits_are_drawn_as_asked() {
-        let set = open("DIGITS", None, Split::Test).expect("digits");
+        let sized = |split, samples| open("digits", None, split, How { samples, ..How::default() });
+        let set = open("DIGITS", None, Split::Test, How::default()).expect("digits");
         assert_eq!((set.len(), set.classes(), set.name()), (10_000, 10, "digits-test"));
         let mut drawn = [0; 784];
         for index in [0, 4_999, 5_000, 9_999] {
             Digits::new(DigitsSplit::Test, 10_000).draw(index, &mut drawn);
             assert_eq!(*set.image(index).expect("in memory").pixels, drawn);
         }
-        let more = open_sized("digits", None, Split::Test, Some(10_003)).expect("digits");
+        let more = sized(Split::Test, Some(10_003)).expect("digits");
         assert_eq!((more.len(), more.label(10_002)), (10_003, 2));
-        let few = open_sized("digits", None, Split::HeldOut, Some(30)).expect("digits");
+        let few = sized(Split::HeldOut, Some(30)).expect("digits");
         assert_eq!((few.len(), few.image(29).expect("drawn").pixels), (30, set.image(29).expect("drawn").pixels));
-        assert_eq!(open_sized("digits", None, Split::Train, Some(30)).expect("digits").len(), 20_000);
-        assert_eq!(open_sized("digits", None, Split::Train, Some(1 << 40)).err().map(|f| f.code()), Some(2));
+        assert_eq!(sized(Split::Train, Some(30)).expect("digits").len(), 20_000);
+        assert_eq!(sized(Split::Train, Some(1 << 40)).err().map(|f| f.code()), Some(2));
         assert_eq!(find("cifar").err().map(|f| f.code()), Some(2));
     }
 }

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use potstill_core::data::{Dataset, Normalisation};
+use potstill_core::data::{Dataset, Decoding, Normalisation};
 
 use super::folder::Folder;
 use super::start::forcing_row;
@@ -17,9 +17,10 @@ use crate::fetch::{Checksum, Source, archive, file};
 /// The data set.
 pub const SET: Set = Set {
     name: "Flowers-102",
-    open: |folder, split, _| open(folder, split),
+    open: |folder, split, how| open(folder, split, how.decoding),
     has_validation: true,
     takes_folders: false,
+    ink: false,
     normalisation: Normalisation::imagenet,
     start: |given, _| Ok(forcing_row(given, "flowers-102")),
     source: Some(Source {
@@ -42,7 +43,7 @@ const SPLITS: &str = "setid.mat";
 ///
 /// # Errors
 /// Exit code 1 for files that are missing or damaged.
-pub fn open(folder: &Path, split: Split) -> Result<Arc<dyn Dataset>> {
+pub fn open(folder: &Path, split: Split, decoding: Decoding) -> Result<Arc<dyn Dataset>> {
     let places = [folder.to_owned(), folder.join("flowers-102")];
     let Some(place) = places.iter().find(|place| place.join(SPLITS).is_file()) else {
         let f = folder.display();
@@ -64,7 +65,7 @@ pub fn open(folder: &Path, split: Split) -> Result<Arc<dyn Dataset>> {
     }
     let labels = chosen.iter().map(|id| labels[id - 1] as u32 - 1).collect();
     let class_names = (1..=CLASSES).map(|class| class.to_string()).collect();
-    Ok(Arc::new(Folder::of(set.to_owned(), class_names, files, labels)))
+    Ok(Arc::new(Folder::of(set.to_owned(), class_names, files, labels, decoding)))
 }
 
 /// An array of whole numbers from 1 to `most`, at least one.
@@ -100,6 +101,10 @@ mod tests {
             image.save(folder.path().join(format!("jpg/image_{id:05}.jpg"))).expect("writes");
         }
         folder
+    }
+
+    fn open(folder: &Path, split: Split) -> Result<Arc<dyn Dataset>> {
+        super::open(folder, split, Decoding::default())
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use potstill_core::data::{Dataset, Images, Normalisation};
+use potstill_core::data::{Dataset, Decoding, Images, Normalisation};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
@@ -33,8 +33,19 @@ pub use folder::open_unlabelled;
 /// Where files are looked for unless `--data-dir` says.
 const DEFAULT_DIR: &str = "data";
 
-/// Opens a split in a folder, with so many samples where it has no end.
-type Open = fn(&Path, Split, Option<usize>) -> Result<Arc<dyn Dataset>>;
+/// What is asked of a data set beside its split.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// How many samples, where the set has no end, as the drawn digits have none. A set of files has the samples that it has.
+    pub samples: Option<usize>,
+    /// How picture files are read.
+    pub decoding: Decoding,
+    /// What is held out of a folder of images that has no part for it follows from this number.
+    pub seed: u64,
+}
+
+/// Opens a split in a folder.
+type Open = fn(&Path, Split, How) -> Result<Arc<dyn Dataset>>;
 
 /// A data set, as its own file describes it.
 pub struct Set {
@@ -44,6 +55,8 @@ pub struct Set {
     has_validation: bool,
     /// Whether it may be a folder of images, a folder a class.
     pub takes_folders: bool,
+    /// Whether its images are handwritten signs as MNIST's, so that others are made like them.
+    pub ink: bool,
     /// What pixels are normalised by where neither recipe nor published weights say.
     pub normalisation: fn() -> Normalisation,
     /// The recipe that a line or a file starts from, by the flags and the number of training samples.
@@ -53,8 +66,23 @@ pub struct Set {
 }
 
 /// Every data set.
-pub const SETS: [&Set; 7] =
-    [&digits::SET, &mnist::SET, &cifar::TEN_SET, &cifar::HUNDRED_SET, &flowers::SET, &folder::IMAGENET, &folder::SET];
+pub const SETS: [&Set; 15] = [
+    &digits::SET,
+    &mnist::SET,
+    &mnist::FASHION,
+    &mnist::KUZUSHIJI,
+    &mnist::EMNIST_BALANCED,
+    &mnist::EMNIST_LETTERS,
+    &mnist::EMNIST_DIGITS,
+    &mnist::EMNIST_MNIST,
+    &mnist::EMNIST_BY_CLASS,
+    &mnist::EMNIST_BY_MERGE,
+    &cifar::TEN_SET,
+    &cifar::HUNDRED_SET,
+    &flowers::SET,
+    &folder::IMAGENET,
+    &folder::SET,
+];
 
 /// The data set of a name.
 ///
@@ -84,27 +112,24 @@ pub enum Split {
 /// Opens a split of a data set by its name, in any case.
 ///
 /// # Errors
-/// Exit code 2 for an unknown name or a split that the set has not; 1 for files that are missing or damaged.
-pub fn open(name: &str, data_dir: Option<&Path>, split: Split) -> Result<Arc<dyn Dataset>> {
-    open_sized(name, data_dir, split, None)
-}
-
-/// The same with as many samples as are asked for where the set has no end, as the drawn digits have none. A set of files
-/// has the samples that it has.
-///
-/// # Errors
-/// As [`open`], and exit code 2 for more samples than are drawn.
-pub fn open_sized(
-    name: &str,
-    data_dir: Option<&Path>,
-    split: Split,
-    samples: Option<usize>,
-) -> Result<Arc<dyn Dataset>> {
+/// Exit code 2 for an unknown name, a split that the set has not, and more samples than are drawn; 1 for files that are
+/// missing or damaged.
+pub fn open(name: &str, data_dir: Option<&Path>, split: Split, how: How) -> Result<Arc<dyn Dataset>> {
     let set = find(name)?;
     if split == Split::Val && !set.has_validation {
         return Err(Failure::usage(format!("{} has no validation split; hold out its test split", set.name)));
     }
-    (set.open)(data_dir.unwrap_or(Path::new(DEFAULT_DIR)), split, samples)
+    (set.open)(data_dir.unwrap_or(Path::new(DEFAULT_DIR)), split, how)
+}
+
+/// Whether a folder holds pictures, a folder a class.
+pub fn is_of_pictures(folder: &Path) -> bool {
+    folder::is_one(folder)
+}
+
+/// How many pictures a folder has to learn from.
+pub fn count_pictures(folder: &Path) -> usize {
+    folder::count(folder)
 }
 
 /// The folder of images without classes that lies beside a data set's own, where it has one: `unlabelled`, beside `train`.

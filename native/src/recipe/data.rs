@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use potstill_core::data::{Augment, Distortion, ImageShape, Mix, Normalisation, Preprocess, Transform};
+use potstill_core::data::{
+    Augment, Decoding, Distortion, ImageShape, Mix, Normalisation, Preprocess, Reading, Transform,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{self, Split};
@@ -59,6 +61,12 @@ pub struct DataRecipe {
     /// the whole centred square.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<Preprocess>,
+    /// What becomes of a camera's note of rotation and of transparency.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub reading: Reading,
+    /// Whether picture files that end early are read as far as they go.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_truncated: bool,
     /// What pixels are normalised by; absent, as the student's published weights expect, else by the data set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalisation: Option<Statistics>,
@@ -77,6 +85,14 @@ fn is_once(repeats: &u32) -> bool {
 
 fn is_none(share: &f64) -> bool {
     *share == 0.0
+}
+
+fn is_usual(reading: &Reading) -> bool {
+    *reading == Reading::default()
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn is_zero(workers: &usize) -> bool {
@@ -253,6 +269,11 @@ impl DataRecipe {
         self.held_out.unwrap_or(Split::HeldOut)
     }
 
+    /// How picture files are read.
+    pub fn decoding(&self) -> Decoding {
+        Decoding { reading: self.reading, allow_truncated: self.allow_truncated }
+    }
+
     /// How samples become the inputs of a network by the name of `model`, of the given channels; its size is filled in by
     /// whoever knows it.
     pub fn transform(&self, model: &str, channels: usize) -> Transform {
@@ -263,7 +284,9 @@ impl DataRecipe {
             (None, Some((_, normalisation))) => normalisation.clone(),
             (None, None) => spread(usual, channels),
         };
-        let preprocess = self.preprocess.or(published.map(|(preprocess, _)| preprocess)).unwrap_or_default();
+        let ink = channels == 1 && dataset::find(&self.dataset).is_ok_and(|set| set.ink);
+        let usual = if ink { Preprocess::ink() } else { Preprocess::default() };
+        let preprocess = self.preprocess.or(published.map(|(preprocess, _)| preprocess)).unwrap_or(usual);
         let augment = Augment { distortion: self.augment.distortion(), ..self.transform.clone() };
         Transform { shape: ImageShape { channels, height: 1, width: 1 }, preprocess, augment, normalisation }
     }

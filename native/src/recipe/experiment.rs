@@ -63,6 +63,9 @@ pub struct Recipe {
     /// Whether a teacher that does no better than chance is taken all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_untrained_teacher: bool,
+    /// Whether a teacher's classes are taken in their order, whatever they are called.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_class_names: bool,
     /// Where the numbers come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<About>,
@@ -168,6 +171,10 @@ impl Goal {
     }
 }
 
+fn plain_name<'de, D: Deserializer<'de>>(input: D) -> std::result::Result<String, D::Error> {
+    String::deserialize(input).map(|name| zoo::plain_name(&name))
+}
+
 fn one_part() -> usize {
     1
 }
@@ -180,7 +187,8 @@ fn is_one_part(parts: &usize) -> bool {
 // Unknown keys are refused by `families`: serde's own refusal does not go with `flatten`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkRecipe {
-    /// The model's name.
+    /// The model's name, also as timm and a hub write it.
+    #[serde(deserialize_with = "plain_name")]
     pub model: String,
     /// Weights to start from: a file, or a run's folder. A head for other classes is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,6 +272,11 @@ impl NetworkRecipe {
         zoo::named(&self.model).map_or(FAMILIES[0], |config| config.family())
     }
 
+    /// Whether the recipe has a number of its own for a key of the model.
+    pub fn says(&self, key: &str) -> bool {
+        self.families.values().any(|numbers| numbers.contains_key(key))
+    }
+
     /// Sets numbers that differ from what the model's name stands for.
     pub fn set_numbers(&mut self, numbers: impl IntoIterator<Item = (String, Value)>) {
         let mut numbers = numbers.into_iter().peekable();
@@ -323,7 +336,7 @@ impl NetworkRecipe {
 /// # Errors
 /// Exit code 2 with the names that exist.
 pub fn model_named(name: &str) -> Result<NetworkConfig> {
-    zoo::named(name).ok_or_else(|| {
+    zoo::named(&zoo::plain_name(name)).ok_or_else(|| {
         let known: Vec<&str> = zoo::MODELS.iter().map(|(name, _)| *name).collect();
         Failure::usage(format!("there is no model {name:?}; there are {}", known.join(", ")))
     })
@@ -517,6 +530,47 @@ impl Recipe {
             }
         }
         self.distillation.check(&student.shape(), &teacher.shape()).map_err(Failure::usage)
+    }
+
+    /// Gives each network as many classes as the data have, where neither the recipe nor the command line says how many.
+    /// Returns whose number that is.
+    ///
+    /// # Errors
+    /// Exit code 2 if the recipe makes no sense with so many.
+    pub fn adopt_classes(&mut self, classes: usize) -> Result<Vec<&'static str>> {
+        let mut changed = Vec::new();
+        for (role, network) in [("teacher", &mut self.teacher), ("student", &mut self.student)] {
+            let Some(network) = network else { continue };
+            if network.config(role)?.classes() != classes && !network.says("classes") {
+                network.set_numbers([("classes".to_owned(), Value::Integer(classes as i64))]);
+                changed.push(role);
+            }
+        }
+        if !changed.is_empty() {
+            self.validate()?;
+        }
+        Ok(changed)
+    }
+
+    /// Brings the student for one's own pictures to the picture size of a given teacher, with as many patches as before,
+    /// where nothing says its size. Returns whether it is another.
+    ///
+    /// # Errors
+    /// Exit code 2 if the recipe makes no sense with it.
+    pub fn adopt_image_size(&mut self, side: usize) -> Result<bool> {
+        let Some(student) = self.student.as_mut().filter(|student| student.model == "pictures_student") else {
+            return Ok(false);
+        };
+        let config = student.config("student")?;
+        let across = config.shape().patches().isqrt();
+        let given = ["image_size", "patch_size"].iter().any(|key| student.says(key));
+        if given || side == config.image_size() || !side.is_multiple_of(across) {
+            return Ok(false);
+        }
+        let sizes = [("image_size", side), ("patch_size", side / across)];
+        student.set_numbers(sizes.map(|(key, value)| (key.to_owned(), Value::Integer(value as i64))));
+        self.validate()?;
+        Ok(true)
     }
 
     /// Reads a recipe as a run folder keeps it.

@@ -76,8 +76,8 @@ const RUN: &[Flag] = &[
     Flag::text(
         "dataset",
         "NAME",
-        "The data set: digits (built in), MNIST, CIFAR-10, CIFAR-100, Flowers-102, ImageNet, or folder (train/CLASS/*, \
-         val/CLASS/*)",
+        "The data set: digits (built in), MNIST, Fashion-MNIST, KMNIST, EMNIST-letters (or balanced, digits, mnist, byclass, \
+         bymerge), CIFAR-10, CIFAR-100, Flowers-102, ImageNet, or folder (train/CLASS/*, val/CLASS/*)",
     )
     .sets(&["data.dataset"]),
     Flag::path("data-dir", "DIR", "Where the data set's files are").sets(&["data.data_dir"]),
@@ -118,6 +118,8 @@ const RUN: &[Flag] = &[
     Flag::whole("seed", "S", "Everything random follows from this number").sets(&["seed"]),
     Flag::switch("allow-untrained-teacher", "true", "Take a teacher that does no better than chance")
         .sets(&["allow_untrained_teacher"]),
+    Flag::switch("ignore-class-names", "true", "Take a teacher's classes in their order, whatever they are called")
+        .sets(&["ignore_class_names"]),
     Flag::word(
         "teacher-precision",
         "PRECISION",

@@ -133,6 +133,7 @@ fn usual_dataset(options: &Train) -> &'static str {
     let given = &options.given;
     match options.recipe {
         _ if given.has("data-path") => "imagenet",
+        None if given.text("data-dir").is_some_and(|folder| dataset::is_of_pictures(Path::new(folder))) => "folder",
         None if given.has("distill-mode") => "cifar-10",
         None if given.method() == Some("CLS-KD") && !given.has("distillation") => "imagenet",
         _ => "digits",
@@ -294,7 +295,7 @@ pub(super) mod tests {
             let recipe = resolve_line(&line).unwrap_or_else(|failure| panic!("{line}: {failure}"));
             let text = toml::to_string(&recipe).unwrap_or_else(|error| panic!("{}: {error}", shipped.name));
             assert_eq!(Recipe::from_resolved(&text).expect("reads back"), recipe, "{}", shipped.name);
-            let built_in = matches!(shipped.name, "digits" | "mnist" | "mnist-1000");
+            let built_in = matches!(shipped.name, "digits" | "mnist" | "mnist-1000" | "pictures" | "pictures-few");
             let of_a_start = built_in || !shipped.text.contains("\nbase = \"none\"");
             assert_eq!(recipe.about.is_none(), built_in, "{}", shipped.name);
             // A published figure does not change with what is usual.

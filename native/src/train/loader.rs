@@ -107,6 +107,7 @@ mod tests {
             repeats: 3,
             workers,
             batch_size: 32,
+            parts: 1,
             seed: 4,
         }
     }

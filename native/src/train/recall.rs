@@ -82,8 +82,13 @@ impl<'a> Recall<'a> {
             }
             (_, cache) => {
                 let all = self.ask(source, samples)?;
-                cache.as_mut().map(|cache| cache.record(0, 0, &all)).transpose()?;
-                all
+                match cache {
+                    Some(cache) => {
+                        cache.record(0, 0, &all)?;
+                        cache.as_kept(all)?
+                    }
+                    None => all,
+                }
             }
         }));
         Ok(())
@@ -129,7 +134,18 @@ impl<'a> Recall<'a> {
         }
         let ((epoch, first), rows) = (self.place(step), batch.indices.len());
         let Some(cache) = &mut self.cache else { return Ok(None) };
-        let Some(kept) = cache.rows(epoch, first, rows)? else { return Ok(None) };
+        let Some(kept) = cache.rows(epoch, first, rows)? else {
+            if !cache.loses() {
+                return Ok(None);
+            }
+            // What another run will read is what teaches in this one.
+            let said = self.says(batch.images.clone()).try_into_data().context("the device failed")?;
+            let said: Vec<f32> = said.iter().collect();
+            self.asked += rows as u64;
+            let Some(cache) = &mut self.cache else { return Ok(None) };
+            cache.record(epoch, first, &said)?;
+            return cache.as_kept(said).map(Some);
+        };
         if !self.checked {
             let rows = rows.min(CHECKED_ROWS);
             let said = self.says(batch.images.clone().narrow(0, 0, rows));
@@ -146,9 +162,9 @@ impl<'a> Recall<'a> {
         self.table.as_ref()
     }
 
-    /// Whether what the teacher is asked for is to be kept.
+    /// Whether what the teacher is asked for in a step is to be kept after it.
     pub fn keeps(&self) -> bool {
-        self.cache.is_some()
+        self.cache.as_ref().is_some_and(|cache| !cache.loses())
     }
 
     /// Keeps what the teacher said of the batch of `step`, from 0.

@@ -27,6 +27,8 @@ pub struct Source {
     pub workers: usize,
     /// Samples a batch; the last, smaller one of an epoch is left out, unless it is the only one.
     pub batch_size: usize,
+    /// In how many parts a batch is run, one after the other.
+    pub parts: usize,
     /// The run's seed.
     pub seed: u64,
 }
@@ -34,7 +36,7 @@ pub struct Source {
 impl Source {
     /// Which samples each step visits.
     pub fn batches(&self) -> Batches {
-        Batches::new(self.dataset.len(), self.batch_size, self.repeats, self.seed)
+        Batches::new(self.dataset.len(), self.batch_size, self.repeats, self.seed).in_parts(self.parts)
     }
 
     /// Whether every epoch shows the same images with the same labels.
@@ -111,9 +113,10 @@ impl StageData {
         Transform { shape, ..self.source.transform.clone() }
     }
 
-    /// The training samples for a network, in batches of at most `batch_size`.
-    pub fn source_for(&self, config: &NetworkConfig, batch_size: usize) -> Source {
+    /// The training samples for a network, in batches of at most `batch_size` that are run in so many `parts`.
+    pub fn source_for(&self, config: &NetworkConfig, batch_size: usize, parts: usize) -> Source {
         let source = self.source.clone();
-        Source { transform: self.transform_for(config), batch_size: batch_size.min(source.dataset.len()), ..source }
+        let (transform, batch_size) = (self.transform_for(config), batch_size.min(source.dataset.len()));
+        Source { transform, batch_size, parts, ..source }
     }
 }

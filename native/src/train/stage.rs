@@ -23,7 +23,8 @@ use crate::error::{Context, Failure, Result};
 use crate::evaluate::evaluate;
 use crate::progress::{Progress, say};
 use crate::recipe::NetworkRecipe;
-use crate::run::{Role, RunFolder, load_start};
+use crate::run::{Role, RunFolder};
+use crate::weights::load_start;
 
 // Losses are read back this often: each read waits for the device.
 const READ_EVERY: usize = 10;
@@ -96,7 +97,7 @@ impl Stage<'_> {
         log: &mut MetricsLog,
         interrupt: &Interrupt,
     ) -> Result<Option<Finished>> {
-        let source = self.data.source_for(self.config, self.recipe.batch_size);
+        let source = self.data.source_for(self.config, self.recipe.batch_size, self.recipe.accumulate);
         let mut course = self.course(&source, checkpoint)?;
         let (first_step, total_steps) = (course.step(), course.config().steps);
         let seconds_before = checkpoint.map_or(0.0, |checkpoint| checkpoint.seconds);

@@ -79,11 +79,14 @@ pub fn origin(teachers: &Teachers, source: &Source, rows: u64, classes: usize, k
         }
     }
     let teacher = hex(&hash.finalize());
+    // The order of a batch's rows.
+    let dealt =
+        if source.repeats > 1 && source.parts > 1 { format!(" in {} parts", source.parts) } else { String::new() };
     Ok(Origin {
         teacher,
         forward: keep.forward.clone(),
         data: fingerprint(source.dataset.as_ref())?,
-        transform: format!("{:?}, {:?}, {} visits", source.transform, source.mix, source.repeats),
+        transform: format!("{:?}, {:?}, {} visits{dealt}", source.transform, source.mix, source.repeats),
         seed: source.seed,
         batch_size: source.batch_size,
         rows,
@@ -164,6 +167,25 @@ impl TeacherCache {
         file.seek(SeekFrom::Start(first * row)).context(path.display())?;
         file.read_exact(&mut bytes).context(path.display())?;
         packing.unpack(&bytes, classes).map(Some).ok_or_else(damaged)
+    }
+
+    /// Whether what is kept is less than what the teacher said.
+    pub fn loses(&self) -> bool {
+        self.origin.packing != Packing::All
+    }
+
+    /// Rows of logits as they will be read back.
+    ///
+    /// # Errors
+    /// If they cannot be packed.
+    pub fn as_kept(&self, logits: Vec<f32>) -> Result<Vec<f32>> {
+        let Origin { classes, packing, .. } = self.origin;
+        if !self.loses() {
+            return Ok(logits);
+        }
+        let mut bytes = Vec::new();
+        packing.pack(&logits, classes, &mut bytes);
+        packing.unpack(&bytes, classes).ok_or_else(|| Failure::work("the teacher's logits cannot be packed"))
     }
 
     /// Keeps the logits of the rows of `epoch` from `first` on. An epoch that is not given from its first row to its last,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use potstill_core::data::{Dataset, Relabelled, Subset, WithUnlabelled, without_classes};
 
-use crate::dataset::{self, Split};
+use crate::dataset::{self, How, Split};
 use crate::error::{Failure, Result};
 use crate::recipe::{Class, DataRecipe, Goal, Recipe};
 use crate::run::Role;
@@ -49,7 +49,8 @@ impl RunData {
 /// Exit code 2 for more samples than there are; 1 for files that cannot be read.
 pub fn open(recipe: &Recipe) -> Result<RunData> {
     let data = &recipe.data;
-    let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), data.held_out())?;
+    let how = How { samples: None, decoding: data.decoding(), seed: recipe.seed };
+    let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), data.held_out(), how)?;
     let train = samples(recipe, data.train_samples)?;
     if train.class_names() != held_out.class_names() {
         return Err(Failure::work("the training and the held-out images have other classes"));
@@ -69,6 +70,7 @@ pub fn open(recipe: &Recipe) -> Result<RunData> {
         workers: data.workers,
         // Each stage sets its own, and the size of its images.
         batch_size: 1,
+        parts: 1,
         seed: recipe.seed,
     };
     let full = StageData::new(source, held_out, data.test_samples);
@@ -85,7 +87,8 @@ pub fn open(recipe: &Recipe) -> Result<RunData> {
     let omit = numbers(&data.omit, names, "data")?;
     let left_out = shares(data, &omit, names.len())?;
     let telling = Telling { key: "data", omit, labels: data.labels, noise: data.label_noise };
-    let extra = data.unlabelled.as_deref().map(dataset::open_unlabelled).transpose()?;
+    let extra = data.unlabelled.as_deref();
+    let extra = extra.map(|place| dataset::open_unlabelled(place, data.decoding())).transpose()?;
     let unlabelled = extra.as_ref().map_or(0, |images| images.len());
     let Heard { all, labelled } = telling.of(full.source.dataset.clone(), extra, &full)?;
     let (samples, steps) = (full.source.dataset.clone(), all.source.dataset.len());
@@ -101,7 +104,8 @@ pub fn open(recipe: &Recipe) -> Result<RunData> {
 // So many training samples, drawn evenly over the classes, or all.
 fn samples(recipe: &Recipe, asked: Option<usize>) -> Result<Arc<dyn Dataset>> {
     let data = &recipe.data;
-    let train = dataset::open_sized(&data.dataset, data.data_dir.as_deref(), Split::Train, asked)?;
+    let how = How { samples: asked, decoding: data.decoding(), seed: recipe.seed };
+    let train = dataset::open(&data.dataset, data.data_dir.as_deref(), Split::Train, how)?;
     match asked {
         Some(samples) if samples != train.len() => {
             Ok(Arc::new(Subset::balanced(train, samples, recipe.seed).map_err(Failure::usage)?))

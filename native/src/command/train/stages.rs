@@ -13,14 +13,16 @@ use potstill_core::weights::{self, Description, NamedTensor};
 
 use super::data::RunData;
 use super::teacher::refuse_untrained;
+use crate::cli::View;
 use crate::device::Chosen;
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::evaluate;
 use crate::recipe::{Goal, NetworkRecipe, Precision, Recipe};
-use crate::run::{LoadedNetwork, Role, RunFolder, load_file, write_whole};
+use crate::run::{Role, RunFolder, write_whole};
 use crate::train::{
     Checkpoint, Finished, Interrupt, Keep, LogLine, MetricsLog, Outcome, RunState, Stage, latest_checkpoint,
 };
+use crate::weights::{LoadedNetwork, load_file};
 
 /// A run under way.
 pub struct Run<'a> {
@@ -92,7 +94,7 @@ impl Run<'_> {
             }
             let Finished { model, average, outcome } = match state.done.get(&role) {
                 Some(outcome) => {
-                    let load = |path: &Path| Ok(load_file(path, None, &self.chosen.device)?.model);
+                    let load = |path: &Path| Ok(load_file(path, None, &View::default(), &self.chosen.device)?.model);
                     let average = Some(self.folder.average(role)).filter(|path| path.exists());
                     Finished {
                         model: load(&self.folder.weights(role))?,
@@ -253,6 +255,7 @@ impl Run<'_> {
             class_names: self.data.full.held_out.class_names().to_vec(),
             normalisation: self.data.full.source.transform.normalisation.clone(),
             preprocess: self.data.full.source.transform.preprocess,
+            reading: self.recipe.data.reading,
             readout,
         };
         let bytes = weights::to_safetensors(tensors, description.metadata()).context("cannot serialise weights")?;

@@ -156,7 +156,7 @@ impl Flag {
         let number = |said: &str| said.parse().map(Value::Float).map_err(|_| wrong(said, "a number"));
         let whole = |said: &str| match (said.parse::<i64>(), said.parse::<u128>()) {
             (Ok(number), Ok(_)) => Ok(Value::Integer(number)),
-            (Err(_), Ok(_)) => Err(wrong(said, "less than that: no number of the recipe is as large")),
+            (Err(_), Ok(_)) => Err(wrong(said, &format!("a whole number, from 0 to {}", i64::MAX))),
             _ => Err(wrong(said, "a whole number, from 0")),
         };
         match self.kind {

@@ -1,6 +1,6 @@
 //! How training images are varied and mixed, by the names that DeiT's and timm's command lines give.
 
-use potstill_core::data::{ColorJitter, EraseMode, Interpolation, Preprocess, RandAugment};
+use potstill_core::data::{ColorJitter, EraseMode, Interpolation, Preprocess, RandAugment, Reading};
 
 use super::flag::Flag;
 use crate::error::{Failure, Result};
@@ -16,6 +16,15 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::word("mixup-mode", "MODE", || vec!["batch"], "Whole batches are mixed"),
     Flag::switch("repeated-aug", "3", "Visit a sample three times in an epoch that visits it").sets(&["data.repeats"]),
     Flag::switch("no-repeated-aug", "1", "Visit each sample once").sets(&["data.repeats"]),
+    Flag::word(
+        "reading",
+        "HOW",
+        words::<Reading>,
+        "upright: a camera's note of rotation is followed and transparency shows white; torchvision: neither",
+    )
+    .sets(&["data.reading"]),
+    Flag::switch("allow-truncated", "true", "Read damaged picture files as far as they go")
+        .sets(&["data.allow_truncated"]),
     Flag::whole("workers", "N", "Threads that read images; 0 takes as many as there are cores").sets(&["data.workers"]),
     Flag::text("aa", "POLICY", "A policy of random operations: rand-m9-mstd0.5-inc1, torchvision-n2-m9, or none")
         .does(vary),

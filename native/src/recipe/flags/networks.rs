@@ -1,5 +1,7 @@
 //! Which networks are trained and teach, and where they start.
 
+use potstill_core::model::zoo;
+
 use super::flag::Flag;
 use crate::error::{Failure, Result};
 use crate::given::Given;
@@ -19,7 +21,9 @@ fn teacher_model(layer: &mut Layer, given: &Given) -> Result<()> {
     let name = given.text("teacher-model").unwrap_or_default();
     layer.rewrite(|recipe| {
         let Some(teacher) = recipe.teacher.as_mut() else { return Ok(()) };
-        if let (Some(weights), false, true) = (&recipe.teacher_weights, given.has("teacher"), teacher.model != name) {
+        if let (Some(weights), false, true) =
+            (&recipe.teacher_weights, given.has("teacher"), teacher.model != zoo::plain_name(name))
+        {
             return Err(Failure::usage(format!(
                 "--teacher-model {name} needs its weights, --teacher FILE: the recipe's {} are of {}",
                 weights.display(),
@@ -42,12 +46,13 @@ fn model(layer: &mut Layer, given: &Given) -> Result<()> {
 // Another model has other numbers and other weights; what stays are those of the data. Without weights there is nothing
 // that a linear probe could read.
 fn rename(network: &mut NetworkRecipe, name: &str, has_weights: bool) {
-    if network.model == name {
+    let name = &zoo::plain_name(name);
+    if network.model == *name {
         return;
     }
     let mut kept = network.families.remove(network.family()).unwrap_or_default();
     kept.retain(|key, _| matches!(key, "classes" | "image_size" | "channels"));
-    network.model = name.to_owned();
+    network.model.clone_from(name);
     network.set_numbers(kept);
     network.weights = None;
     if !has_weights {
