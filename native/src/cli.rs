@@ -16,6 +16,9 @@ use potstill_core::method::Readout;
 use crate::bench::Path;
 use crate::device::DeviceChoice;
 use crate::given::Given;
+use crate::group::Seeds;
+use crate::recipe::Untold;
+use crate::sweep::Axis;
 
 /// Distils vision transformers on any GPU, or without one.
 #[derive(Debug, Parser)]
@@ -70,6 +73,10 @@ pub fn arguments() -> Vec<OsString> {
 pub enum Command {
     /// Train a teacher, distil a student from it, and train the same student without one.
     Train(Box<Train>),
+    /// Put finished runs, groups of seeds and sweeps into one table, and say which differences are any.
+    Compare(Compare),
+    /// Train a grid of recipes at several seeds, and choose one on a validation split.
+    Sweep(Box<Sweep>),
     /// List the recipes that ship with the command, and what each needs.
     Recipes(Recipes),
     /// Measure a network of a run, or a weights file, on a data set.
@@ -112,7 +119,70 @@ pub struct Train {
     /// Run the recipe small: shallow and narrow networks, small pictures, 64 samples, one epoch.
     #[arg(long)]
     pub smoke: bool,
+    /// Train at several seeds, a run each in one folder, and say what they show together: so many seeds from the recipe's on,
+    /// or a list such as 0,1,2.
+    #[arg(long, value_name = "N|LIST")]
+    pub seeds: Option<Seeds>,
+    /// With --seeds, train a teacher at every seed; else the first seed's teaches at all of them.
+    #[arg(long, visible_alias = "teacher_per_seed", requires = "seeds")]
+    pub teacher_per_seed: bool,
     /// Print the final figures as one JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Change one value of the recipe, for example student.vit.depth=2; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Options of `compare`.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// Folders of finished runs, groups and sweeps. Runs of one recipe that differ in their seed are taken together.
+    #[arg(value_name = "RUN|GROUP|SWEEP", required = true)]
+    pub folders: Vec<PathBuf>,
+    /// Write a picture.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Write a page with the table and the picture, which needs no other file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Print comma-separated values instead of a table.
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `sweep`.
+#[derive(Debug, Args)]
+pub struct Sweep {
+    // The first, because reading the others takes them away.
+    #[command(flatten)]
+    pub given: Untold,
+    /// An experiment as a TOML file or by its name (`potstill recipes`). The flags of `train` that change a recipe change it here
+    /// too.
+    #[arg(required_unless_present = "resume")]
+    pub recipe: Option<PathBuf>,
+    /// A key of the recipe, as --set takes it, and the values to try; may be repeated for a grid.
+    #[arg(long, value_name = "KEY=VALUE,VALUE...", required_unless_present = "resume")]
+    pub vary: Vec<Axis>,
+    /// At how many seeds each is trained, from the recipe's on, or a list such as 0,1,2.
+    #[arg(long, value_name = "N|LIST", default_value = "3")]
+    pub seeds: Seeds,
+    /// Where the sweep's folder is made.
+    #[arg(long, visible_aliases = ["output-dir", "output_dir"], value_name = "DIR", default_value = "runs")]
+    pub logdir: PathBuf,
+    /// The folder's name; without one, a fresh name is taken.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Go on with an interrupted sweep: the one called NAME, else the latest in the log folder.
+    #[arg(long)]
+    pub resume: bool,
+    /// Run every recipe small, as `train --smoke` does.
+    #[arg(long)]
+    pub smoke: bool,
+    /// Print the figures as one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
     /// Change one value of the recipe, for example student.vit.depth=2; may be repeated.

@@ -28,6 +28,16 @@ impl Failure {
         Self { code: 130, message: message.to_string() }
     }
 
+    /// The same failure; if it is an interruption, with `command` to go on by, since what was interrupted is part of more.
+    pub fn resumed_by(self, command: &str) -> Self {
+        if self.code == 130 { Self::interrupted(format!("stopped and saved; go on with: {command}")) } else { self }
+    }
+
+    /// The same failure, said of `place`.
+    pub fn at(self, place: &str) -> Self {
+        Self { code: self.code, message: format!("{place}: {}", self.message) }
+    }
+
     /// The process's exit code.
     pub fn code(&self) -> u8 {
         self.code

@@ -43,6 +43,13 @@ impl Given {
         self.values.contains_key(name)
     }
 
+    /// The flags as a command line gives them.
+    pub fn words(&self) -> impl Iterator<Item = Vec<String>> {
+        let words =
+            |(name, values): (&&str, &Vec<String>)| [format!("--{name}")].into_iter().chain(values.clone()).collect();
+        self.values.iter().map(words)
+    }
+
     /// What a flag was given.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.all(name)?.first().map(String::as_str)

@@ -10,7 +10,9 @@ mod device;
 mod error;
 mod evaluate;
 mod fetch;
+mod folder;
 mod given;
+mod group;
 mod memory;
 mod pictures;
 mod pool;
@@ -18,6 +20,8 @@ mod progress;
 mod recipe;
 mod report;
 mod run;
+mod statistics;
+mod sweep;
 mod train;
 mod weights;
 
@@ -31,6 +35,8 @@ use potstill_core::op::{Reduction, Tiles};
 fn run(cli: &Cli) -> error::Result<()> {
     match &cli.command {
         Command::Train(options) => command::train::run(options, &cli.device),
+        Command::Compare(options) => command::compare::run(options),
+        Command::Sweep(options) => command::sweep::run(options, &cli.device),
         Command::Recipes(options) => command::recipes::run(options),
         Command::Eval(options) => command::eval::run(options, &cli.device),
         Command::Export(options) => command::export::run(options, &cli.device),

@@ -20,5 +20,6 @@ mod smoke;
 mod table;
 
 pub use data::{Class, DataRecipe};
-pub use experiment::{Control, Goal, NetworkRecipe, Precision, Recipe, model_named};
-pub use layers::{Resolved, resolve};
+pub use experiment::{Control, Goal, KeepNetwork, NetworkRecipe, Precision, Recipe, model_named};
+pub use flags::Untold;
+pub use layers::{Request, Resolved, resolve};

@@ -190,8 +190,11 @@ impl RunFolder {
     }
 }
 
-// A run's name is one folder's name, never a path out of the log folder.
-fn plain_name(name: &str) -> Result<&str> {
+/// A run's name: one folder's name, never a path out of the log folder.
+///
+/// # Errors
+/// Exit code 2 for another.
+pub fn plain_name(name: &str) -> Result<&str> {
     let mut parts = Path::new(name).components();
     match (parts.next(), parts.next()) {
         (Some(std::path::Component::Normal(_)), None) => Ok(name),

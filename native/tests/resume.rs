@@ -33,6 +33,10 @@ fn an_interrupted_run_goes_on_as_if_nothing_had_been() {
     let own_past = "--objective student --retrospect --lwr-k 2 --lwr-max-epochs 60 --model-ema-decay 0.9 --accumulate 3 \
                     --opt adam --sched step --decay-epochs 4 --set student.epochs=40";
     goes_on(TINY, own_past, &["student", "student-ema"]);
+    // So is the best network so far, by the validation split.
+    let best = "--objective student --validation 0.3 --keep-best --early-stop 30 --model-ema-decay 0.9 --set \
+                student.epochs=40";
+    goes_on(TINY, best, &["student", "student-ema"]);
     // And so are the running statistics of a network that normalises over the batch.
     let resnet = "teacher.resnet={image_size=28,channels=1,classes=10,width=4}";
     let small = ["--set", "teacher.model=resnet18", "--set", resnet, "--batch-size", "16"];

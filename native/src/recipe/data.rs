@@ -39,6 +39,14 @@ pub struct DataRecipe {
     /// The share of the student's labels that is replaced, each by another class.
     #[serde(default, skip_serializing_if = "is_none")]
     pub label_noise: f64,
+    /// The share of the training samples, drawn evenly over the classes, that no network learns from: every network is measured
+    /// on them after each epoch in place of the held-out samples, and they may choose.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub validation: f64,
+    /// The seed that draws them; absent, the run's. Runs of several seeds that share a teacher share this too, so that the
+    /// teacher has learnt from none of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_seed: Option<u64>,
     /// How many held-out samples are measured on, spread over the set and its classes; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_samples: Option<usize>,
@@ -308,6 +316,10 @@ impl DataRecipe {
                 return Err(Failure::usage(format!("data.shares sum to {sum}; each must be above 0, and their sum 1")));
             }
         }
+        if !(0.0..1.0).contains(&self.validation) {
+            let share = self.validation;
+            return Err(Failure::usage(format!("data.validation is {share}; it must be at least 0 and below 1")));
+        }
         let fail = |error| Failure::usage(format!("data: {error}"));
         self.transform.check().map_err(fail)?;
         self.mix.check().map_err(fail)?;
@@ -418,6 +430,9 @@ mod tests {
         for (text, word) in [
             ("repeats = 0", "repeats"),
             ("workers = 2000", "workers"),
+            ("validation = -0.1", "data.validation is -0.1; it must be at least 0 and below 1"),
+            ("validation = 1.0", "data.validation is 1"),
+            ("validation = nan", "data.validation"),
             ("transform = { flip = 2.0 }", "flip"),
             ("mix = { mixup = -1.0 }", "mixup"),
             ("preprocess = { crop_fraction = 0.0 }", "crop_fraction"),

@@ -111,6 +111,23 @@ pub enum Control {
     AllLabels,
 }
 
+/// Which of the networks that a training passes through is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepNetwork {
+    /// That after the last step.
+    #[default]
+    Last,
+    /// That after the epoch with the best accuracy on the validation split; of equal ones the first.
+    Best,
+}
+
+impl KeepNetwork {
+    fn is_last(&self) -> bool {
+        *self == Self::Last
+    }
+}
+
 /// How a number is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -214,6 +231,12 @@ pub struct NetworkRecipe {
     /// Which parameters learn.
     #[serde(default)]
     pub trainable: Trainable,
+    /// Which of the networks that the training passes through is kept.
+    #[serde(default, skip_serializing_if = "KeepNetwork::is_last")]
+    pub keep: KeepNetwork,
+    /// End the training after so many epochs without a better accuracy on the validation split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<u64>,
     /// How the heads make one prediction; absent, the heads that the objective teaches are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readout: Option<Readout>,
@@ -395,6 +418,7 @@ impl Recipe {
                 network.validate(role)?;
             }
         }
+        self.check_choice()?;
         let past = [&self.teacher, &self.student].into_iter().flatten().any(|network| network.retrospection.is_some());
         if past && !self.data.mix.is_none() {
             return Err(Failure::usage(
@@ -427,6 +451,34 @@ impl Recipe {
             return Err(Failure::usage(
                 "data.shares says how often correct_bias makes each class predicted; set correct_bias = true, or leave it out",
             ));
+        }
+        Ok(())
+    }
+
+    /// Whether the validation split has a say in the training.
+    pub fn chooses(&self) -> bool {
+        let mut networks = [&self.teacher, &self.student].into_iter().flatten();
+        networks.any(|network| network.keep == KeepNetwork::Best || network.early_stop.is_some())
+    }
+
+    // Held-out samples choose nothing.
+    fn check_choice(&self) -> Result<()> {
+        for (role, network) in [("teacher", &self.teacher), ("student", &self.student)] {
+            let Some(network) = network else { continue };
+            if network.early_stop == Some(0) {
+                return Err(Failure::usage(format!("{role}.early_stop is 0; it must be at least 1 epoch")));
+            }
+            let key = match (network.keep, network.early_stop) {
+                (KeepNetwork::Best, _) => "keep = \"best\"",
+                (KeepNetwork::Last, Some(_)) => "early_stop",
+                (KeepNetwork::Last, None) => continue,
+            };
+            if self.data.validation == 0.0 {
+                return Err(Failure::usage(format!(
+                    "{role}.{key} needs a validation split, since held-out samples choose nothing; set data.validation \
+                     (--validation 0.1)"
+                )));
+            }
         }
         Ok(())
     }
@@ -493,6 +545,13 @@ impl Recipe {
         let teacher = self.teacher()?.config("teacher")?;
         one_head(&teacher)?;
         self.check_pair(&teacher, &config)
+    }
+
+    /// Whether the teacher need be asked but once about every image: images are never varied, and logits alone are read.
+    pub fn asks_once(&self) -> bool {
+        let data = &self.data;
+        let still = data.augment.distortion().is_none() && data.transform.is_none() && data.mix.is_none();
+        still && self.objective == Goal::Distillation && self.distillation.objective().reads_logits_alone()
     }
 
     /// How a cache keeps logits.

@@ -15,6 +15,7 @@ mod networks;
 mod tests;
 mod training;
 
+pub use self::clap::Untold;
 use self::flag::{Flag, Kind};
 use super::experiment::{Goal, Precision};
 use super::layer::Layer;
@@ -115,6 +116,13 @@ const RUN: &[Flag] = &[
         "Measure students also with the biases of omitted classes set so that each is predicted as often as it should be",
     )
     .sets(&["correct_bias"]),
+    Flag::number(
+        "validation",
+        "SHARE",
+        "Train no network on this share of the training samples, and measure on them after each epoch in place of the \
+         held-out samples",
+    )
+    .sets(&["data.validation"]),
     Flag::whole("seed", "S", "Everything random follows from this number").sets(&["seed"]),
     Flag::switch("allow-untrained-teacher", "true", "Take a teacher that does no better than chance")
         .sets(&["allow_untrained_teacher"]),

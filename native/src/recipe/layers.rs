@@ -15,6 +15,7 @@ use super::{flags, library, smoke};
 use crate::cli::Train;
 use crate::dataset;
 use crate::error::{Context, Failure, Result};
+use crate::given::Given;
 
 /// A recipe and where it came from, in words.
 pub struct Resolved {
@@ -29,16 +30,36 @@ pub struct Resolved {
     pub notices: Vec<String>,
 }
 
+/// What a command line says of a recipe.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The flags.
+    pub given: &'a Given,
+    /// A file, or a recipe's name.
+    pub recipe: Option<&'a Path>,
+    /// `KEY=VALUE` each, laid over all else.
+    pub set: &'a [String],
+    /// Whether it is to be made small.
+    pub smoke: bool,
+}
+
+impl<'a> From<&'a Train> for Request<'a> {
+    fn from(options: &'a Train) -> Self {
+        let Train { given, recipe, set, smoke, .. } = options;
+        Self { given, recipe: recipe.as_deref(), set, smoke: *smoke }
+    }
+}
+
 /// Layers the built-in recipe, the person's file and the command line.
 ///
 /// # Errors
 /// Exit code 2 naming the key that is unknown, misshapen or out of range; 1 if the file cannot be read.
-pub fn resolve(options: &Train) -> Result<Resolved> {
-    flags::check(&options.given)?;
+pub fn resolve(request: &Request<'_>) -> Result<Resolved> {
+    flags::check(request.given)?;
     let mut asked = Table::new();
     let mut base = None;
-    let mut stem = options.recipe.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
-    if let Some(path) = &options.recipe {
+    let mut stem = request.recipe.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+    if let Some(path) = request.recipe {
         // A file is what its path says, whatever recipes there are by that name.
         asked = match path.to_str().and_then(library::find).filter(|_| !path.exists()) {
             Some(found) => {
@@ -57,7 +78,7 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
         };
     }
     let mut sets = Table::new();
-    for assignment in &options.set {
+    for assignment in request.set {
         apply_assignment(&mut sets, assignment)?;
     }
     let mut table = match asked.remove("base") {
@@ -71,7 +92,7 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
         // A recipe that ships stands by itself.
         None if base.is_some() => Table::new(),
         None => {
-            let found = base_for(options, &asked, &sets)?;
+            let found = base_for(request, &asked, &sets)?;
             base = Some(found.name.to_owned());
             if found.name == library::FIRST {
                 stem.get_or_insert_with(|| found.name.to_owned());
@@ -82,16 +103,16 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
     merge(&mut table, asked);
     listed_terms(&mut table)?;
     let mut layer = Layer::new(table)?;
-    let mut notices = flags::apply(&mut layer, &options.given)?;
+    let mut notices = flags::apply(&mut layer, request.given)?;
     merge(&mut layer.0, sets);
     let mut recipe = layer.recipe()?;
-    if options.smoke {
+    if request.smoke {
         notices.extend(smoke::reduce(&mut recipe)?);
     }
     if recipe.objective == Goal::Distillation {
         recipe.data.find_unlabelled();
     }
-    if options.given.has("data-path") && !recipe.data.takes_folders() {
+    if request.given.has("data-path") && !recipe.data.takes_folders() {
         return Err(Failure::usage(format!(
             "--data-path is a folder of images, which {} is not read from; take --data-dir, or --dataset ImageNet",
             recipe.data.dataset
@@ -105,15 +126,18 @@ pub fn resolve(options: &Train) -> Result<Resolved> {
 }
 
 // The recipe that a command line without one, or a file without a base, starts from: its data set's.
-fn base_for(options: &Train, asked: &Table, sets: &Table) -> Result<&'static library::Shipped> {
-    let name = base_name(options, asked, sets)?;
+fn base_for(request: &Request<'_>, asked: &Table, sets: &Table) -> Result<&'static library::Shipped> {
+    let name = base_name(request, asked, sets)?;
     library::find(&name).ok_or_else(|| library::unknown(&name))
 }
 
-fn base_name(options: &Train, asked: &Table, sets: &Table) -> Result<String> {
-    let given = &options.given;
-    let neutral = |name: &String| ["--seed", "--name", "--logdir", "--json"].contains(&name.as_str());
-    if options.recipe.is_none() && options.set.is_empty() && given.names().iter().all(neutral) {
+fn base_name(request: &Request<'_>, asked: &Table, sets: &Table) -> Result<String> {
+    let given = request.given;
+    // Whoever asks for nothing is shown what distillation is worth.
+    let neutral = |name: &String| {
+        ["--seed", "--seeds", "--teacher-per-seed", "--name", "--logdir", "--json"].contains(&name.as_str())
+    };
+    if request.recipe.is_none() && request.set.is_empty() && given.names().iter().all(neutral) {
         return Ok(library::FIRST.to_owned());
     }
     let key = |key: &str| {
@@ -122,16 +146,16 @@ fn base_name(options: &Train, asked: &Table, sets: &Table) -> Result<String> {
     };
     let named = given.text("dataset").map(str::to_owned);
     let named = named.or_else(|| key("dataset").and_then(|v| v.as_str().map(str::to_owned)));
-    let dataset = named.unwrap_or_else(|| usual_dataset(options).to_owned());
+    let dataset = named.unwrap_or_else(|| usual_dataset(request).to_owned());
     let samples: Option<i64> = given.parsed("train-samples")?;
     let samples = samples.or_else(|| key("train_samples").and_then(|value: Value| value.as_integer()));
     (dataset::find(&dataset)?.start)(given, samples)
 }
 
 // The data set where none is named. A reference's own line needs no name: its flags are of one data set.
-fn usual_dataset(options: &Train) -> &'static str {
-    let given = &options.given;
-    match options.recipe {
+fn usual_dataset(request: &Request<'_>) -> &'static str {
+    let given = request.given;
+    match request.recipe {
         _ if given.has("data-path") => "imagenet",
         None if given.text("data-dir").is_some_and(|folder| dataset::is_of_pictures(Path::new(folder))) => "folder",
         None if given.has("distill-mode") => "cifar-10",
@@ -154,7 +178,7 @@ pub(super) mod tests {
     pub(in super::super) fn resolve_all(line: &str) -> Result<Resolved> {
         let cli = Cli::try_parse_from(line.split_whitespace()).map_err(Failure::usage)?;
         let Command::Train(options) = cli.command else { panic!("a train line") };
-        resolve(&options)
+        resolve(&Request::from(options.as_ref()))
     }
 
     fn resolve_line(line: &str) -> Result<Recipe> {
@@ -179,7 +203,7 @@ pub(super) mod tests {
         let own = file.path().file_stem().expect("a name").to_string_lossy().into_owned();
         let cli = ["potstill", "train", &file.path().display().to_string()].map(str::to_owned);
         let Command::Train(options) = Cli::try_parse_from(cli).expect("a line").command else { panic!("a train line") };
-        assert_eq!(resolve(&options).expect("valid").stem, own);
+        assert_eq!(resolve(&Request::from(options.as_ref())).expect("valid").stem, own);
         for (line, stem) in [
             ("potstill train", "digits-few-labels"),
             ("potstill train --seed 3", "digits-few-labels"),

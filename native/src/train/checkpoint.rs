@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn::cubecl::future::block_on;
 use potstill_core::train::{State, StateError};
 use potstill_core::weights::{self, NamedTensor};
 use serde::{Deserialize, Serialize};
 
+use super::best::{Best, Mark};
 use super::stage::Outcome;
 use crate::error::{Context, Failure, Result};
 use crate::run::{Role, RunFolder, sync_folder, write_whole};
@@ -33,6 +35,9 @@ pub struct Checkpoint {
     pub step: u64,
     /// Seconds of training so far.
     pub seconds: f64,
+    /// The best epoch so far, where the validation split has a say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Mark>,
     #[serde(skip)]
     folder: PathBuf,
 }
@@ -41,10 +46,12 @@ const FOLDER: &str = "checkpoint";
 const MODEL: &str = "model.safetensors";
 const OPTIMISER: &str = "optimiser.safetensors";
 const PAST: &str = "past-logits.safetensors";
+const BEST: &str = "best.safetensors";
+const BEST_MEAN: &str = "best-ema.safetensors";
 
 impl Checkpoint {
     /// Saves a stage where it stands after `seconds` of training.
-    pub fn save(run: &RunFolder, stage: Role, seconds: f64, state: &State) -> Result<()> {
+    pub fn save(run: &RunFolder, stage: Role, seconds: f64, state: &State, best: &Best) -> Result<()> {
         let (parent, step) = (run.file(FOLDER), state.step);
         fs::create_dir_all(&parent).context(format_args!("cannot make {}", parent.display()))?;
         let filling = tempfile::Builder::new().prefix(".filling-").tempdir_in(&parent);
@@ -55,7 +62,15 @@ impl Checkpoint {
                 write_tensors(&filling.path().join(name), tensors)?;
             }
         }
-        let checkpoint = Self { stage, step, seconds, folder: PathBuf::new() };
+        if let Some((model, average)) = best.kept() {
+            for (name, network) in [(BEST, Some(model)), (BEST_MEAN, average.as_ref())] {
+                if let Some(network) = network {
+                    let tensors = block_on(weights::read(network)).context("cannot read the best network back")?;
+                    write_tensors(&filling.path().join(name), &tensors)?;
+                }
+            }
+        }
+        let checkpoint = Self { stage, step, seconds, best: best.mark(), folder: PathBuf::new() };
         let text = serde_json::to_string_pretty(&checkpoint).context("cannot serialise a checkpoint")?;
         write_whole(&filling.path().join("checkpoint.json"), text.as_bytes())?;
         let place = parent.join(format!("{}-{step:08}", stage.name()));
@@ -86,6 +101,18 @@ impl Checkpoint {
             moments: read(OPTIMISER, self.step > 0)?,
             past: read(PAST, self.folder.join(PAST).exists())?,
         })
+    }
+
+    /// The best network so far and the mean of its parameters, where they are kept.
+    ///
+    /// # Errors
+    /// If a file of them cannot be read.
+    pub fn kept(&self) -> Result<[Option<Vec<NamedTensor>>; 2]> {
+        let read = |name: &str| {
+            let path = self.folder.join(name);
+            if path.exists() { read_weights(&path).map(|(tensors, _)| Some(tensors)) } else { Ok(None) }
+        };
+        Ok([read(BEST)?, read(BEST_MEAN)?])
     }
 
     /// A state that does not fit, by the file that holds it.

@@ -14,7 +14,7 @@ use crate::run::{Role, write_whole};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
-    /// A check on held-out data.
+    /// A check on samples that are not trained on.
     Check(Check),
     /// A training step.
     Step(Step),
@@ -47,7 +47,7 @@ pub struct Step {
     pub terms: Map<String, Value>,
 }
 
-/// A check on held-out data after an epoch.
+/// A check after an epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Check {
     /// Which network.
@@ -56,12 +56,47 @@ pub struct Check {
     pub epoch: u64,
     /// Steps done.
     pub step: u64,
-    /// Fraction of held-out samples that are right.
-    pub held_out_accuracy: f64,
-    /// Mean cross-entropy on them, in nats.
-    pub held_out_loss: f64,
+    /// What was found, and on which samples.
+    #[serde(flatten)]
+    pub found: Found,
     /// How many were checked.
     pub samples: u64,
+}
+
+/// The fraction of samples that are right, and their mean cross-entropy in nats.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Found {
+    /// Of held-out samples.
+    HeldOut { held_out_accuracy: f64, held_out_loss: f64 },
+    /// Of the validation split.
+    Validation { validation_accuracy: f64, validation_loss: f64 },
+}
+
+impl Found {
+    /// What was found on the validation split, or else on held-out samples.
+    pub fn new(validation: bool, accuracy: f64, loss: f64) -> Self {
+        match validation {
+            true => Self::Validation { validation_accuracy: accuracy, validation_loss: loss },
+            false => Self::HeldOut { held_out_accuracy: accuracy, held_out_loss: loss },
+        }
+    }
+
+    /// Which samples, in a word.
+    pub fn split(&self) -> &'static str {
+        match self {
+            Self::HeldOut { .. } => "held-out",
+            Self::Validation { .. } => "validation",
+        }
+    }
+
+    /// The fraction that is right.
+    pub fn accuracy(&self) -> f64 {
+        match *self {
+            Self::HeldOut { held_out_accuracy, .. } => held_out_accuracy,
+            Self::Validation { validation_accuracy, .. } => validation_accuracy,
+        }
+    }
 }
 
 /// The open log of a run.

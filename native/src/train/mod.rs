@@ -2,6 +2,7 @@
 //!
 //! A run is a list of stages, each one network and its course.
 
+mod best;
 mod checkpoint;
 mod loader;
 mod metrics_log;

@@ -81,7 +81,9 @@ pub struct StageData {
     pub source: Source,
     /// Held-out samples.
     pub held_out: Arc<dyn Dataset>,
-    /// How many of them are looked at before the end.
+    /// Samples that are looked at in their place before the end, where the recipe has a validation split.
+    pub validation: Option<Arc<dyn Dataset>>,
+    /// How many of those are looked at before the end.
     pub checked: usize,
     /// How many different training images there are.
     pub images: usize,
@@ -94,11 +96,26 @@ pub struct StageData {
 }
 
 impl StageData {
-    /// What is read, of which at most `test_samples` held-out samples are measured on.
-    pub fn new(source: Source, held_out: Arc<dyn Dataset>, test_samples: Option<usize>) -> Self {
-        let checked = test_samples.unwrap_or(CHECK_SAMPLES).min(CHECK_SAMPLES);
+    /// What is read, of which at most `test_samples` held-out samples are measured on, and the validation split, if there is
+    /// one, before that.
+    pub fn new(
+        source: Source,
+        held_out: Arc<dyn Dataset>,
+        validation: Option<Arc<dyn Dataset>>,
+        test_samples: Option<usize>,
+    ) -> Self {
+        // What chooses is looked at whole.
+        let checked = match &validation {
+            Some(validation) => validation.len(),
+            None => test_samples.unwrap_or(CHECK_SAMPLES).min(CHECK_SAMPLES),
+        };
         let images = source.dataset.len();
-        Self { source, held_out, checked, images, labels: images, wrong: 0, without: Vec::new() }
+        Self { source, held_out, validation, checked, images, labels: images, wrong: 0, without: Vec::new() }
+    }
+
+    /// The samples that are looked at before the end.
+    pub fn watched(&self) -> &dyn Dataset {
+        self.validation.as_ref().unwrap_or(&self.held_out).as_ref()
     }
 
     /// The same with other training samples, of which so many images are different and have a label.

@@ -9,13 +9,15 @@ use burn::tensor::Device;
 use potstill_core::method::{Lesson, Preset, Readout, Teachers};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::train::{Course, CourseConfig, DeviceBatch, TrainingRecipe};
+use potstill_core::weights;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Interrupt;
+use super::best::Best;
 use super::checkpoint::Checkpoint;
 use super::loader::Loader;
-use super::metrics_log::{Check, Line, MetricsLog, Step};
+use super::metrics_log::{Check, Found, Line, MetricsLog, Step};
 use super::recall::Recall;
 use super::source::{Source, StageData};
 use super::teacher_cache::Keep;
@@ -77,6 +79,12 @@ pub struct Outcome {
     /// where images are never varied to ask the teacher once; likewise. Part of `seconds`.
     #[serde(default)]
     pub recall_seconds: f64,
+    /// Epochs that were trained, where the validation split had a say in it.
+    #[serde(default)]
+    pub epochs: Option<u64>,
+    /// The epoch of the network that is kept, where the validation split chose it.
+    #[serde(default)]
+    pub kept_epoch: Option<u64>,
 }
 
 /// A network at the end of its training, without gradients.
@@ -99,6 +107,8 @@ impl Stage<'_> {
     ) -> Result<Option<Finished>> {
         let source = self.data.source_for(self.config, self.recipe.batch_size, self.recipe.accumulate);
         let mut course = self.course(&source, checkpoint)?;
+        let mut best = self.best(checkpoint)?;
+        let mut ended = false;
         let (first_step, total_steps) = (course.step(), course.config().steps);
         let seconds_before = checkpoint.map_or(0.0, |checkpoint| checkpoint.seconds);
         let mut seconds = seconds_before;
@@ -110,7 +120,7 @@ impl Stage<'_> {
         }
         let mut loader = Loader::start(source.clone(), first_step, total_steps)?;
         let mut last_loss = f32::NAN;
-        while !course.is_finished() {
+        while !course.is_finished() && !ended {
             let mut batch = DeviceBatch::new(loader.next()?, self.device);
             if let Some(recall) = &mut recall {
                 batch.teacher_logits = recall.rows(course.step(), &batch)?;
@@ -129,36 +139,49 @@ impl Stage<'_> {
             if epoch_ends {
                 let check = self.check(&course)?;
                 progress.line(&format!(
-                    "{:>9}  epoch {:>3} of {}  loss {last_loss:.4}  held-out {:.2} %",
+                    "{:>9}  epoch {:>3} of {}  loss {last_loss:.4}  {} {:.2} %",
                     self.role.name(),
                     check.epoch,
                     self.recipe.epochs,
-                    100.0 * check.held_out_accuracy
+                    check.found.split(),
+                    100.0 * check.found.accuracy()
                 ));
+                best.see(&course, &check);
+                ended = best.ends_at(check.epoch);
+                if ended && !course.is_finished() {
+                    progress.line(&format!(
+                        "{:>9}  ends early: nothing better for {} epochs",
+                        self.role.name(),
+                        self.recipe.early_stop.unwrap_or(0)
+                    ));
+                }
                 log.write(&Line::Check(check))?;
                 log.flush()?;
             }
-            if stopping || (epoch_ends && !course.is_finished()) {
+            if !ended && (stopping || (epoch_ends && !course.is_finished())) {
                 let state = block_on(course.state()).context("cannot read the networks back")?;
-                Checkpoint::save(self.run, self.role, seconds, &state)?;
+                Checkpoint::save(self.run, self.role, seconds, &state, &best)?;
                 since = Instant::now();
             }
-            if stopping {
+            if stopping && !ended {
                 return Ok(None);
             }
         }
         let images = |steps: u64| (steps * source.batch_size as u64) as f64;
-        let here = images(total_steps - first_step);
+        let here = images(course.step() - first_step);
         let stepping = seconds - seconds_before - loader.waited().as_secs_f64();
         let outcome = Outcome {
             seconds,
-            images_per_second: images(total_steps) / seconds,
+            images_per_second: images(course.step()) / seconds,
             loader_images_per_second: loader.rate(),
             step_images_per_second: (stepping > 0.0 && here > 0.0).then(|| here / stepping),
             teacher_images: recall.as_ref().map_or(0, Recall::asked),
             recall_seconds: recall.as_ref().map_or(0.0, |recall| recall.spent().as_secs_f64()),
+            epochs: best.mark().map(|_| course.epochs()),
+            kept_epoch: best.mark().filter(|_| best.kept().is_some()).map(|mark| mark.epoch),
         };
-        Ok(Some(Finished { model: course.network(), average: course.average(), outcome }))
+        let (model, average) = best.kept().cloned().unwrap_or_else(|| (course.network(), course.average()));
+        Ok(Some(Finished { model, average, outcome }))
     }
 
     // The course as the checkpoint left it, or before its first step.
@@ -179,6 +202,20 @@ impl Stage<'_> {
             course.restore(checkpoint.state()?).map_err(|error| checkpoint.misfit(error))?;
         }
         Ok(course)
+    }
+
+    // What is best so far, as the checkpoint left it, or before the first step.
+    fn best(&self, checkpoint: Option<&Checkpoint>) -> Result<Best> {
+        let mut best = Best::new(self.recipe);
+        if let Some((checkpoint, mark)) = checkpoint.and_then(|checkpoint| Some((checkpoint, checkpoint.best?))) {
+            let network = |tensors| {
+                let blank = self.config.init(self.seed, self.device).map_err(Failure::usage)?;
+                weights::assign(blank, tensors).context("the best network of the checkpoint")
+            };
+            let [model, average] = checkpoint.kept()?.map(|tensors| tensors.map(&network).transpose());
+            best.restore(mark, model?.map(|model| Ok::<_, Failure>((model, average?))).transpose()?);
+        }
+        Ok(best)
     }
 
     // A control is the student without its method, its own past included.
@@ -244,7 +281,7 @@ impl Stage<'_> {
         let (evaluation, _) = evaluate(
             &|images| self.readout.of(&model.forward(images, None)),
             self.config,
-            self.data.held_out.as_ref(),
+            self.data.watched(),
             &self.data.transform_for(self.config),
             Some(self.data.checked),
             self.device,
@@ -256,8 +293,7 @@ impl Stage<'_> {
             stage: self.role,
             epoch: course.epochs(),
             step,
-            held_out_accuracy: evaluation.accuracy(),
-            held_out_loss: evaluation.loss(),
+            found: Found::new(self.data.validation.is_some(), evaluation.accuracy(), evaluation.loss()),
             samples: evaluation.samples(),
         })
     }

@@ -43,9 +43,9 @@ pub struct Origin {
     pub data: String,
     /// How images are varied and brought to the network, in full.
     pub transform: String,
-    /// The run's seed.
+    /// The run's seed; 0 where images are never varied.
     pub seed: u64,
-    /// Samples a step.
+    /// Samples a step; 0 where images are never varied.
     pub batch_size: usize,
     /// Rows an epoch.
     pub rows: u64,
@@ -82,13 +82,15 @@ pub fn origin(teachers: &Teachers, source: &Source, rows: u64, classes: usize, k
     // The order of a batch's rows.
     let dealt =
         if source.repeats > 1 && source.parts > 1 { format!(" in {} parts", source.parts) } else { String::new() };
+    // What is said of images that are never varied is kept by their index: neither seed nor batch has a part in it.
+    let (seed, batch_size) = if source.is_still() { (0, 0) } else { (source.seed, source.batch_size) };
     Ok(Origin {
         teacher,
         forward: keep.forward.clone(),
         data: fingerprint(source.dataset.as_ref())?,
         transform: format!("{:?}, {:?}, {} visits{dealt}", source.transform, source.mix, source.repeats),
-        seed: source.seed,
-        batch_size: source.batch_size,
+        seed,
+        batch_size,
         rows,
         classes,
         packing: keep.packing,

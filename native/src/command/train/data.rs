@@ -1,15 +1,17 @@
 //! The data of a run: what each of its networks learns from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use potstill_core::data::{Dataset, Relabelled, Subset, WithUnlabelled, without_classes};
+use potstill_core::data::{Dataset, Relabelled, Subset, WithUnlabelled, balanced_indices, without_classes};
 
 use crate::dataset::{self, How, Split};
 use crate::error::{Failure, Result};
 use crate::recipe::{Class, DataRecipe, Goal, Recipe};
 use crate::run::Role;
 use crate::train::{Source, StageData};
+
+type Samples = Arc<dyn Dataset>;
 
 /// What the networks of a run learn from.
 pub struct RunData {
@@ -41,6 +43,17 @@ impl RunData {
             Role::AllLabels => &self.all_labels,
         }
     }
+
+    /// How many samples there are for what, of the data set called `name`.
+    pub fn in_words(&self, name: &str) -> String {
+        let (train, held_out) = (self.full.source.dataset.len(), self.full.held_out.len());
+        match &self.full.validation {
+            Some(validation) => {
+                format!("{name}: {train} training, {} validation and {held_out} held-out samples", validation.len())
+            }
+            None => format!("{name}: {train} training and {held_out} held-out samples"),
+        }
+    }
 }
 
 /// Opens what a recipe trains and measures on.
@@ -51,10 +64,11 @@ pub fn open(recipe: &Recipe) -> Result<RunData> {
     let data = &recipe.data;
     let how = How { samples: None, decoding: data.decoding(), seed: recipe.seed };
     let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), data.held_out(), how)?;
-    let train = samples(recipe, data.train_samples)?;
+    let train = opened(recipe, data.train_samples)?;
     if train.class_names() != held_out.class_names() {
         return Err(Failure::work("the training and the held-out images have other classes"));
     }
+    let (train, validation) = split(train, recipe)?;
     // Teacher and student see the same pixels: the network that learns says how they are prepared.
     let learns = recipe.learner();
     let model = learns.map_or("", |network| network.model.as_str());
@@ -73,11 +87,20 @@ pub fn open(recipe: &Recipe) -> Result<RunData> {
         parts: 1,
         seed: recipe.seed,
     };
-    let full = StageData::new(source, held_out, data.test_samples);
+    let full = StageData::new(source, held_out, validation, data.test_samples);
     let names = full.held_out.class_names();
     let teacher = match recipe.teacher.as_ref().and_then(|teacher| teacher.data.as_ref()) {
         Some(own) => {
-            let train = if own.train_samples.is_some() { samples(recipe, own.train_samples)? } else { train };
+            let train = match own.train_samples {
+                Some(_) if data.validation > 0.0 => {
+                    return Err(Failure::usage(
+                        "teacher.data.train_samples and data.validation each say which samples a teacher learns from; leave \
+                         one of them out",
+                    ));
+                }
+                Some(samples) => balanced(recipe, samples)?,
+                None => train,
+            };
             let omit = numbers(&own.omit, names, "teacher.data")?;
             let telling = Telling { key: "teacher.data", omit, labels: own.labels, noise: own.label_noise };
             telling.of(train, None, &full)?.labelled
@@ -101,17 +124,48 @@ pub fn open(recipe: &Recipe) -> Result<RunData> {
     Ok(RunData { teacher, student, baseline: labelled, all_labels, full, unlabelled, left_out })
 }
 
-// So many training samples, drawn evenly over the classes, or all.
-fn samples(recipe: &Recipe, asked: Option<usize>) -> Result<Arc<dyn Dataset>> {
+// The samples that are trained on and, where the recipe asks for them, those of the validation split. The latter are drawn
+// from all there are, by a seed of their own: whatever the run's seed draws to train on, they are not among it.
+fn split(all: Samples, recipe: &Recipe) -> Result<(Samples, Option<Samples>)> {
+    let data = &recipe.data;
+    let samples = data.train_samples.unwrap_or(all.len());
+    let subset =
+        |indices| -> Result<Samples> { Ok(Arc::new(Subset::of(all.clone(), indices).map_err(Failure::work)?)) };
+    let drawn = |samples, seed| balanced_indices(&all, samples, seed).map_err(Failure::usage);
+    if data.validation == 0.0 {
+        let train = if samples == all.len() { all.clone() } else { subset(drawn(samples, recipe.seed)?)? };
+        return Ok((train, None));
+    }
+    let kept = (data.validation * samples as f64).round() as usize;
+    if kept == 0 || kept >= samples {
+        return Err(Failure::usage(format!(
+            "data.validation is {}, and that share of {samples} training samples is {kept}; take one that leaves some to \
+             validate on and some to train on",
+            data.validation
+        )));
+    }
+    let validation = drawn(kept, data.validation_seed.unwrap_or(recipe.seed))?;
+    let apart: HashSet<u64> = validation.iter().copied().collect();
+    let order =
+        if samples == all.len() { (0..samples as u64).collect() } else { drawn(all.len().max(samples), recipe.seed)? };
+    let train = order.into_iter().filter(|index| !apart.contains(index)).take(samples - kept).collect();
+    Ok((subset(train)?, Some(subset(validation)?)))
+}
+
+// So many training samples, drawn evenly over the classes.
+fn balanced(recipe: &Recipe, samples: usize) -> Result<Samples> {
+    let train = opened(recipe, Some(samples))?;
+    match samples == train.len() {
+        true => Ok(train),
+        false => Ok(Arc::new(Subset::balanced(train, samples, recipe.seed).map_err(Failure::usage)?)),
+    }
+}
+
+// All training samples there are where so many are asked for.
+fn opened(recipe: &Recipe, asked: Option<usize>) -> Result<Samples> {
     let data = &recipe.data;
     let how = How { samples: asked, decoding: data.decoding(), seed: recipe.seed };
-    let train = dataset::open(&data.dataset, data.data_dir.as_deref(), Split::Train, how)?;
-    match asked {
-        Some(samples) if samples != train.len() => {
-            Ok(Arc::new(Subset::balanced(train, samples, recipe.seed).map_err(Failure::usage)?))
-        }
-        _ => Ok(train),
-    }
+    dataset::open(&data.dataset, data.data_dir.as_deref(), Split::Train, how)
 }
 
 // The numbers of classes, in their order, each once.
@@ -192,4 +246,77 @@ fn repeated(data: &StageData, set: Arc<dyn Dataset>, indices: Vec<u64>, steps: u
     let samples = indices.len();
     let set = Subset::of(set, indices.into_iter().cycle().take(steps).collect()).map_err(Failure::work)?;
     Ok(data.with(Arc::new(set), samples, samples))
+}
+
+#[cfg(test)]
+mod tests {
+    use potstill_core::data::{ImageShape, Images};
+
+    use super::*;
+    use crate::recipe::library;
+
+    // A hundred samples of four classes, the pixel of each its number.
+    fn hundred() -> Arc<dyn Dataset> {
+        let names = ["a", "b", "c", "d"].map(String::from).to_vec();
+        let shape = ImageShape { channels: 1, height: 1, width: 1 };
+        let labels = (0..100).map(|index| index % 4).collect();
+        Arc::new(Images::new("set", shape, names, (0..100).collect(), labels).expect("a set"))
+    }
+
+    fn recipe(seed: u64, samples: Option<usize>, validation: f64, validation_seed: Option<u64>) -> Recipe {
+        let mut recipe = library::find("digits").expect("it ships").recipe().expect("valid");
+        recipe.seed = seed;
+        let data = &mut recipe.data;
+        (data.train_samples, data.validation, data.validation_seed) = (samples, validation, validation_seed);
+        recipe
+    }
+
+    // The numbers of the samples that are trained on, and of those that choose.
+    fn numbers(recipe: &Recipe) -> (Vec<u8>, Vec<u8>) {
+        let (train, validation) = split(hundred(), recipe).expect("a split");
+        let of = |set: &dyn Dataset| -> Vec<u8> {
+            (0..set.len()).map(|index| set.image(index).expect("a sample").pixels[0]).collect()
+        };
+        (of(&train), validation.map(|set| of(&set)).unwrap_or_default())
+    }
+
+    #[test]
+    fn no_sample_that_chooses_is_trained_on_whatever_the_seed() {
+        let (_, first) = numbers(&recipe(0, Some(40), 0.25, None));
+        for (seed, samples) in [(0, Some(40)), (1, Some(40)), (7, Some(100)), (7, None)] {
+            let (train, validation) = numbers(&recipe(seed, samples, 0.25, Some(0)));
+            let all = samples.unwrap_or(100);
+            assert_eq!((train.len(), validation.len()), (all * 3 / 4, all / 4));
+            let mut whole: Vec<u8> = train.iter().chain(&validation).copied().collect();
+            whole.sort_unstable();
+            whole.dedup();
+            assert_eq!(whole.len(), all, "no sample is there twice");
+            // Of one seed whatever the run's, and evenly over the classes.
+            assert_eq!(validation[..10], first[..]);
+            let of_a_class = |class: u8| validation.iter().filter(|number| **number % 4 == class).count();
+            assert!((0..4).all(|class| of_a_class(class).abs_diff(all / 16) <= 1));
+        }
+        assert_ne!(numbers(&recipe(1, Some(40), 0.25, None)).1, first);
+    }
+
+    #[test]
+    fn the_samples_of_a_split_are_those_that_are_trained_on_without_it() {
+        let (mut whole, none) = numbers(&recipe(3, Some(40), 0.0, None));
+        assert!(none.is_empty());
+        let (train, validation) = numbers(&recipe(3, Some(40), 0.25, None));
+        let mut parts: Vec<u8> = train.into_iter().chain(validation).collect();
+        whole.sort_unstable();
+        parts.sort_unstable();
+        assert_eq!(whole, parts);
+    }
+
+    #[test]
+    fn a_split_without_samples_on_one_side_is_refused() {
+        for validation in [0.001, 0.999] {
+            let failure = split(hundred(), &recipe(0, None, validation, None)).err().expect("refused");
+            assert!(failure.code() == 2 && failure.to_string().contains("data.validation"), "{failure}");
+        }
+        let failure = split(hundred(), &recipe(0, Some(101), 0.1, None)).err().expect("refused");
+        assert_eq!(failure.code(), 2);
+    }
 }

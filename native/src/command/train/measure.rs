@@ -3,19 +3,18 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::stages::{Run, Trained};
-use crate::error::{Context, Result};
-use crate::progress::say;
+use crate::error::Result;
 use crate::recipe::Goal;
 use crate::report::{self, DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
 use crate::run::{Role, write_whole};
 use crate::train::{clear_checkpoints, read_log};
 
 impl Run<'_> {
-    /// Measures what was trained, writes the run's results and prints them, as JSON if asked for.
+    /// Measures what was trained and writes the run's results.
     ///
     /// # Errors
     /// If a network cannot be measured, or a file cannot be written.
-    pub fn finish(&self, trained: &[Trained], json: bool) -> Result<()> {
+    pub fn finish(&self, trained: &[Trained]) -> Result<RunReport> {
         let report = self.measure(trained)?;
         let lines = read_log(&self.folder.file("metrics.jsonl"))?;
         write_whole(&self.folder.file("curves.svg"), report::curves(&lines, &report)?.as_bytes())?;
@@ -23,14 +22,7 @@ impl Run<'_> {
         // Finished: what is only needed for a resume goes.
         std::fs::remove_file(self.folder.file("state.json")).ok();
         clear_checkpoints(self.folder);
-        if json {
-            let text = serde_json::to_string(&report).context("cannot serialise the result")?;
-            say(text);
-        } else {
-            say(format_args!("\n{}", report.table()));
-            say(self.folder.path().display());
-        }
-        Ok(())
+        Ok(report)
     }
 
     fn measure(&self, trained: &[Trained]) -> Result<RunReport> {
@@ -49,6 +41,9 @@ impl Run<'_> {
                 equal as f64 / predicted.len().max(1) as f64
             });
             let omitted = self.omitted(network, &evaluation)?;
+            let validation = self.data.full.validation.as_ref();
+            let validation_accuracy =
+                validation.map(|set| self.evaluate_on(set.as_ref(), network, &network.model, None)).transpose()?;
             let average = network.average.as_ref().map(|average| self.evaluate(network, average, limit));
             let average_accuracy = average.transpose()?.map(|(found, _)| found.accuracy());
             let bytes = std::fs::metadata(&network.weights).map(|m| m.len()).ok();
@@ -67,6 +62,7 @@ impl Run<'_> {
                 accuracy: evaluation.accuracy(),
                 average_accuracy,
                 omitted,
+                validation_accuracy: validation_accuracy.map(|(found, _)| found.accuracy()),
                 agreement: agreement.or((network.role == Role::Teacher).then_some(1.0)),
                 seconds: network.outcome.as_ref().map(|o| o.seconds),
                 images_per_second: network.outcome.as_ref().map(|o| o.images_per_second),
@@ -74,6 +70,8 @@ impl Run<'_> {
                 step_images_per_second: network.outcome.as_ref().and_then(|o| o.step_images_per_second),
                 teacher_images: network.outcome.as_ref().map(|o| o.teacher_images),
                 recall_seconds: network.outcome.as_ref().map(|o| o.recall_seconds),
+                epochs: network.outcome.as_ref().and_then(|o| o.epochs),
+                kept_epoch: network.outcome.as_ref().and_then(|o| o.kept_epoch),
             };
             models.push((network.role, report));
         }
@@ -95,6 +93,7 @@ impl Run<'_> {
                 train: self.data.full.source.dataset.len(),
                 unlabelled: self.data.unlabelled,
                 omitted: named(&self.data.left_out_classes()),
+                validation: self.data.full.validation.as_ref().map(|set| set.len()),
                 test: self.recipe.data.test_samples.unwrap_or(usize::MAX).min(self.data.full.held_out.len()),
             },
             seed: self.recipe.seed,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::cubecl::future::block_on;
-use potstill_core::data::{Normalisation, Transform};
+use potstill_core::data::{Dataset, Normalisation, Transform};
 use potstill_core::method::{Head, Labels, Preset, Readout, Renormalise, Teacher, TeacherLabels, Teachers, Term};
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::train::{Evaluation, bias, teacher_seed};
@@ -134,9 +134,23 @@ impl Run<'_> {
     /// # Errors
     /// If a sample cannot be read, or the device fails.
     pub fn evaluate(&self, network: &Trained, model: &Network, limit: Option<usize>) -> Result<(Evaluation, Vec<u32>)> {
+        self.evaluate_on(self.data.full.held_out.as_ref(), network, model, limit)
+    }
+
+    /// The same on samples of `set`.
+    ///
+    /// # Errors
+    /// As [`Run::evaluate`].
+    pub fn evaluate_on(
+        &self,
+        set: &dyn Dataset,
+        network: &Trained,
+        model: &Network,
+        limit: Option<usize>,
+    ) -> Result<(Evaluation, Vec<u32>)> {
+        let transform = self.transform_of(network);
         let read = |images| network.readout.of(&model.forward(images, None));
-        let (held_out, transform) = (self.data.full.held_out.as_ref(), self.transform_of(network));
-        evaluate(&read, &network.config, held_out, &transform, limit, &self.chosen.device)
+        evaluate(&read, &network.config, set, &transform, limit, &self.chosen.device)
     }
 
     /// How samples become a network's inputs.

@@ -74,14 +74,16 @@ pub fn load_more(recipe: &Recipe, device: &Device, data: &StageData) -> Result<V
 /// # Errors
 /// If it is no better than a guess, by three standard errors, and the recipe does not allow it.
 pub fn refuse_untrained(run: &Run<'_>, teacher: &Trained) -> Result<()> {
-    let (found, _) = run.evaluate(teacher, &teacher.model, Some(run.data.full.checked))?;
+    let data = &run.data.full;
+    let (found, _) = run.evaluate_on(data.watched(), teacher, &teacher.model, Some(data.checked))?;
+    let split = if data.validation.is_some() { "validation" } else { "held-out" };
     let chance = found.chance();
     let error = (chance * (1.0 - chance) / found.samples().max(1) as f64).sqrt();
     if run.recipe.allow_untrained_teacher || found.accuracy() > chance + 3.0 * error {
         return Ok(());
     }
     Err(Failure::work(format!(
-        "the teacher is right on {:.2} % of {} held-out samples, and a guess on {:.2} %: within three standard errors \
+        "the teacher is right on {:.2} % of {} {split} samples, and a guess on {:.2} %: within three standard errors \
          it has learnt nothing that it could teach; train it first (--objective teacher, or more teacher.epochs), or \
          pass --allow-untrained-teacher",
         100.0 * found.accuracy(),

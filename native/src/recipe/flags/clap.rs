@@ -9,6 +9,30 @@ use super::{distillation, table};
 use crate::cli::Train;
 use crate::given::Given;
 
+/// The flags of the table where the help does not list them: that of `train` does.
+#[derive(Debug, Default)]
+pub struct Untold(pub Given);
+
+impl FromArgMatches for Untold {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        Given::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl Args for Untold {
+    fn augment_args(command: Command) -> Command {
+        command.args(table().map(|flag| flag.arg().hide(true)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
 impl Flag {
     fn arg(&self) -> Arg {
         let underscored = |name: &str| name.contains('-').then(|| name.replace('-', "_"));
@@ -46,7 +70,10 @@ impl Flag {
 impl FromArgMatches for Given {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         let command = Train::augment_args(Command::new("train"));
-        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        // `sweep` has some of the options of `train`.
+        let given = |id: &str| {
+            matches.try_contains_id(id).is_ok() && matches.value_source(id) == Some(ValueSource::CommandLine)
+        };
         let names = command.get_arguments().filter(|arg| given(arg.get_id().as_str()));
         let names = names.map(|arg| arg.get_long().map_or_else(|| "the recipe".to_owned(), |long| format!("--{long}")));
         let said = |flag: &Flag| match flag.kind {

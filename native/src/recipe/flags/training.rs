@@ -47,6 +47,14 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::switch("model-ema", "true", "Keep an exponential mean of the parameters beside them").does(keep_mean),
     Flag::number("model-ema-decay", "D", "The mean's decay at every step").sets(both!("optimiser.ema")),
     Flag::switch("no-model-ema", "true", "Keep none").does(keep_no_mean),
+    Flag::switch(
+        "keep-best",
+        "best",
+        "Keep the network with the best accuracy on the validation split, not the last one",
+    )
+    .sets(both!("keep")),
+    Flag::whole("early-stop", "E", "End a training after E epochs without a better accuracy on the validation split")
+        .sets(both!("early_stop")),
     Flag::switch("linear-probe", "head", "Train the last linear layers alone").sets(both!("trainable")),
     Flag::word("readout", "HOW", words::<Readout>, "How two heads make one prediction").sets(both!("readout")),
 ];
