@@ -342,7 +342,7 @@ pub struct Fetch {
 pub struct Predict {
     #[command(flatten)]
     pub network: Network,
-    /// Pictures to classify, of any size and colour: PNG, JPEG, WebP, BMP, GIF (the first frame), TIFF, PNM.
+    /// Pictures to classify, of any size and colour: PNG, JPEG, WebP, BMP, GIF (the first frame), PNM.
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     pub image: Vec<PathBuf>,
     /// How many classes to print.

@@ -106,7 +106,7 @@ fn runs_small(dataset: &str, folder: &str, place: &Place) {
             _ if name.ends_with("hard") || name == "deit-ti-distilled-imagenet" => &["labels", "teacher-labels"],
             "distillvit-student" => &["labels", "softened-teacher"],
             "distillable-vit-lwr" => &["labels", "retrospection"],
-            "digits" | "mnist" | "mnist-1000" => &["labels", "logits"],
+            "digits" | "mnist" | "mnist-1000" | "pictures" | "pictures-few" => &["labels", "logits"],
             _ => &["labels"],
         };
         let found: Vec<&str> = terms.keys().map(String::as_str).collect();

@@ -26,8 +26,7 @@ const IN_MEMORY: u64 = 384 << 20;
 const SMALL: usize = 96 * 96 * 3;
 
 /// How the names of pictures end, in any case: those of every format that is read.
-const EXTENSIONS: [&str; 14] =
-    ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"];
+const EXTENSIONS: [&str; 12] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "ppm", "pgm", "pbm", "pnm"];
 /// What validation samples' folder is called.
 const VALIDATION: [&str; 3] = ["val", "valid", "validation"];
 /// One of so many images of a class is held out where no folder is there for it.
@@ -520,7 +519,7 @@ mod tests {
     #[test]
     fn every_format_and_folder_is_read_in_order_and_the_rest_is_counted() {
         let folder = TempDir::new().expect("a folder");
-        let kinds = ["b.bmp", "c.gif", "d.tiff", "e.ppm", "f.webp", "g.JPEG"];
+        let kinds = ["b.bmp", "c.gif", "e.ppm", "f.webp", "g.JPEG"];
         for (at, name) in ["a.png", "2019/deep/z.png", "2019-b/y.png"].into_iter().chain(kinds).enumerate() {
             save(folder.path(), &format!("train/ant/{name}"), colour(4, 10 * at as u8));
         }
@@ -531,12 +530,12 @@ mod tests {
         let set = opened(folder.path(), Split::Train);
         // The class's own files, then those of 2019-b before those of 2019/deep, as text is sorted.
         let values: Vec<u8> = (0..set.len()).map(|index| set.image(index).expect("reads").pixels[0]).collect();
-        let expected = [0, 30, 40, 50, 60, 70, 80, 20, 10, 200];
+        let expected = [0, 30, 40, 50, 60, 70, 20, 10, 200];
         assert_eq!(values.len(), expected.len());
         for (value, expected) in values.into_iter().zip(expected) {
             assert!(value.abs_diff(expected) <= 3, "{value} and {expected}");
         }
-        assert_eq!(set.label(9), 1);
+        assert_eq!(set.label(8), 1);
         let mut left_out = LeftOut::default();
         images_below(folder.path().join("train/ant"), &mut left_out).expect("reads");
         assert_eq!(left_out.to_string(), "1 .csv, 1 .db, 1 hidden by a dot");

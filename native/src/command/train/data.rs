@@ -62,9 +62,9 @@ impl RunData {
 /// Exit code 2 for more samples than there are; 1 for files that cannot be read.
 pub fn open(recipe: &Recipe) -> Result<RunData> {
     let data = &recipe.data;
+    let train = opened(recipe, data.train_samples)?;
     let how = How { samples: None, decoding: data.decoding(), seed: recipe.seed };
     let held_out = dataset::open(&data.dataset, data.data_dir.as_deref(), data.held_out(), how)?;
-    let train = opened(recipe, data.train_samples)?;
     if train.class_names() != held_out.class_names() {
         return Err(Failure::work("the training and the held-out images have other classes"));
     }
