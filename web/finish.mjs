@@ -1,27 +1,16 @@
-// The last step of a build: puts uPlot beside the page and lists what a visit without a network needs.
+// The last step of a build: tells the worker's loader how large its program is, and lists what a visit without a network needs.
 //
 //   node finish.mjs FOLDER
 //
 // trunk calls it as a hook, with the folder in TRUNK_STAGING_DIR.
 import { createHash } from "node:crypto";
-import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join, relative, sep } from "node:path";
-import { fileURLToPath } from "node:url";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join, relative, sep } from "node:path";
 
-const here = dirname(fileURLToPath(import.meta.url));
 const folder = process.argv[2] ?? process.env.TRUNK_STAGING_DIR;
 if (!folder) {
   console.error("finish.mjs: no folder given; run: node finish.mjs FOLDER");
   process.exit(2);
-}
-
-const uplot = join(here, "node_modules", "uplot", "dist");
-try {
-  copyFileSync(join(uplot, "uPlot.iife.min.js"), join(folder, "uplot.js"));
-  copyFileSync(join(uplot, "uPlot.min.css"), join(folder, "uplot.css"));
-} catch (error) {
-  console.error(`finish.mjs: uPlot is not there (${error.code}); run first: npm ci --prefix ${here}`);
-  process.exit(1);
 }
 
 // trunk leaves the line that asked it for the page's program.
@@ -40,5 +29,9 @@ for (const name of files) digest.update(name).update("\0").update(readFileSync(j
 const manifest = JSON.parse(readFileSync(join(folder, "weights", "manifest.json"), "utf8"));
 const always = (name) =>
   !(name.startsWith("weights/") || name.startsWith("samples/")) || name === "weights/manifest.json" || name === manifest.teacher;
-const precache = { version: digest.digest("hex").slice(0, 16), files: ["./", ...files.filter(always)] };
+const version = digest.digest("hex").slice(0, 16);
+const loader = join(folder, "worker-loader.js");
+const build = `const build = { bytes: ${statSync(join(folder, "worker_bg.wasm")).size}, version: "${version}" };`;
+writeFileSync(loader, readFileSync(loader, "utf8").replace(/^const build = .*$/m, build));
+const precache = { version, files: ["./", ...files.filter(always)] };
 writeFileSync(join(folder, "precache.js"), `self.precache = ${JSON.stringify(precache, null, 1)};\n`);

@@ -1,7 +1,8 @@
 //! A distillation under way: a teacher, a student, and the same student without a teacher, the baseline.
 //!
-//! Student and baseline are courses on the same batches that start from the same values, so that what tells them apart is
-//! the teaching alone. The courses are core's, which the command drives too; this drives them as a browser can.
+//! Student and baseline are courses that start from the same values and take as many steps, so that what tells them apart is
+//! the teaching alone. They see the same batches, but where few samples have a label: then the baseline sees those alone; and
+//! where none has, it has nothing to learn from and stays as it was. The courses are core's, which the command drives too; this drives them as a browser can.
 //!
 //! Invariants: nothing is read from the device without being awaited; a few steps are queued at most before a read, since
 //! a browser holds nothing back by itself; a loss that is no number ends the run.
@@ -9,7 +10,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use potstill_core::data::{Dataset, Digits, Split, assemble};
+use potstill_core::data::{Dataset, Digits, Split, Told, assemble};
 use potstill_core::method::Lesson;
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::train::metrics::argmax;
@@ -21,8 +22,10 @@ use crate::data::transform;
 use crate::plan::{Plan, live_teacher};
 use crate::protocol::{DistilRecipe, History, Model, Quantity};
 
-/// Held-out samples of the checks during training.
-const CHECKED: usize = 1_000;
+/// Held-out samples of the checks during training. The last check, which counts, is of all of them.
+const CHECKED: usize = 250;
+/// Held-out samples that are shown at each check.
+const SHOWN: usize = 40;
 /// Steps between two reads, at most.
 const MOST_UNREAD: usize = 16;
 /// What a chunk of steps should take, in milliseconds: so long a pause button waits.
@@ -49,12 +52,16 @@ pub struct Distillation {
     pub baseline: Course,
     /// What was recorded.
     pub history: History,
+    // All samples with their labels: a live teacher's.
     train: Arc<dyn Dataset>,
+    told: Told,
     device: Device,
     order: Order,
     chunk: usize,
     // The teacher's decisions on the samples of a check.
     teacher_says: Option<Vec<u32>>,
+    // Held-out samples of the last check with what each network says, until they are taken.
+    seen: Option<Vec<(usize, [u32; 3])>>,
 }
 
 /// What one chunk did.
@@ -87,37 +94,47 @@ impl Distillation {
     /// # Errors
     /// If teacher, student and method do not go together.
     pub fn new(plan: Plan, teacher: Option<Network>, train: Arc<dyn Dataset>, device: &Device) -> Result<Self, String> {
-        let batches = Batches::new(train.len(), plan.training.batch_size, 1, plan.seed());
-        let alone = TrainingRecipe { retrospection: None, ..plan.training.clone() };
-        let course = |network: &NetworkConfig, lesson: Option<Lesson>, recipe: &TrainingRecipe, steps, seed| {
-            let student = network.init(seed, &device.clone().autodiff()).map_err(|error| error.to_string())?;
-            let lesson = lesson.unwrap_or_else(|| Lesson::labels(0.0, &network.shape()));
-            let config = CourseConfig { lesson, recipe: recipe.clone(), batches, steps: u64::from(steps), seed };
-            Ok::<_, String>(Course::new(student, config, device))
+        let told = plan.telling().of(train.clone(), plan.seed()).map_err(|error| error.to_string())?;
+        let of = |samples: &Arc<dyn Dataset>| {
+            let (size, samples) = (plan.training.batch_size, samples.len());
+            Batches::new(samples, size.min(samples), 1, plan.seed())
         };
+        let (all, batches) = (of(&train), of(&told.student));
+        let alone = TrainingRecipe { retrospection: None, ..plan.training.clone() };
+        let course =
+            |network: &NetworkConfig, lesson: Option<Lesson>, recipe: &TrainingRecipe, batches, steps, seed| {
+                let student = network.init(seed, &device.clone().autodiff()).map_err(|error| error.to_string())?;
+                let lesson = lesson.unwrap_or_else(|| Lesson::labels(0.0, &network.shape()));
+                let config = CourseConfig { lesson, recipe: recipe.clone(), batches, steps: u64::from(steps), seed };
+                Ok::<_, String>(Course::new(student, config, device))
+            };
         let teacher = match teacher {
             Some(network) => Teacher::Ready(network),
             None => {
                 let (steps, seed) = (plan.recipe.teacher_steps, plan.teacher_seed());
-                Teacher::Learning(Box::new(course(&live_teacher(), None, &alone, steps, seed)?))
+                Teacher::Learning(Box::new(course(&live_teacher(), None, &alone, all, steps, seed)?))
             }
         };
         // A teacher that is still to learn has its sizes already.
         let (steps, seed, lesson) = (plan.recipe.steps, plan.seed(), plan.lesson(teacher.network())?);
-        let student = course(&plan.student, Some(lesson), &plan.training, steps, seed)?;
-        let baseline = course(&plan.student, None, &alone, steps, seed)?;
-        Ok(Self {
+        let student = course(&plan.student, Some(lesson), &plan.training, batches, steps, seed)?;
+        let baseline = course(&plan.student, None, &alone, batches, steps, seed)?;
+        let mut run = Self {
             plan,
             teacher,
             student,
             baseline,
             history: History::default(),
             train,
+            told,
             device: device.clone(),
             order: batches.order(),
             chunk: 1,
             teacher_says: None,
-        })
+            seen: None,
+        };
+        run.order = run.course().config().batches.order();
+        Ok(run)
     }
 
     /// Lets a teacher that has learnt teach.
@@ -127,6 +144,7 @@ impl Distillation {
     pub fn taught_by(&mut self, teacher: Network) -> Result<(), String> {
         self.student.replace_lesson(self.plan.lesson(teacher.clone())?);
         self.teacher = Teacher::Ready(teacher);
+        self.order = self.student.config().batches.order();
         Ok(())
     }
 
@@ -178,6 +196,12 @@ impl Distillation {
         let (phase, start) = (self.phase(), clock());
         let most = self.chunk.min(most as usize);
         let (mut steps, mut images) = (0, 0);
+        let checked = self.history.curve(Model::Student, &Quantity::Accuracy).is_some();
+        if phase == Model::Student && self.step() == 0 && !checked && !held_out.is_empty() {
+            // Something to see before the first step.
+            self.check(held_out).await?;
+            return Ok(Chunk { phase, steps: 0, images: 0 });
+        }
         while steps < most && !self.course().is_finished() {
             images += self.take()?;
             steps += 1;
@@ -199,28 +223,58 @@ impl Distillation {
         Ok(Chunk { phase, steps: steps as u32, images })
     }
 
-    // Whether held-out samples are looked at after the step just taken: eight times a run, and after the last.
+    // Whether held-out samples are looked at after the step just taken: often at first, when most is learnt, then sixteen
+    // times a run, and after the last.
     fn check_is_due(&self) -> bool {
         let (step, total) = (self.course().step(), self.course().config().steps);
-        step == total || step.is_multiple_of((total / 8).clamp(10, 200))
+        let spacing = match step {
+            0..=20 => 5,
+            21..=100 => 20,
+            _ => (total / 16).clamp(20, 200),
+        };
+        step == total || step.is_multiple_of(spacing)
+    }
+
+    /// The samples of the last check with what teacher, student and baseline say of each, once.
+    pub fn take_seen(&mut self) -> Option<Vec<(usize, [u32; 3])>> {
+        self.seen.take()
+    }
+
+    /// Whether there is anything that the baseline can learn from.
+    pub fn baseline_learns(&self) -> bool {
+        self.told.labels > 0
     }
 
     // Takes the next step of the phase's courses, and returns the images that they saw.
     fn take(&mut self) -> Result<u32, String> {
         let step = self.course().step();
         let indices: Vec<u64> = self.order.visits(step).iter().map(|visit| visit.index).collect();
-        let batch = assemble(self.train.as_ref(), &indices, &transform()).map_err(|error| error.to_string())?;
-        let batch = DeviceBatch::new(batch, &self.device);
-        let samples = indices.len() as u32;
-        let mut courses = self.courses();
-        let images = samples * courses.len() as u32;
-        courses.iter_mut().try_for_each(|course| course.take(batch.clone())).map_err(|error| error.to_string())?;
+        let batch_of = |samples: &Arc<dyn Dataset>| {
+            let batch = assemble(samples.as_ref(), &indices, &transform()).map_err(|error| error.to_string())?;
+            Ok::<_, String>(DeviceBatch::new(batch, &self.device))
+        };
+        let batches = match &self.teacher {
+            Teacher::Learning(_) => vec![batch_of(&self.train)?],
+            Teacher::Ready(_) => {
+                let own = batch_of(&self.told.student)?;
+                match &self.told {
+                    Told { labels: 0, .. } => vec![own],
+                    told if Arc::ptr_eq(&told.student, &told.baseline) => vec![own.clone(), own],
+                    told => vec![own, batch_of(&told.baseline)?],
+                }
+            }
+        };
+        let images = (indices.len() * batches.len()) as u32;
+        for (course, batch) in self.courses().into_iter().zip(batches) {
+            course.take(batch).map_err(|error| error.to_string())?;
+        }
         Ok(images)
     }
 
     // The courses of the phase.
     fn courses(&mut self) -> Vec<&mut Course> {
         match &mut self.teacher {
+            Teacher::Ready(_) if self.told.labels == 0 => vec![&mut self.student],
             Teacher::Ready(_) => vec![&mut self.student, &mut self.baseline],
             Teacher::Learning(course) => vec![course],
         }
@@ -228,10 +282,11 @@ impl Distillation {
 
     // Reads and records what waits.
     async fn read(&mut self) -> Result<(), String> {
+        let phase = self.phase();
         let mut taken = Course::read(&mut self.courses()).await.map_err(said)?.into_iter();
         let (first, second) = (taken.next().unwrap_or_default(), taken.next());
         let Some(baseline) = second else {
-            return first.into_iter().try_for_each(|taken| self.record(vec![(Model::Teacher, taken)]));
+            return first.into_iter().try_for_each(|taken| self.record(vec![(phase, taken)]));
         };
         first.into_iter().zip(baseline).try_for_each(|(student, baseline)| {
             self.record(vec![(Model::Student, student), (Model::Baseline, baseline)])
@@ -262,23 +317,49 @@ impl Distillation {
     }
 
     async fn check(&mut self, held_out: &dyn Dataset) -> Result<(), String> {
-        let samples = CHECKED.min(held_out.len());
+        let samples = if self.is_finished() { held_out.len() } else { CHECKED.min(held_out.len()) };
         let (step, mut says) = (self.step(), Vec::new());
         for model in [Model::Teacher, Model::Student, Model::Baseline] {
-            let known = self.teacher_says.take().filter(|_| model == Model::Teacher);
+            let known = self.teacher_says.take().filter(|known| model == Model::Teacher && known.len() == samples);
             let decisions = match known {
                 Some(decisions) => decisions,
                 None => decisions(&logits(&self.network(model), held_out, 0..samples, &self.device).await?, held_out),
             };
-            let count = decisions.iter().enumerate().filter(|(i, class)| held_out.label(*i) == **class).count();
-            let right = count as f32 / samples.max(1) as f32;
-            self.history.record(model, Quantity::Accuracy, step, right);
+            self.history.record(model, Quantity::Accuracy, step, share_right(&decisions, held_out, &|_| true));
+            let omit = &self.plan.recipe.omit;
+            if !omit.is_empty() {
+                let right = share_right(&decisions, held_out, &|label| omit.contains(&label));
+                self.history.record(model, Quantity::Unseen, step, right);
+            }
             says.push(decisions);
         }
         self.history.record(Model::Student, Quantity::Agreement, step, agreement(&says[0], &says[1]));
+        let shown = shown(held_out, samples, &self.plan.recipe.omit);
+        let all = |index: usize| [0, 1, 2].map(|model: usize| says[model][index]);
+        self.seen = Some(shown.into_iter().map(|index| (index, all(index))).collect());
         self.teacher_says = says.into_iter().next();
         Ok(())
     }
+}
+
+// The fraction that is right among the samples whose label counts.
+fn share_right(decisions: &[u32], held_out: &dyn Dataset, counts: &dyn Fn(u32) -> bool) -> f32 {
+    let labels = (0..decisions.len()).map(|index| held_out.label(index));
+    let (mut right, mut all) = (0, 0);
+    for (label, class) in labels.zip(decisions).filter(|(label, _)| counts(*label)) {
+        all += 1;
+        right += usize::from(label == *class);
+    }
+    right as f32 / all.max(1) as f32
+}
+
+// Which held-out samples are shown: the first ones; where classes are left out, half of those shown are of them.
+fn shown(held_out: &dyn Dataset, samples: usize, omit: &[u32]) -> Vec<usize> {
+    let checked = CHECKED.min(samples);
+    let (unseen, seen): (Vec<_>, Vec<_>) = (0..checked).partition(|&index| omit.contains(&held_out.label(index)));
+    let unseen = unseen.into_iter().take(SHOWN / 2);
+    let rest = SHOWN - unseen.len();
+    unseen.chain(seen.into_iter().take(rest)).collect()
 }
 
 /// Grey images of 28 x 28 on the device.
@@ -351,7 +432,8 @@ pub fn count(logits: &[f32], dataset: &dyn Dataset) -> Evaluation {
 /// # Errors
 /// If the device failed.
 pub async fn rehearsal(device: &Device) -> Result<Vec<f32>, String> {
-    let recipe = DistilRecipe { train_samples: 64, batch: 32, steps: 2, depth: 1, ..DistilRecipe::default() };
+    let recipe =
+        DistilRecipe { train_samples: 64, labels: None, batch: 32, steps: 2, depth: 1, ..DistilRecipe::default() };
     let plan = Plan::new(recipe)?;
     let digits = Arc::new(Digits::new(Split::Train, 64));
     let teacher = plan.student.init(plan.teacher_seed(), device).map_err(|error| error.to_string())?;

@@ -6,6 +6,7 @@
 //! Everything but the browser itself is in this library and knows no browser, so that the host's tests run it.
 #![recursion_limit = "256"]
 
+mod beside;
 pub mod classify;
 pub mod data;
 pub mod distil;

@@ -1,13 +1,14 @@
 //! What older versions of the page saved, in the names of today.
 //!
-//! The baseline was called the twin, and a history was a list for each curve, several of them over the same steps.
+//! The baseline was called the twin, a history was a list for each curve, several of them over the same steps, and every
+//! training sample had its label.
 
 use std::iter::zip;
 
 use potstill_core::weights::STATE_PREFIX;
 use serde::{Deserialize, Deserializer};
 
-use crate::protocol::{Curve, History, Model, Quantity, real_lists, reals};
+use crate::protocol::{Curve, DistilRecipe, History, Model, Quantity, real_lists, reals};
 
 /// The name that a tensor of a saved run has today.
 pub fn name(name: String) -> String {
@@ -15,6 +16,16 @@ pub fn name(name: String) -> String {
         Some(rest) => format!("{STATE_PREFIX}baseline.{rest}"),
         None => name,
     }
+}
+
+/// Reads a saved recipe. One that says nothing of labels is of a time when all were told.
+///
+/// # Errors
+/// If it is none.
+pub fn recipe<'de, D: Deserializer<'de>>(from: D) -> Result<DistilRecipe, D::Error> {
+    let mut saved = serde_json::Map::deserialize(from)?;
+    saved.entry("labels").or_insert(serde_json::Value::Null);
+    serde_json::from_value(saved.into()).map_err(serde::de::Error::custom)
 }
 
 /// A saved history, of today or before.
@@ -69,6 +80,14 @@ pub fn history<'de, D: Deserializer<'de>>(from: D) -> Result<History, D::Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recipe_without_a_word_on_labels_tells_all() {
+        let read = |json: &str| recipe(&mut serde_json::Deserializer::from_str(json)).expect("readable");
+        let old = read(r#"{"alpha":0.5,"steps":400}"#);
+        assert_eq!((old.labels, old.omit.len(), old.label_noise, old.alpha), (None, 0, 0.0, 0.5));
+        assert_eq!(read(&serde_json::to_string(&DistilRecipe::default()).expect("text")), DistilRecipe::default());
+    }
 
     #[test]
     fn a_history_of_lists_is_read_as_curves() {

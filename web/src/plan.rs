@@ -5,6 +5,7 @@
 //!
 //! Every network here has a class token that its head reads: that is what CLS-KD compares, and whose attention is shown.
 
+use potstill_core::data::Telling;
 use potstill_core::method::{
     ClassToken, Deit, Lesson, LogitDistillation, Manifold, Mode, Normalisation, Preset, Retrospection, Saf,
     SoftTargets, Sum,
@@ -63,7 +64,7 @@ impl Plan {
         let (objective, retrospection) = objective(&recipe);
         let training = TrainingRecipe {
             batch_size: recipe.batch as usize,
-            lr: f64::from(recipe.learning_rate),
+            lr: typed(recipe.learning_rate),
             epochs: u64::from(epochs(&recipe)),
             retrospection,
             ..TrainingRecipe::digits()
@@ -84,6 +85,12 @@ impl Plan {
         lesson.map_err(|mismatch| mismatch.to_string())
     }
 
+    /// What student and baseline are told of the training samples.
+    pub fn telling(&self) -> Telling {
+        let DistilRecipe { omit, labels, label_noise, .. } = &self.recipe;
+        Telling { omit: omit.clone(), labels: labels.map(|labels| labels as usize), noise: typed(*label_noise) }
+    }
+
     /// The seed of the student's and the baseline's initial values.
     pub fn seed(&self) -> u64 {
         u64::from(self.recipe.seed)
@@ -95,14 +102,19 @@ impl Plan {
     }
 }
 
+// A number as a person typed it, which is what the command reads too: 0.6, and not the nearest f32.
+fn typed(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or(f64::NAN)
+}
+
 // Divergences are means over the batch, so that α means the same for every method.
 fn objective(recipe: &DistilRecipe) -> (Preset, Option<Retrospection>) {
-    let [alpha, temperature, weight] = [recipe.alpha, recipe.temperature, recipe.weight].map(f64::from);
+    let [alpha, temperature, weight] = [recipe.alpha, recipe.temperature, recipe.weight].map(typed);
     let normalisation = Normalisation::Batchmean;
     let labels = Preset::Labels { smoothing: 0.0 };
     let objective = match recipe.method {
         Method::None | Method::Lwr => labels,
-        Method::LabelSmoothing => Preset::Labels { smoothing: f64::from(recipe.smoothing) },
+        Method::LabelSmoothing => Preset::Labels { smoothing: typed(recipe.smoothing) },
         Method::Soft => Preset::Kd(LogitDistillation { alpha, temperature, normalisation, smoothing: 0.0 }),
         Method::Hard => Preset::Deit(Deit { mode: Mode::Hard, alpha, smoothing: 0.0, ..Deit::default() }),
         Method::Saf => Preset::Sum(Sum { alpha, saf: Some(Saf { weight, ..Saf::default() }), ..Sum::default() }),
@@ -133,7 +145,9 @@ fn objective(recipe: &DistilRecipe) -> (Preset, Option<Retrospection>) {
 
 // The epochs of the student's steps, the last perhaps cut short.
 fn epochs(recipe: &DistilRecipe) -> u32 {
-    let batches = (recipe.train_samples / recipe.batch.max(1)).max(1);
+    // Digits are as many of each kind; of other sets this is an estimate.
+    let samples = recipe.train_samples * (10 - recipe.omit.len().min(9) as u32) / 10;
+    let batches = (samples / recipe.batch.max(1)).max(1);
     recipe.steps.div_ceil(batches)
 }
 
@@ -184,6 +198,9 @@ mod tests {
             (DistilRecipe { batch: 0, ..good() }, "pictures a step"),
             (DistilRecipe { steps: 0, ..good() }, "steps"),
             (DistilRecipe { train_samples: u32::MAX, ..good() }, "training pictures"),
+            (DistilRecipe { labels: Some(20_000), ..good() }, "labels"),
+            (DistilRecipe { label_noise: 1.5, ..good() }, "wrong labels"),
+            (DistilRecipe { omit: (0..10).collect(), ..good() }, "left out"),
             (DistilRecipe { learning_rate: f32::NAN, ..good() }, "learning rate"),
             (DistilRecipe { weight: -1.0, ..good() }, "weight"),
             (DistilRecipe { smoothing: 1.0, ..good() }, "smoothing"),

@@ -32,7 +32,9 @@ pub type News<'a> = dyn FnMut(Event, Buffers) + 'a;
 /// Milliseconds between two reports of progress.
 const REPORT_EVERY: f64 = 300.0;
 /// Milliseconds between two checkpoints that the page keeps in case the device goes.
-const CHECKPOINT_EVERY: f64 = 10_000.0;
+const CHECKPOINT_EVERY: f64 = 5_000.0;
+/// Milliseconds to the first one.
+const FIRST_CHECKPOINT: f64 = 1_000.0;
 /// Samples shown at once, at most.
 const MOST_SAMPLES: usize = 500;
 /// In the order of every list of three.
@@ -110,11 +112,16 @@ impl Session {
             Command::Browse { first, count } => self.browse(first, count).await,
             Command::Cell { model, label, predicted } => self.cell(model, label, predicted, news).await,
             Command::Disagreements { count } => self.disagreements(count, news).await,
-            Command::Classifier { name } => {
-                let classifier = Classifier::read(name, &one(buffers)?, &self.device)?;
+            Command::Classifier { name, beside } => {
+                let classifier = Classifier::read(name, &one(buffers)?, &beside, &self.device)?;
                 let report = classifier.report().clone();
                 self.classifier = Some(classifier);
                 Ok(plain(Answer::Classifier(Box::new(report))))
+            }
+            Command::Preparation { preparation } => {
+                let classifier = self.classifier.as_mut().ok_or("there is no classifier yet: load one first")?;
+                classifier.prepare(preparation)?;
+                Ok(plain(Answer::Classifier(Box::new(classifier.report().clone()))))
             }
             Command::Classify { readout } => {
                 let classifier = self.classifier.as_ref().ok_or("there is no classifier yet: load one first")?;
@@ -215,7 +222,8 @@ impl Session {
         let run = self.run.as_ref().ok_or_else(prepare_first)?;
         let (time, sent) = ((self.clock)(), run.history.mark());
         let left = steps.unwrap_or(u32::MAX);
-        self.going = Some(Going { left, reported: time, sent, checkpointed: time, steps: 0, images: 0 });
+        let checkpointed = time + FIRST_CHECKPOINT - CHECKPOINT_EVERY;
+        self.going = Some(Going { left, reported: time, sent, checkpointed, steps: 0, images: 0 });
         Ok(Answer::Done)
     }
 
@@ -246,11 +254,23 @@ impl Session {
                 going.steps += chunk.steps;
                 going.images += chunk.images;
                 let over = run.is_finished() || going.left == 0;
-                self.report(over, Some(chunk), news);
+                let checked = self.show_checked(news);
+                self.report(over || checked, Some(chunk), news);
                 self.checkpoint(over, news).await;
             }
             Err(reason) => self.stop(StopReason::Failed(reason), news),
         }
+    }
+
+    // Shows the samples of a check, if there was one.
+    fn show_checked(&mut self, news: &mut News<'_>) -> bool {
+        let (Some(run), Some(data)) = (&mut self.run, &self.data) else { return false };
+        let Some(seen) = run.take_seen() else { return false };
+        let notes = seen.into_iter().map(|(index, says)| note(&data.held_out, index, says)).collect();
+        if let Ok((Answer::Samples { samples }, pixels)) = samples(&data.held_out, notes) {
+            news(Event::Checked { step: run.student_steps(), samples }, pixels);
+        }
+        true
     }
 
     // Tells what is new since the last report, if that is long enough ago.
@@ -258,7 +278,8 @@ impl Session {
         let (Some(run), Some(going)) = (&self.run, &mut self.going) else { return };
         let time = (self.clock)();
         let seconds = (time - going.reported) / 1000.0;
-        if going.steps == 0 || (!now && seconds * 1000.0 < REPORT_EVERY) {
+        let news_of_none = going.steps == 0 && !(now && run.step() == 0 && chunk.is_some());
+        if news_of_none || (!now && seconds * 1000.0 < REPORT_EVERY) {
             return;
         }
         let rate = |count: u32| (f64::from(count) / seconds.max(1e-3)) as f32;

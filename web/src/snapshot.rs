@@ -25,6 +25,7 @@ const RUN: &str = "potstill.run";
 /// What is no tensor of a run.
 #[derive(Clone, Serialize, Deserialize)]
 struct RunState {
+    #[serde(deserialize_with = "older::recipe")]
     recipe: DistilRecipe,
     step: u32,
     // Whether a live teacher is still learning: then `step` is the teacher's.
@@ -120,9 +121,9 @@ impl Snapshot {
         let mut run = Distillation::new(plan, teacher, train, device)?;
         run.history = history;
         let step = u64::from(step);
-        // While the teacher learns, the others stand at their beginning.
+        // While the teacher learns, the others stand at their beginning; a baseline that is told nothing stays there.
         let theirs = if teacher_learns { 0 } else { step };
-        let baseline = self.course("baseline", theirs);
+        let baseline = self.course("baseline", if run.baseline_learns() { theirs } else { 0 });
         restore("baseline", &mut run.baseline, baseline)?;
         match &mut run.teacher {
             Teacher::Learning(course) if teacher_learns => restore("teacher", course, self.course("teacher", step))?,

@@ -1,10 +1,13 @@
 //! The session as the worker drives it, on the CPU.
 #![recursion_limit = "256"]
 
+use std::sync::Arc;
+
 use burn::cubecl::future::block_on;
 use burn::tensor::{Device, Tensor, TensorData};
 use potstill_core::data::{
-    Dataset, Digits, Draw, ImageShape, Normalisation, Split, Subset, Transform, assemble, assemble_visits,
+    Dataset, Digits, Draw, ImageShape, Normalisation, Relabelled, Split, Subset, Transform, assemble, assemble_visits,
+    without_classes,
 };
 use potstill_core::method::{Lesson, LogitDistillation, Preset};
 use potstill_core::train::{Batches, Course, CourseConfig, DeviceBatch, Evaluation, TrainingRecipe};
@@ -27,7 +30,18 @@ fn session() -> Session {
 }
 
 fn recipe(method: Method) -> DistilRecipe {
-    DistilRecipe { method, train_samples: 96, batch: 32, depth: 1, width: 16, steps: 20, ..DistilRecipe::default() }
+    DistilRecipe {
+        method,
+        train_samples: 96,
+        labels: None,
+        alpha: 0.5,
+        temperature: 2.0,
+        batch: 32,
+        depth: 1,
+        width: 16,
+        steps: 20,
+        ..DistilRecipe::default()
+    }
 }
 
 /// An untrained teacher as a file: what it says is wrong, and as good for a comparison as what is right.
@@ -90,9 +104,15 @@ fn history(session: &mut Session) -> History {
     }
 }
 
-/// The losses of a course as the command drives it: one network by itself, its samples read for training, ten steps a
-/// transfer, numbers from the recipe for digits.
-fn command_losses(recipe: &DistilRecipe, preset: &Preset) -> Vec<f32> {
+/// All samples of a recipe with their labels.
+fn all_samples(recipe: &DistilRecipe) -> Arc<dyn Dataset> {
+    let digits = Digits::new(Split::Train, 20_000);
+    Arc::new(Subset::balanced(digits, recipe.train_samples as usize, u64::from(recipe.seed)).expect("enough"))
+}
+
+/// The losses of a course on `data` as the command drives it: one network by itself, its samples read for training, ten steps
+/// a transfer, numbers from the recipe for digits.
+fn command_losses(recipe: &DistilRecipe, preset: &Preset, data: &dyn Dataset) -> Vec<f32> {
     let (device, seed) = (Device::flex(), u64::from(recipe.seed));
     let (tensors, metadata) = weights::from_safetensors(&teacher_file()).expect("readable");
     let description = Description::read(&metadata).expect("readable").expect("described");
@@ -100,17 +120,15 @@ fn command_losses(recipe: &DistilRecipe, preset: &Preset) -> Vec<f32> {
     let student = Plan::new(recipe.clone()).expect("valid").student;
     let lesson = Lesson::new(&preset.objective(), &student.shape(), Some(teacher.into())).expect("fits");
     let student = student.init(seed, &device.clone().autodiff()).expect("valid");
-    let samples = recipe.train_samples as usize;
-    let data = Subset::balanced(Digits::new(Split::Train, 20_000), samples, seed).expect("enough");
-    let batches = Batches::new(samples, recipe.batch as usize, 1, seed);
-    let numbers = TrainingRecipe { lr: f64::from(recipe.learning_rate), ..TrainingRecipe::digits() };
+    let batches = Batches::new(data.len(), recipe.batch as usize, 1, seed);
+    let numbers = TrainingRecipe { lr: 3e-3, ..TrainingRecipe::digits() };
     let config = CourseConfig { lesson, recipe: numbers, batches, steps: u64::from(recipe.steps), seed };
     let mut course = Course::new(student, config, &device);
     let (mut order, mut losses) = (batches.order(), Vec::new());
     while !course.is_finished() {
         let (epoch, _) = batches.place(course.step());
         let visits = order.visits(course.step());
-        let batch = assemble_visits(&data, visits, &transform(), Some(Draw { seed, epoch })).expect("readable");
+        let batch = assemble_visits(data, visits, &transform(), Some(Draw { seed, epoch })).expect("readable");
         course.take(DeviceBatch::new(batch, &device)).expect("samples of the data set");
         if course.unread() == 10 || course.is_finished() {
             let taken = block_on(Course::read(&mut [&mut course])).expect("readable").remove(0);
@@ -129,12 +147,74 @@ fn twenty_steps_are_those_of_the_command() {
     assert_eq!((reason, steps(&told, Model::Student).len()), (StopReason::Finished, 20));
     let kd = LogitDistillation::default();
     assert_eq!((kd.alpha, kd.temperature), (f64::from(recipe.alpha), f64::from(recipe.temperature)));
-    assert_eq!(losses(&told, Model::Student), command_losses(&recipe, &Preset::Kd(kd)));
-    assert_eq!(losses(&told, Model::Baseline), command_losses(&recipe, &Preset::Labels { smoothing: 0.0 }));
+    let data = all_samples(&recipe);
+    assert_eq!(losses(&told, Model::Student), command_losses(&recipe, &Preset::Kd(kd), &data));
+    assert_eq!(losses(&told, Model::Baseline), command_losses(&recipe, &Preset::Labels { smoothing: 0.0 }, &data));
     assert_eq!(told, history(&mut session), "the events tell all that the run recorded");
-    assert_eq!(told.curve(Model::Student, &Quantity::Accuracy).expect("checked").steps, [10, 20]);
+    assert_eq!(told.curve(Model::Student, &Quantity::Accuracy).expect("checked").steps, [0, 5, 10, 15, 20]);
     for term in ["labels", "logits"] {
         assert_eq!(values(&told, Model::Student, Quantity::Term(term.into())).len(), 20, "{term}");
+    }
+}
+
+#[test]
+fn what_is_told_of_the_samples_is_told_as_by_the_command() {
+    let few = DistilRecipe { labels: Some(10), label_noise: 0.3, omit: vec![3], ..recipe(Method::Soft) };
+    let mut session = session();
+    prepare(&mut session, few.clone());
+    let (told, _) = run(&mut session, None);
+    // By hand, as it is defined: without the 3s, ten labels kept, three of them replaced; the baseline sees the ten alone.
+    let all = all_samples(&few);
+    let kept = without_classes(&all, &[3]);
+    let own = Relabelled::new(Subset::of(all, kept).expect("there")).keep(10, 0).expect("enough").noise(0.3, 0);
+    let own = Arc::new(own);
+    let labelled: Vec<u64> = (0..own.len() as u64).filter(|index| own.known_label(*index as usize).is_some()).collect();
+    let again = labelled.into_iter().cycle().take(own.len()).collect();
+    let alone = Subset::of(own.clone(), again).expect("there");
+    let kd = LogitDistillation::default();
+    assert_eq!(losses(&told, Model::Student), command_losses(&few, &Preset::Kd(kd), &own));
+    assert_eq!(losses(&told, Model::Baseline), command_losses(&few, &Preset::Labels { smoothing: 0.0 }, &alone));
+    for model in [Model::Teacher, Model::Student, Model::Baseline] {
+        assert_eq!(told.curve(model, &Quantity::Unseen).expect("3s are left out").steps, [0, 5, 10, 15, 20]);
+    }
+}
+
+#[test]
+fn without_a_label_the_baseline_stays_as_it_was() {
+    let none = DistilRecipe { labels: Some(0), alpha: 1.0, ..recipe(Method::Soft) };
+    let mut whole = session();
+    prepare(&mut whole, none.clone());
+    let (told, _) = run(&mut whole, None);
+    assert_eq!(losses(&told, Model::Baseline).len(), 0);
+    let alone = values(&told, Model::Baseline, Quantity::Accuracy);
+    assert!(alone[..4].windows(2).all(|pair| pair[0] == pair[1]), "{alone:?}");
+    assert!(losses(&told, Model::Student).iter().all(|loss| loss.is_finite()));
+    // And it goes on from a snapshot.
+    let mut now = session();
+    prepare(&mut now, none);
+    run(&mut now, Some(7));
+    let (_, file) = ask(&mut now, Command::Snapshot, Vec::new()).expect("a snapshot");
+    now = session();
+    ask(&mut now, Command::Restore, vec![file[0].clone(), teacher_file()]).expect("restored");
+    run(&mut now, None);
+    assert_eq!(history(&mut now), told);
+}
+
+#[test]
+fn each_check_shows_the_same_samples() {
+    let mut session = session();
+    prepare(&mut session, DistilRecipe { omit: vec![3], ..recipe(Method::Soft) });
+    let heard = hear_all(&mut session, None);
+    let shown = heard.iter().filter_map(|(event, pixels)| match event {
+        Event::Checked { step, samples } => Some((*step, samples, &pixels[0])),
+        _ => None,
+    });
+    let shown: Vec<_> = shown.collect();
+    assert_eq!(shown.iter().map(|(step, ..)| *step).collect::<Vec<_>>(), [0, 5, 10, 15, 20]);
+    for (_, samples, pixels) in &shown {
+        assert_eq!((samples.len(), pixels.len()), (40, 40 * 784));
+        assert_eq!(samples.iter().filter(|sample| sample.label == 3).count(), 20, "half are of what is left out");
+        assert!(samples.iter().zip(shown[0].1).all(|(now, first)| now.index == first.index));
     }
 }
 
@@ -338,7 +418,7 @@ fn what_is_broken_is_one_line_and_the_session_goes_on() {
     let names = vec!["odd.gz".to_owned()];
     let data = Command::Data { data: DataChoice::Mnist, names };
     assert!(refused(data, vec![vec![0x1f, 0x8b, 8, 0]]).contains("odd.gz"));
-    refused(Command::Classifier { name: "x".into() }, vec![vec![0; 10]]);
+    refused(Command::Classifier { name: "x".into(), beside: Vec::new() }, vec![vec![0; 10]]);
     self::prepare(&mut session, recipe(Method::None));
     for late in [
         Command::Look { sample: Some(9_999), temperature: 1.0 },
@@ -408,12 +488,24 @@ fn files_opened_anew_end_the_run_on_those_before() {
     assert!(line.contains("first"), "{line}");
 }
 
-/// Runs `steps`, or until it is paused after the first chunk, and hears what happens but for progress.
+/// Runs `steps`, and hears what happens.
+fn hear_all(session: &mut Session, steps: Option<u32>) -> Vec<(Event, Buffers)> {
+    ask(session, Command::Run { steps }, Vec::new()).expect("started");
+    let mut heard = Vec::new();
+    while session.is_running() {
+        block_on(session.advance(&mut |event, buffers| heard.push((event, buffers))));
+    }
+    heard
+}
+
+/// Runs `steps`, or until it is paused after the first chunk, and hears how it ends: a checkpoint, and that it stopped.
 fn hear(session: &mut Session, steps: Option<u32>, pause: bool) -> Vec<(Event, Buffers)> {
     ask(session, Command::Run { steps }, Vec::new()).expect("started");
     let mut heard = Vec::new();
     let mut news = |event, buffers| match event {
-        Event::Progress { .. } => {}
+        Event::Progress { .. } | Event::Checked { .. } => {}
+        // On a slow machine there are some on the way.
+        Event::Checkpoint { .. } => heard = vec![(event, buffers)],
         event => heard.push((event, buffers)),
     };
     if pause {

@@ -6,6 +6,12 @@ use super::ImageShape;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// Every class is left out.
+    #[error("every class of {name} is left out, and with it every training sample; keep some")]
+    NoClasses {
+        /// Which data set.
+        name: String,
+    },
     /// The bytes begin with the mark of gzip.
     #[error("the {what} are still gzip-compressed (they begin with 1f 8b): decompress them before reading")]
     Compressed {

@@ -29,6 +29,7 @@ pub mod preprocess;
 mod rand_augment;
 mod rng;
 mod subset;
+mod told;
 
 pub use augment::{Augment, ColorJitter, Crop, EraseMode, RandomErasing};
 pub use batch::{Batch, Draw, Normalisation, Transform, Visit, assemble, assemble_visits};
@@ -45,3 +46,4 @@ pub use preprocess::{Interpolation, Preprocess, Resize};
 pub use rand_augment::RandAugment;
 pub use rng::{Purpose, Rng};
 pub use subset::{Subset, balanced_indices, spread_indices};
+pub use told::{Telling, Told};

@@ -1,10 +1,10 @@
 //! What the page's address says: the view, a step of the lesson, and every option that is not the default.
 //!
-//! `#distil?method=saf&depth=2` can be sent to a class. An address is written by people, so nothing in it is trusted: an
+//! `#distil?situation=no-labels` or `#distil?method=saf&depth=2` can be sent to a class. An address is written by people, so nothing in it is trusted: an
 //! option that makes no sense keeps its default and leaves a line for the person. The limits are those of
 //! [`NUMBERS`].
 
-use potstill_protocol::{DevicePreference, DistilRecipe, Fault, NUMBERS, shorten};
+use potstill_protocol::{DevicePreference, DistilRecipe, Fault, NUMBERS, Situation, digits_text, shorten, take_digits};
 
 /// What the page shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl View {
 /// How many steps the lesson has.
 pub const LESSON_STEPS: u32 = 5;
 
-/// Takes one of the named options: `data`, `teacher`, `method`.
+/// Takes one of the options that are no numbers: `data`, `teacher`, `method`, `omit`.
 pub fn take_name(recipe: &mut DistilRecipe, key: &str, text: &str) -> Result<(), String> {
     fn named<T: serde::de::DeserializeOwned>(text: &str, what: &str, known: &str) -> Result<T, String> {
         serde_json::from_value(text.into())
@@ -50,23 +50,25 @@ pub fn take_name(recipe: &mut DistilRecipe, key: &str, text: &str) -> Result<(),
         "method" => {
             recipe.method = named(text, "the method", "none, soft, hard, saf, cls-kd, lwr, label-smoothing")?;
         }
+        "omit" => recipe.omit = take_digits(text)?,
         _ => return Err(format!("the option “{}” is not known", shorten(key))),
     }
     Ok(())
 }
 
-/// The text of a named option.
+/// The text of an option that is no number.
 pub fn name_text(recipe: &DistilRecipe, key: &str) -> String {
     let value = match key {
         "data" => serde_json::to_value(recipe.data),
         "teacher" => serde_json::to_value(recipe.teacher),
+        "omit" => return digits_text(&recipe.omit),
         _ => serde_json::to_value(recipe.method),
     };
     value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// The keys of the named options.
-pub const NAMES: [&str; 3] = ["data", "teacher", "method"];
+/// The keys of the options that are no numbers.
+pub const NAMES: [&str; 4] = ["data", "teacher", "method", "omit"];
 
 /// An address taken apart.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -91,8 +93,24 @@ pub fn parse(hash: &str) -> Address {
         None if view.is_empty() => {}
         None => address.problems.push(format!("there is no view “{}”; this is Distil", shorten(view))),
     }
-    for option in options.split('&').filter(|option| !option.is_empty()) {
-        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+    let options = || {
+        let given = options.split('&').filter(|option| !option.is_empty());
+        given.map(|option| option.split_once('=').unwrap_or((option, "")))
+    };
+    // The situation first: the others change it.
+    for (_, name) in options().filter(|(key, _)| *key == "situation") {
+        match Situation::ALL.into_iter().find(|one| one.name() == name) {
+            Some(one) => address.recipe = one.recipe(),
+            None => {
+                let known = Situation::ALL.map(Situation::name).join(", ");
+                let name = shorten(name);
+                address
+                    .problems
+                    .push(format!("the situation “{name}” is not known; there is {known}; the default is used"));
+            }
+        }
+    }
+    for (key, value) in options().filter(|(key, _)| *key != "situation") {
         let taken = if key == "lesson" {
             match value.parse() {
                 Ok(step) if (1..=LESSON_STEPS).contains(&step) => {
@@ -118,8 +136,12 @@ pub fn parse(hash: &str) -> Address {
 
 /// The address of a view, with what differs from the defaults.
 pub fn write(view: View, lesson: Option<u32>, recipe: &DistilRecipe) -> String {
-    let default = DistilRecipe::default();
+    let mut default = DistilRecipe::default();
     let mut options: Vec<String> = lesson.map(|step| format!("lesson={step}")).into_iter().collect();
+    if let Some(situation) = Situation::of(recipe).filter(|situation| situation.recipe() != default) {
+        options.push(format!("situation={}", situation.name()));
+        default = situation.recipe();
+    }
     for key in NAMES {
         let text = name_text(recipe, key);
         if text != name_text(&default, key) {
@@ -136,25 +158,39 @@ pub fn write(view: View, lesson: Option<u32>, recipe: &DistilRecipe) -> String {
     format!("#{}{mark}{}", view.name(), options.join("&"))
 }
 
-/// What stands before `#`: `?device=cpu`, and for tests `?fault=...`.
-pub fn device(search: &str) -> (DevicePreference, Option<Fault>, Vec<String>) {
-    let (mut preference, mut fault, mut problems) = (DevicePreference::default(), None, Vec::new());
+/// What stands before `#`.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// `?device=cpu`.
+    pub device: DevicePreference,
+    /// `?fault=...`, for tests.
+    pub fault: Option<Fault>,
+    /// `?patience=...`, for tests: after so many seconds a silent worker is noticed.
+    pub patience: Option<f64>,
+    /// A line for each thing that was not taken.
+    pub problems: Vec<String>,
+}
+
+/// Takes what stands before `#` apart.
+pub fn before(search: &str) -> Before {
+    let mut before = Before::default();
     for option in search.trim_start_matches('?').split('&').filter(|option| !option.is_empty()) {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         match key {
             "device" => match serde_json::from_value(value.into()) {
-                Ok(known) => preference = known,
-                Err(_) => problems.push(format!(
+                Ok(known) => before.device = known,
+                Err(_) => before.problems.push(format!(
                     "the device “{}” is not known; there is auto, cpu, software; auto is used",
                     shorten(value)
                 )),
             },
-            "fault" => fault = serde_json::from_value(value.into()).ok(),
+            "fault" => before.fault = serde_json::from_value(value.into()).ok(),
+            "patience" => before.patience = value.parse().ok(),
             // Mail programs and learning platforms append their own.
             _ => {}
         }
     }
-    (preference, fault, problems)
+    before
 }
 
 #[cfg(test)]
@@ -174,6 +210,23 @@ mod tests {
         let read = parse(&text);
         assert_eq!((read.view, read.lesson, read.problems.len()), (View::Compare, Some(3), 0));
         assert_eq!(read.recipe, recipe);
+        recipe.labels = None;
+        recipe.omit = vec![7, 8];
+        assert_eq!(parse(&write(View::Distil, None, &recipe)).recipe, recipe);
+    }
+
+    #[test]
+    fn a_situation_is_one_word() {
+        for one in Situation::ALL {
+            let recipe = DistilRecipe { seed: 3, ..one.recipe() };
+            let text = write(View::Distil, None, &recipe);
+            let name = if one == Situation::FewLabels { String::new() } else { format!("situation={}&", one.name()) };
+            assert_eq!(text, format!("#distil?{name}seed=3"));
+            assert_eq!(parse(&text).recipe, recipe);
+        }
+        let read = parse("#distil?steps=9&situation=no-labels");
+        assert_eq!(read.recipe, DistilRecipe { steps: 9, ..Situation::NoLabels.recipe() });
+        assert_eq!(parse("#distil?situation=magic").problems.len(), 1);
     }
 
     #[test]
@@ -190,9 +243,9 @@ mod tests {
 
     #[test]
     fn the_device_is_asked_for_before_the_hash() {
-        assert_eq!(device("?device=software&utm=1").0, DevicePreference::Software);
-        assert_eq!(device("?fault=no-webgpu").1, Some(Fault::NoWebgpu));
-        let (preference, _, problems) = device("?device=toaster");
-        assert_eq!((preference, problems.len()), (DevicePreference::Auto, 1));
+        assert_eq!(before("?device=software&utm=1").device, DevicePreference::Software);
+        assert_eq!(before("?fault=no-webgpu").fault, Some(Fault::NoWebgpu));
+        let read = before("?device=toaster");
+        assert_eq!((read.device, read.problems.len()), (DevicePreference::Auto, 1));
     }
 }

@@ -6,10 +6,13 @@
 use std::cell::{Cell, RefCell};
 
 use js_sys::ArrayBuffer;
-use potstill_protocol::{Answer, Classified, ClassifierReport, Command, ReadoutChoice};
+use potstill_protocol::{Answer, Classified, ClassifierReport, Command, Preparation, ReadoutChoice};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Blob, ClipboardEvent, Event, File, HtmlCanvasElement, HtmlVideoElement, ImageBitmap, MediaStream};
+use web_sys::{
+    Blob, ClipboardEvent, Event, File, HtmlCanvasElement, HtmlTextAreaElement, HtmlVideoElement, ImageBitmap,
+    MediaStream,
+};
 
 use crate::address::View;
 use crate::run::{Change, run, spawn};
@@ -25,6 +28,10 @@ struct Loaded {
     /// From the manifest, else from the file.
     names: Vec<String>,
     weights: ArrayBuffer,
+    /// Names and texts of the files that lie beside it.
+    beside: Vec<(String, String)>,
+    /// How the person has pictures prepared, where that is not as the files say.
+    preparation: Option<Preparation>,
     /// Which worker has it.
     generation: u32,
     /// Milliseconds of its first run there.
@@ -66,13 +73,7 @@ pub fn start() {
     });
     dom::on(&dom::select("classifier-choice"), "change", |_: Event| spawn(show_choice()));
     dom::on_press("classifier-load", || spawn(exclusively(Kind::Network, load_choice)));
-    let from_file = |chosen: Vec<File>| {
-        spawn(exclusively(Kind::Network, async move || {
-            let file = &chosen[0];
-            let weights = files::read(file, files::LARGEST_WEIGHTS).await?;
-            load(&file.name(), weights, Vec::new()).await
-        }));
-    };
+    let from_file = |chosen: Vec<File>| spawn(exclusively(Kind::Network, async move || load_files(chosen).await));
     dom::on_files("weights-file", from_file);
     dom::on_drop("weights-drop", move |files| {
         if !files.is_empty() {
@@ -82,6 +83,10 @@ pub fn start() {
     dom::on(&dom::by_id("weights-form"), "submit", |event: Event| {
         event.prevent_default();
         spawn(exclusively(Kind::Network, load_address));
+    });
+    dom::on(&dom::by_id("in-use-form"), "submit", |event: Event| {
+        event.prevent_default();
+        spawn(exclusively(Kind::Network, use_details));
     });
     dom::on(&dom::select("readout"), "change", |_: Event| spawn(exclusively(Kind::Readout, classify)));
     dom::on_files("picture-file", |files| {
@@ -196,6 +201,8 @@ async fn show_choice() -> Result<(), String> {
         let sample = sample.clone();
         dom::on(&button, "click", move |_: Event| {
             let sample = sample.clone();
+            // On a phone the answer is further down.
+            dom::scroll_to("answer-title");
             spawn(exclusively(Kind::Picture, async move || {
                 let bytes = files::fetch(&sample.file, &sample.name, files::LARGEST_PICTURE).await?;
                 take_bytes(sample.name, bytes).await
@@ -209,7 +216,66 @@ async fn load_choice() -> Result<(), String> {
     let shelf = shelf::shelf().await?;
     let classifier = chosen(&shelf).ok_or("this page comes without a network; use a file or an address")?;
     let weights = files::fetch(&classifier.file, &classifier.name, files::LARGEST_WEIGHTS).await?;
-    load(&classifier.name, weights, classifier.classes.clone()).await
+    load(&classifier.name, weights, classifier.classes.clone(), Vec::new()).await?;
+    dom::text(&dom::by_id("classifier-about"), &classifier.about);
+    Ok(())
+}
+
+/// A network and what lies beside it, or what lies beside the network in use.
+async fn load_files(chosen: Vec<File>) -> Result<(), String> {
+    let (weights, others): (Vec<_>, Vec<_>) =
+        chosen.into_iter().partition(|file| !file.name().ends_with(".json") && !file.name().ends_with(".txt"));
+    let mut beside = Vec::new();
+    for file in &others {
+        let bytes = files::read(file, files::LARGEST_DATA).await?;
+        beside.push((file.name(), String::from_utf8_lossy(&files::bytes(&bytes)).into_owned()));
+    }
+    if let Some(file) = weights.first() {
+        let weights = files::read(file, files::LARGEST_WEIGHTS).await?;
+        load(&file.name(), weights, Vec::new(), beside).await?;
+        dom::text(&dom::by_id("classifier-about"), "");
+        return Ok(());
+    }
+    let loaded = VIEW
+        .with(|view| view.loaded.borrow().as_ref().map(|loaded| (loaded.report.name.clone(), loaded.weights.clone())));
+    let (name, weights) = loaded.ok_or("choose the network's .safetensors file too")?;
+    load(&name, weights, Vec::new(), beside).await
+}
+
+/// Takes the names and the preparation that the person typed.
+async fn use_details() -> Result<(), String> {
+    let numbers = |id: &str| {
+        let text = dom::input(id).value();
+        let parts = text.split([',', ' ']).filter(|part| !part.is_empty());
+        parts.map(|part| part.parse().map_err(|_| format!("“{part}” is no number"))).collect::<Result<Vec<f32>, _>>()
+    };
+    let preparation = Preparation {
+        mean: numbers("prepare-mean")?,
+        std: numbers("prepare-std")?,
+        crop: dom::input("prepare-crop").value_as_number() as f32,
+        squash: dom::select("prepare-resize").value() == "squash",
+        bilinear: dom::select("prepare-filter").value() == "bilinear",
+    };
+    let names: HtmlTextAreaElement = dom::by_id("class-names").unchecked_into();
+    let names: Vec<String> =
+        names.value().lines().map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let classes = VIEW.with(|view| view.loaded.borrow().as_ref().map(|loaded| loaded.report.class_names.len()));
+    let classes = classes.ok_or("load a network first")?;
+    if names.len() != classes {
+        return Err(format!("there are {} names, and the network tells {classes} classes apart", names.len()));
+    }
+    send_preparation(&preparation).await?;
+    VIEW.with(|view| {
+        if let Some(loaded) = view.loaded.borrow_mut().as_mut() {
+            (loaded.names, loaded.preparation) = (names, Some(preparation));
+        }
+    });
+    notice::speak("Taken");
+    classify().await
+}
+
+async fn send_preparation(preparation: &Preparation) -> Result<(), String> {
+    run().client.ask(Command::Preparation { preparation: preparation.clone() }, Vec::new()).await.map(drop)
 }
 
 async fn load_address() -> Result<(), String> {
@@ -220,33 +286,41 @@ async fn load_address() -> Result<(), String> {
     let name = address.split(['?', '#']).next().and_then(|path| path.rsplit('/').next()).unwrap_or("").to_owned();
     let name = if name.is_empty() { address.clone() } else { name };
     let weights = files::fetch(&address, &name, files::LARGEST_WEIGHTS).await?;
-    load(&name, weights, Vec::new()).await
+    load(&name, weights, Vec::new(), Vec::new()).await?;
+    dom::text(&dom::by_id("classifier-about"), "");
+    Ok(())
 }
 
-async fn load(name: &str, weights: ArrayBuffer, classes: Vec<String>) -> Result<(), String> {
+async fn load(
+    name: &str,
+    weights: ArrayBuffer,
+    classes: Vec<String>,
+    beside: Vec<(String, String)>,
+) -> Result<(), String> {
     notice::busy(&format!("Taking {name} apart"), None);
-    let report = send(name, &weights)
+    let report = send(name, &weights, &beside)
         .await
         .map_err(|problem| if problem.contains(name) { problem } else { format!("{name}: {problem}") })?;
     let names = if classes.is_empty() { report.class_names.clone() } else { classes };
-    show_report(&report);
+    show_report(&report, &names);
     let generation = run().client.generation();
     VIEW.with(|view| {
-        *view.loaded.borrow_mut() = Some(Loaded { report, names, weights, generation, first: None });
+        *view.loaded.borrow_mut() =
+            Some(Loaded { report, names, weights, beside, preparation: None, generation, first: None });
     });
     notice::speak("The network is loaded");
     classify().await
 }
 
-async fn send(name: &str, weights: &ArrayBuffer) -> Result<ClassifierReport, String> {
-    let command = Command::Classifier { name: name.to_owned() };
+async fn send(name: &str, weights: &ArrayBuffer, beside: &[(String, String)]) -> Result<ClassifierReport, String> {
+    let command = Command::Classifier { name: name.to_owned(), beside: beside.to_vec() };
     match run().client.ask(command, vec![files::copy(weights)]).await? {
         (Answer::Classifier(report), _) => Ok(*report),
         _ => Err("the worker did not take the network".to_owned()),
     }
 }
 
-fn show_report(report: &ClassifierReport) {
+fn show_report(report: &ClassifierReport, names: &[String]) {
     let area = dom::by_id("classifier-report");
     dom::clear(&area);
     dom::add(&area, dom::make("p", "", &format!("In use: {}", report.name)));
@@ -256,6 +330,17 @@ fn show_report(report: &ClassifierReport) {
         dom::add(&area, dom::make("p", "hint", note));
     }
     dom::show(&dom::by_id("readout-field"), report.two_heads);
+    let readout = serde_json::to_value(report.readout).ok();
+    dom::select("readout").set_value(readout.as_ref().and_then(|value| value.as_str()).unwrap_or("class"));
+    dom::show(&dom::by_id("in-use"), true);
+    dom::by_id("class-names").unchecked_into::<HtmlTextAreaElement>().set_value(&names.join("\n"));
+    let Preparation { mean, std, crop, squash, bilinear } = &report.preparation;
+    let list = |numbers: &[f32]| numbers.iter().map(f32::to_string).collect::<Vec<_>>().join(", ");
+    dom::input("prepare-mean").set_value(&list(mean));
+    dom::input("prepare-std").set_value(&list(std));
+    dom::input("prepare-crop").set_value(&crop.to_string());
+    dom::select("prepare-resize").set_value(if *squash { "squash" } else { "shortest" });
+    dom::select("prepare-filter").set_value(if *bilinear { "bilinear" } else { "bicubic" });
 }
 
 // ---- Pictures
@@ -393,14 +478,18 @@ fn readout() -> ReadoutChoice {
 /// Classifies the picture, where there is one; once more for the steady latency.
 async fn classify() -> Result<(), String> {
     let Some((name, bytes)) = VIEW.with(|view| view.picture.borrow().clone()) else { return Ok(()) };
-    let Some((network, weights, generation)) = VIEW.with(|view| {
+    let Some((network, weights, beside, preparation, generation)) = VIEW.with(|view| {
         let loaded = view.loaded.borrow();
-        loaded.as_ref().map(|loaded| (loaded.report.name.clone(), loaded.weights.clone(), loaded.generation))
+        let Loaded { report, weights, beside, preparation, generation, .. } = loaded.as_ref()?;
+        Some((report.name.clone(), weights.clone(), beside.clone(), preparation.clone(), *generation))
     }) else {
         return Ok(());
     };
     if generation != run().client.generation() {
-        send(&network, &weights).await?;
+        send(&network, &weights, &beside).await?;
+        if let Some(preparation) = &preparation {
+            send_preparation(preparation).await?;
+        }
         VIEW.with(|view| {
             if let Some(loaded) = view.loaded.borrow_mut().as_mut() {
                 loaded.generation = run().client.generation();
@@ -419,6 +508,9 @@ async fn classify() -> Result<(), String> {
         loaded.first
     });
     show_answer(&name, &classified, &buffers);
+    if let Some(note) = &classified.note {
+        notice::tell(&format!("{name}: {note}"));
+    }
     let first = first.unwrap_or(classified.milliseconds);
     let latency = dom::by_id("latency");
     dom::text(&latency, &format!("First run {first:.0} ms."));

@@ -29,6 +29,8 @@ enum Digit {
     Nothing,
     /// Drawn; the ink is kept with the view.
     Drawn,
+    /// Between a 4 and a 9, as the slider stands.
+    Morph,
     Sample(SampleNote, Vec<u8>),
 }
 
@@ -46,6 +48,8 @@ struct Compare {
     bars: RefCell<Option<(Bars, Vec<(Model, Bars)>)>>,
     /// The first sample of the strip that is shown.
     strip: Cell<Option<u32>>,
+    /// Whether the person has moved the temperature since the networks came.
+    moved: Cell<bool>,
 }
 
 thread_local! {
@@ -62,7 +66,7 @@ pub fn start() {
             trained();
         }
         Change::Stopped(_) => trained(),
-        Change::State | Change::Worker => {}
+        Change::State | Change::Worker | Change::Checked(..) | Change::Kept => {}
     });
     VIEW.with(|view| *view.ink.borrow_mut() = vec![0.0; SIDE * SIDE]);
     let pad = dom::canvas("pad");
@@ -104,8 +108,10 @@ pub fn start() {
     });
     dom::on_press("sample-back", || choose(current().saturating_sub(1)));
     dom::on_press("sample-next", || choose(current().saturating_add(1)));
+    dom::on(&dom::input("morph"), "input", |_: Event| morph());
     dom::on(&dom::input("temperature"), "input", |_: Event| {
-        dom::text(&dom::by_id("temperature-value"), &format!("{:.1}", temperature()));
+        VIEW.with(|view| view.moved.set(true));
+        show_temperature();
         ask();
     });
     dom::on_press("evaluate", || {
@@ -130,12 +136,22 @@ pub fn shown() {
     spawn(async {
         run().need_networks().await?;
         note_training();
+        show_temperature();
         if VIEW.with(|view| view.strip.get()).is_none() {
-            pick(0).await?;
+            // What was drawn meanwhile stays.
+            let drawn = !matches!(VIEW.with(|view| view.digit.borrow().clone()), Digit::Nothing);
+            pick(0, !drawn).await?;
         }
         ask();
         Ok(())
     });
+}
+
+/// The lesson's step is shown: the first ones begin between a 4 and a 9.
+pub fn lesson(step: u32) {
+    if step <= 3 && !matches!(VIEW.with(|view| view.digit.borrow().clone()), Digit::Drawn) {
+        morph();
+    }
 }
 
 /// Other data: what was shown of the old is gone.
@@ -145,7 +161,7 @@ fn data_changed() {
         view.strip.set(None);
         *view.digit.borrow_mut() = Digit::Nothing;
     });
-    for id in ["opinions", "attention", "sample-strip"] {
+    for id in ["opinions", "attention", "sample-strip", "top-answers"] {
         dom::clear(&dom::by_id(id));
     }
     clear_tests();
@@ -155,12 +171,14 @@ fn data_changed() {
 fn networks_changed() {
     clear_tests();
     note_training();
+    VIEW.with(|view| view.moved.set(false));
+    show_temperature();
     if place::view() != View::Compare {
         return;
     }
     if VIEW.with(|view| view.strip.get()).is_none() {
         // Other data came with them.
-        spawn(pick(0));
+        spawn(pick(0, true));
     }
     ask();
 }
@@ -189,14 +207,59 @@ fn note_training() {
     let step = state.prepared.as_ref().map_or(0, |prepared| prepared.step);
     let words = match () {
         () if state.prepared.is_none() => String::new(),
-        () if step == 0 => "The students are not trained yet. Train them in the Distil view.".to_owned(),
-        () if state.running => format!("The students are being trained, step {step}. Pause to test them."),
-        () => format!("The students have been trained for {step} steps."),
+        () if step == 0 => {
+            "Student and baseline have not learnt anything yet. Train them in the Distil view.".to_owned()
+        }
+        () if state.running => format!("Student and baseline are learning, step {step}. Pause to test them."),
+        () => format!("Student and baseline have learnt for {step} steps."),
     };
     dom::text(&dom::by_id("compare-note"), &words);
 }
 
 // ---- The digit
+
+/// Draws what the slider says between a 4 and a 9: the gap at the top closes.
+fn morph() {
+    let part = dom::input("morph").value_as_number() as f32 / 100.0;
+    // From the stem's foot up, over the gap, down the left side, and along the bar back to the stem.
+    let (top, bow) = (7.0 - part, 2.2 * part);
+    let over = [(18.0, top), (16.5, top - bow), (14.0, top - 1.3 * bow), (11.5, top - bow), (9.5, top)];
+    let closed = 1.0 + part * (over.len() - 1) as f32;
+    let mut ink = vec![0.0; SIDE * SIDE];
+    let mut stroke = |from: (f32, f32), to: (f32, f32)| {
+        let steps = ((to.0 - from.0).hypot(to.1 - from.1) * 3.0).ceil().max(1.0);
+        for step in 0..=steps as usize {
+            let at = step as f32 / steps;
+            dab(&mut ink, from.0 + (to.0 - from.0) * at, from.1 + (to.1 - from.1) * at);
+        }
+    };
+    stroke((18.0, 22.5), (18.0, top));
+    stroke((9.5, top), (9.5 - 0.5 * part, 11.0));
+    stroke((9.5 - 0.5 * part, 11.0), (10.0, 14.5));
+    stroke((10.0, 14.5), (18.0, 14.5 - part));
+    // The arc over the top grows from both ends.
+    for (at, pair) in over.windows(2).enumerate() {
+        let left = over.len() - 2 - at;
+        let reach = (closed - 1.0 - 2.0 * at.min(left) as f32).clamp(0.0, 1.0);
+        let (from, to) = if at <= left { (pair[0], pair[1]) } else { (pair[1], pair[0]) };
+        if reach > 0.0 {
+            stroke(from, (from.0 + (to.0 - from.0) * reach, from.1 + (to.1 - from.1) * reach));
+        }
+    }
+    VIEW.with(|view| {
+        *view.ink.borrow_mut() = ink;
+        *view.digit.borrow_mut() = Digit::Morph;
+        show_pad(&to_bytes(&view.ink.borrow()), &format!("A digit, {:.0} % of the way from a 4 to a 9", 100.0 * part));
+    });
+    mark_sample(None);
+    dom::text(&dom::by_id("sample-label"), "");
+    ask();
+}
+
+// The label that a morphed digit would get: it has to decide.
+fn morph_label() -> u32 {
+    if dom::input("morph").value_as_number() < 50.0 { 4 } else { 9 }
+}
 
 fn draw_to(event: &PointerEvent) {
     let pad = dom::canvas("pad");
@@ -271,11 +334,12 @@ fn current() -> u32 {
 fn choose(number: u32) {
     spawn(async move {
         run().need_networks().await?;
-        pick(number).await
+        pick(number, true).await
     });
 }
 
-async fn pick(number: u32) -> Result<(), String> {
+/// Shows the strip around a sample, and takes the sample too where that is wanted.
+async fn pick(number: u32, taken: bool) -> Result<(), String> {
     let held_out = run().state.borrow().data.as_ref().map_or(0, |data| data.held_out);
     let number = number.min(held_out.saturating_sub(1));
     dom::input("sample-number").set_value(&number.to_string());
@@ -286,6 +350,9 @@ async fn pick(number: u32) -> Result<(), String> {
         picture::thumbs(&dom::by_id("sample-strip"), &samples, &pixels, caption, take);
     }
     let at = (number - first) as usize;
+    if !taken {
+        return Ok(());
+    }
     if let (Some(sample), Some(digit)) = (samples.get(at), pixels.chunks_exact(SIDE * SIDE).nth(at)) {
         take(sample.clone(), digit.to_vec());
     }
@@ -333,6 +400,28 @@ fn temperature() -> f32 {
     dom::input("temperature").value_as_number() as f32
 }
 
+/// The slider stands where the student is taught until the person moves it.
+fn show_temperature() {
+    let recipe = {
+        let state = run().state.borrow();
+        state.prepared.as_ref().map_or_else(|| run().wanted.borrow().clone(), |prepared| prepared.recipe.clone())
+    };
+    let slider = dom::input("temperature");
+    let taught = recipe.method.uses("temperature").then_some(recipe.temperature);
+    if let (Some(taught), false) = (taught, VIEW.with(|view| view.moved.get())) {
+        slider.set_value(&taught.to_string());
+    }
+    let now = temperature();
+    dom::text(&dom::by_id("temperature-value"), &format!("{now:.1}"));
+    dom::text(&dom::by_id("soft-key"), &format!("at temperature {now:.1}"));
+    let note = match taught {
+        Some(taught) if taught == now => format!("The student is taught at this temperature, {taught}."),
+        Some(taught) => format!("The student is taught at temperature {taught}; this is another one."),
+        None => "This student is taught without a temperature.".to_owned(),
+    };
+    dom::text(&dom::by_id("temperature-note"), &note);
+}
+
 /// Asks all networks about the digit, unless they are being asked; then once more afterwards.
 fn ask() {
     let busy = VIEW.with(|view| {
@@ -364,7 +453,7 @@ fn ask() {
 fn looked_at() -> Option<Option<u32>> {
     VIEW.with(|view| match &*view.digit.borrow() {
         Digit::Nothing => None,
-        Digit::Drawn => Some(None),
+        Digit::Drawn | Digit::Morph => Some(None),
         Digit::Sample(sample, _) => Some(Some(sample.index)),
     })
 }
@@ -373,7 +462,7 @@ async fn look() -> Result<(), String> {
     let asked = looked_at();
     let digit = VIEW.with(|view| match &*view.digit.borrow() {
         Digit::Nothing => None,
-        Digit::Drawn => Some((None, centred(&to_bytes(&view.ink.borrow())))),
+        Digit::Drawn | Digit::Morph => Some((None, centred(&to_bytes(&view.ink.borrow())))),
         Digit::Sample(sample, digit) => Some((Some(sample.clone()), digit.clone())),
     });
     let Some((sample, digit)) = digit else { return Ok(()) };
@@ -391,7 +480,10 @@ async fn look() -> Result<(), String> {
     if looked_at() != asked {
         return Ok(());
     }
-    show_opinions(sample.as_ref(), &opinions);
+    let morphed = matches!(VIEW.with(|view| view.digit.borrow().clone()), Digit::Morph);
+    let label = sample.as_ref().map(|sample| sample.label).or_else(|| morphed.then(morph_label));
+    show_opinions(label, &opinions);
+    show_top_answers(label, &opinions);
     show_attention(&digit, &opinions, &maps);
     if !run().state.borrow().running {
         let said: Vec<_> = opinions.iter().map(|opinion| decision(opinion)).collect();
@@ -400,15 +492,40 @@ async fn look() -> Result<(), String> {
     Ok(())
 }
 
-fn decision(opinion: &Opinion) -> String {
+/// The digit that a network is for, and its share.
+fn best(opinion: &Opinion) -> (u32, f32) {
     let best = (0..opinion.probabilities.len())
         .max_by(|&a, &b| opinion.probabilities[a].total_cmp(&opinion.probabilities[b]))
         .unwrap_or(0);
-    let share = opinion.probabilities.get(best).copied().unwrap_or(f32::NAN);
-    format!("{} says {}, {}", words::model(opinion.model), run().class_name(best as u32), words::percent(share))
+    (best as u32, opinion.probabilities.get(best).copied().unwrap_or(f32::NAN))
 }
 
-fn show_opinions(sample: Option<&SampleNote>, opinions: &[Opinion]) {
+fn decision(opinion: &Opinion) -> String {
+    let (best, share) = best(opinion);
+    format!("{} says {}, {}", words::model(opinion.model), run().class_name(best), words::percent(share))
+}
+
+/// The first answers beside the digit, where they are seen while it is drawn.
+fn show_top_answers(label: Option<u32>, opinions: &[Opinion]) {
+    let list = dom::by_id("top-answers");
+    dom::clear(&list);
+    let add = |class: &str, who: &str, answer: &str, share: &str| {
+        let item = dom::add(&list, dom::make("li", &format!("answer-line {class}"), ""));
+        dom::add(&item, dom::make("span", "who", who));
+        dom::add(&item, dom::make("b", "", answer));
+        dom::add(&item, dom::make("span", "share", share));
+    };
+    if let Some(label) = label {
+        add("label", "Label", &run().class_name(label), "");
+    }
+    for opinion in opinions {
+        let (best, share) = best(opinion);
+        let answer = if share.is_finite() { run().class_name(best) } else { "–".to_owned() };
+        add(words::model_class(opinion.model), words::model(opinion.model), &answer, &words::percent(share));
+    }
+}
+
+fn show_opinions(label_class: Option<u32>, opinions: &[Opinion]) {
     VIEW.with(|view| {
         let mut bars = view.bars.borrow_mut();
         let (label, networks) = bars.get_or_insert_with(|| {
@@ -424,10 +541,8 @@ fn show_opinions(sample: Option<&SampleNote>, opinions: &[Opinion]) {
             (label, networks.collect())
         });
         let count = opinions.first().map_or(0, |opinion| opinion.probabilities.len());
-        let sure: Vec<f32> = (0..count)
-            .map(|class| f32::from(u8::from(sample.is_some_and(|sample| sample.label == class as u32))))
-            .collect();
-        label.set(if sample.is_some() { &sure } else { &[] }, &[]);
+        let sure: Vec<f32> = (0..count).map(|class| f32::from(u8::from(label_class == Some(class as u32)))).collect();
+        label.set(if label_class.is_some() { &sure } else { &[] }, &[]);
         for (opinion, (_, bars)) in opinions.iter().zip(networks.iter()) {
             bars.set(&opinion.probabilities, &opinion.softened);
         }
@@ -436,8 +551,9 @@ fn show_opinions(sample: Option<&SampleNote>, opinions: &[Opinion]) {
 
 fn clear_opinions() {
     VIEW.with(|view| *view.bars.borrow_mut() = None);
-    dom::clear(&dom::by_id("opinions"));
-    dom::clear(&dom::by_id("attention"));
+    for id in ["opinions", "attention", "top-answers"] {
+        dom::clear(&dom::by_id(id));
+    }
 }
 
 fn show_attention(digit: &[u8], opinions: &[Opinion], maps: &[ArrayBuffer]) {
@@ -493,7 +609,7 @@ async fn show_cell(model: Model, label: u32, predicted: u32) -> Result<(), Strin
 fn caption(sample: &SampleNote) -> String {
     let name = |class| run().class_name(class);
     format!(
-        "label {}, teacher {}, student {}, without a teacher {}",
+        "label {}, teacher {}, student {}, baseline {}",
         name(sample.label),
         name(sample.teacher),
         name(sample.student),
@@ -504,7 +620,7 @@ fn caption(sample: &SampleNote) -> String {
 /// Takes a sample from further down the page: shows where it went.
 fn look_at(sample: SampleNote, digit: Vec<u8>) {
     take(sample, digit);
-    dom::by_id("opinions-title").scroll_into_view();
+    dom::scroll_to("pad");
 }
 
 async fn show_disagreements() -> Result<(), String> {

@@ -1,16 +1,18 @@
-//! The Distil view: what to try, start and pause, curves, and keeping runs.
+//! The Distil view: situations to press, what is learnt, curves, every number behind it, and keeping runs.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use potstill_protocol::{
-    Answer, Command, Curve, DataChoice, DistilRecipe, History, Model, NUMBERS, Quantity, StopReason, TeacherChoice,
+    Answer, Command, Curve, DataChoice, DistilRecipe, History, Method, Model, NUMBERS, Quantity, SampleNote, Situation,
+    StopReason, TeacherChoice,
 };
-use web_sys::Event;
+use wasm_bindgen::JsCast;
+use web_sys::{Event, HtmlInputElement, HtmlSelectElement};
 
 use crate::address::{self, NAMES};
 use crate::chart::{Chart, Series};
-use crate::run::{Change, name_of, run, size_text, spawn};
-use crate::{dom, files, notice, place, store, table, words};
+use crate::run::{Aside, Change, Source, name_of, run, size_text, spawn};
+use crate::{digits, dom, files, notice, place, store, table, words};
 
 /// Rows of a table beside a chart; all numbers are in the CSV.
 const MOST_ROWS: usize = 40;
@@ -27,15 +29,21 @@ struct Distil {
     terms: Chart,
     tables_at: Cell<f64>,
     spoken_at: Cell<f64>,
+    /// New digits as they were last looked at.
+    seen: RefCell<(Vec<SampleNote>, Vec<u8>)>,
+    /// Pictures a step of the last report, all networks together.
+    pictures: Cell<f32>,
 }
 
 thread_local! {
     static VIEW: Distil = Distil {
-        accuracy: Chart::new("accuracy", "right answers, %", None),
-        loss: Chart::new("loss", "loss on labels", None),
+        accuracy: Chart::new("accuracy", "right, %", Some([0.0, 100.0])),
+        loss: Chart::new("loss", "loss", None),
         terms: Chart::new("terms", "loss", None),
         tables_at: Cell::new(0.0),
         spoken_at: Cell::new(0.0),
+        seen: RefCell::default(),
+        pictures: Cell::new(0.0),
     };
 }
 
@@ -47,18 +55,38 @@ pub fn start() {
         Change::Progress { phase, step, steps_per_second, images_per_second } => {
             progress(*phase, *step, *steps_per_second, *images_per_second);
         }
+        Change::Checked(samples, pixels) => {
+            VIEW.with(|view| *view.seen.borrow_mut() = (samples.clone(), pixels.clone()));
+            draw_digits();
+        }
         Change::Stopped(reason) => stopped(reason),
+        Change::Kept => spawn(list_saved()),
         Change::Data | Change::Worker => {}
+    });
+    for situation in Situation::ALL {
+        dom::on_press(&format!("situation-{}", situation.name()), move || spawn(begin(situation.recipe())));
+    }
+    dom::on_press("again", || {
+        let recipe = trained();
+        spawn(begin(DistilRecipe { seed: recipe.seed.wrapping_add(1), ..recipe }));
+    });
+    dom::on_press("bring-back", || {
+        let aside = run().state.borrow().aside.clone();
+        if let Some(Aside { name, from }) = aside {
+            spawn(bring(name, from));
+        }
     });
     for number in &NUMBERS {
         let field = dom::input(&field_id(number.key));
-        field.set_min(&number.least.to_string());
-        field.set_max(&number.most.to_string());
-        field.set_step(&if number.whole { number.step.to_string() } else { "any".to_owned() });
+        if !number.all {
+            field.set_min(&number.least.to_string());
+            field.set_max(&number.most.to_string());
+            field.set_step(&if number.whole { number.step.to_string() } else { "any".to_owned() });
+        }
         dom::on(&field, "change", |_: Event| form_changed());
     }
     for key in NAMES {
-        dom::on(&dom::select(&field_id(key)), "change", |_: Event| form_changed());
+        dom::on(&dom::by_id(&field_id(key)), "change", |_: Event| form_changed());
     }
     // Enter in a field starts nothing and sends nothing.
     dom::on(&dom::by_id("options"), "submit", |event: Event| event.prevent_default());
@@ -93,7 +121,7 @@ pub fn start() {
         let file = files[0].clone();
         spawn(async move {
             let snapshot = files::read(&file, files::LARGEST_WEIGHTS).await?;
-            load(&file.name(), &snapshot).await
+            bring(file.name(), Source::Here(snapshot, String::new())).await
         });
     });
     dom::on_press("save-browser", || {
@@ -125,6 +153,44 @@ pub fn start() {
     show_recipe(&DistilRecipe::default());
     draw_curves(true);
     spawn(list_saved());
+    // A browser without storage has nothing to offer.
+    wasm_bindgen_futures::spawn_local(async {
+        run().offer_kept().await.ok();
+    });
+}
+
+/// One press: new networks for a recipe, and they are trained.
+async fn begin(recipe: DistilRecipe) -> Result<(), String> {
+    show_recipe(&recipe);
+    place::write();
+    if dom::window().inner_width().ok().and_then(|width| width.as_f64()).is_some_and(|width| width < 736.0) {
+        // On a phone what happens is further down.
+        dom::scroll_to("show-title");
+    }
+    run()
+        .change(async || {
+            if run().state.borrow().running {
+                run().pause().await?;
+            }
+            run().prepare(&recipe).await
+        })
+        .await?;
+    run().train(None).await
+}
+
+/// Takes another run in use.
+async fn bring(name: String, from: Source) -> Result<(), String> {
+    run().bring(&name, from).await?;
+    notice::speak("The run is loaded");
+    Ok(())
+}
+
+fn draw_digits() {
+    VIEW.with(|view| {
+        let (samples, pixels) = &*view.seen.borrow();
+        digits::draw("digits-student", "Student", samples, pixels, |sample| sample.student);
+        digits::draw("digits-baseline", "Baseline", samples, pixels, |sample| sample.baseline);
+    });
 }
 
 fn field_id(key: &str) -> String {
@@ -139,7 +205,11 @@ pub fn show_recipe(recipe: &DistilRecipe) {
         dom::input(&field_id(number.key)).set_value(&number.text(recipe));
     }
     for key in NAMES {
-        dom::select(&field_id(key)).set_value(&address::name_text(recipe, key));
+        let (field, text) = (dom::by_id(&field_id(key)), address::name_text(recipe, key));
+        match field.dyn_ref::<HtmlSelectElement>() {
+            Some(choice) => choice.set_value(&text),
+            None => field.unchecked_into::<HtmlInputElement>().set_value(&text),
+        }
     }
     *run().wanted.borrow_mut() = recipe.clone();
     read_form().ok();
@@ -151,7 +221,14 @@ fn read_form() -> Result<DistilRecipe, String> {
     let mut recipe = DistilRecipe::default();
     let mut problem = None;
     for key in NAMES {
-        address::take_name(&mut recipe, key, &dom::select(&field_id(key)).value())?;
+        let field = dom::by_id(&field_id(key));
+        let text = match field.dyn_ref::<HtmlSelectElement>() {
+            Some(choice) => choice.value(),
+            None => field.unchecked_ref::<HtmlInputElement>().value(),
+        };
+        let taken = address::take_name(&mut recipe, key, &text);
+        dom::set(&field, "aria-invalid", if taken.is_err() { "true" } else { "false" });
+        problem = problem.or(taken.err());
     }
     for number in &NUMBERS {
         let field = dom::input(&field_id(number.key));
@@ -225,6 +302,15 @@ fn refresh() {
         }
     }
     dom::text(&dom::by_id("method-hint"), words::method(recipe.method));
+    let lwr = recipe.method == Method::Lwr;
+    dom::text(&dom::by_id("alpha-label"), if lwr { "Share of its earlier answers α" } else { "Teacher's share α" });
+    let situation = Situation::of(&recipe);
+    for one in Situation::ALL {
+        let pressed = if situation == Some(one) { "true" } else { "false" };
+        dom::set(&dom::by_id(&format!("situation-{}", one.name())), "aria-pressed", pressed);
+        dom::enable(&format!("situation-{}", one.name()), !state.changing);
+    }
+    dom::enable("again", !state.changing);
     dom::show(&dom::by_id("mnist-drop"), recipe.data == DataChoice::Mnist);
 
     let prepared = state.prepared.as_ref();
@@ -255,6 +341,16 @@ fn refresh() {
     // Answers of networks that change would be out of date at once.
     for id in ["evaluate", "disagreements-show"] {
         dom::enable(id, !state.changing && !state.running);
+    }
+    let shown = prepared.map_or(&recipe, |prepared| &prepared.recipe);
+    let seed = if shown.seed == 0 { String::new() } else { format!(", seed {}", shown.seed) };
+    dom::text(&dom::by_id("show-title"), &format!("{}{seed}", words::title(shown)));
+    let said = prepared.and_then(|prepared| words::sentence(&prepared.recipe, &prepared.history));
+    dom::show(&dom::by_id("sentence"), said.is_some());
+    dom::text(&dom::by_id("sentence"), &said.unwrap_or_default());
+    dom::show(&dom::by_id("run-before"), state.aside.is_some());
+    if let Some(aside) = &state.aside {
+        dom::text(&dom::by_id("run-before-text"), &format!("Before: {}.", aside.name));
     }
     let total = prepared.map_or(recipe.steps, |prepared| prepared.recipe.steps);
     let words = match () {
@@ -291,8 +387,10 @@ async fn go(steps: Option<u32>) -> Result<(), String> {
 /// The worker trained on.
 fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_second: f32) {
     refresh();
-    dom::text(&dom::by_id("figure-speed"), &format!("{steps_per_second:.1} steps/s"));
-    dom::text(&dom::by_id("figure-images"), &format!("{images_per_second:.0} pictures/s"));
+    if steps_per_second > 0.0 {
+        show_speed(steps_per_second, images_per_second, "");
+        VIEW.with(|view| view.pictures.set(images_per_second / steps_per_second));
+    }
     if phase == Model::Teacher {
         let total = trained().teacher_steps;
         dom::text(&dom::by_id("run-state"), &format!("Training the teacher first, step {step} of {total}."));
@@ -312,11 +410,25 @@ fn progress(phase: Model, step: u32, steps_per_second: f32, images_per_second: f
     });
 }
 
+fn show_speed(steps: f32, pictures: f32, since: &str) {
+    dom::text(&dom::by_id("figure-speed"), &format!("{steps:.1} steps/s{since}"));
+    dom::text(&dom::by_id("figure-images"), &format!("{pictures:.0} pictures/s"));
+}
+
 /// Training stopped.
 fn stopped(reason: &StopReason) {
     refresh();
     draw_curves(true);
-    let words = dom::by_id("run-state").text_content().unwrap_or_default();
+    // The last report was of the last stretch alone.
+    let (started, before) = run().state.borrow().started;
+    let step = run().state.borrow().prepared.as_ref().map_or(0, |prepared| prepared.step);
+    let seconds = (js_sys::Date::now() - started) / 1000.0;
+    if step > before && seconds > 0.0 {
+        let rate = (f64::from(step - before) / seconds) as f32;
+        show_speed(rate, rate * VIEW.with(|view| view.pictures.get()), " in the mean");
+    }
+    let sentence = dom::by_id("sentence").text_content().filter(|text| !text.is_empty());
+    let words = sentence.or_else(|| dom::by_id("run-state").text_content()).unwrap_or_default();
     if *reason != StopReason::Paused || !words.is_empty() {
         notice::speak(&words);
     }
@@ -328,6 +440,12 @@ fn networks_changed() {
     show_recipe(&recipe);
     place::write();
     draw_curves(true);
+    VIEW.with(|view| view.seen.take());
+    for id in ["digits-student", "digits-baseline"] {
+        let canvas = dom::canvas(id);
+        canvas.set_width(0);
+        dom::set(&canvas, "aria-label", "New digits, not looked at yet");
+    }
 }
 
 fn visibility_changed() {
@@ -360,6 +478,7 @@ pub fn layout_changed() {
         view.loss.draw_anew();
         view.terms.draw_anew();
     });
+    draw_digits();
 }
 
 fn draw_curves(now: bool) {
@@ -378,10 +497,12 @@ fn draw_curves(now: bool) {
             (&view.loss, "loss-table", losses, 1.0, words::number),
             (&view.terms, "terms-table", terms, 1.0, words::number),
         ] {
-            let (steps, series) = (table::steps(&curves).to_vec(), series(&curves, scale));
+            let (steps, mut series) = (table::steps(&curves).to_vec(), series(&curves, scale));
             if tables {
                 fill(id, &steps, &series, write);
             }
+            // How often two agree is no right answer: it is in the table.
+            series.retain(|one| one.colour != TERM_COLOURS[0] || id != "accuracy-table");
             chart.set(steps, series);
         }
     });
@@ -402,6 +523,9 @@ fn series(curves: &[&Curve], scale: f32) -> Vec<Series> {
     let drawn = curves.iter().map(|curve| {
         let (colour, dash): (_, &[u32]) = match (&curve.quantity, curve.model) {
             (Quantity::Agreement, _) => (TERM_COLOURS[0], &[6, 3]),
+            (Quantity::Unseen, Model::Student) => ("--student", &[2, 4]),
+            (Quantity::Unseen, Model::Baseline) => ("--baseline", &[2, 4]),
+            (Quantity::Unseen, Model::Teacher) => ("--teacher", &[2, 4]),
             (Quantity::Term(name), Model::Student) if name == "labels" => ("--student", &[]),
             (Quantity::Term(_), _) => (*colours.next().expect("endless"), &[8, 4]),
             (_, Model::Teacher) => ("--teacher", &[10, 5]),
@@ -480,42 +604,41 @@ async fn export(model: Model) -> Result<(), String> {
     Ok(())
 }
 
-async fn load(name: &str, snapshot: &js_sys::ArrayBuffer) -> Result<(), String> {
-    run()
-        .change(async || {
-            if run().state.borrow().running {
-                run().pause().await?;
-            }
-            run().restore(snapshot).await.map_err(|problem| format!("{name}: {problem}"))
-        })
-        .await?;
-    notice::speak("The run is loaded");
-    Ok(())
-}
-
 async fn list_saved() -> Result<(), String> {
-    let names = store::list().await?;
+    let kept = store::list().await?;
     let list = dom::by_id("saved-runs");
     dom::clear(&list);
-    for name in names {
+    for kept in kept.into_iter().rev() {
         let item = dom::add(&list, dom::make("li", "", ""));
-        dom::add(&item, dom::make("span", "", &name));
+        let itself = if kept.began.is_some() { " (kept by itself)" } else { "" };
+        dom::add(&item, dom::make("span", "", &format!("{}{itself}", kept.name)));
         for (word, what) in [("Load", "load"), ("Delete", "delete")] {
             let button = dom::add(&item, dom::make("button", "small", word));
             dom::set(&button, "type", "button");
-            dom::set(&button, "aria-label", &format!("{word} {name}"));
-            let name = name.clone();
+            dom::set(&button, "aria-label", &format!("{word} {}", kept.name));
+            let kept = kept.clone();
             dom::on(&button, "click", move |_: Event| {
-                let name = name.clone();
-                spawn(async move {
-                    if what == "delete" {
-                        store::delete(&name).await?;
-                        return list_saved().await;
-                    }
-                    load(&name, &store::get(&name).await?).await
-                });
+                let kept = kept.clone();
+                match what {
+                    "delete" => spawn(delete(kept)),
+                    _ => spawn(bring(kept.name.clone(), Source::Kept(kept))),
+                }
             });
         }
     }
     Ok(())
+}
+
+/// Deletes a kept run, which can be undone as long as the message stays.
+async fn delete(kept: store::Kept) -> Result<(), String> {
+    let bytes = store::get(&kept.key).await?;
+    store::delete(&kept.key).await?;
+    notice::offer(&format!("Deleted: {}.", kept.name), "Undo", move || {
+        let (key, bytes) = (kept.key.clone(), bytes.clone());
+        spawn(async move {
+            store::put(&key, &bytes).await?;
+            list_saved().await
+        });
+    });
+    list_saved().await
 }

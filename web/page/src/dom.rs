@@ -3,14 +3,13 @@
 //! The page lives as long as its tab, so listeners are never removed, and an id that is missing is a mistake in
 //! `index.html` that every start shows.
 
-use std::cell::RefCell;
-
 use js_sys::{Array, Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
     Blob, BlobPropertyBag, CanvasRenderingContext2d, Document, Element, Event, EventTarget, HtmlAnchorElement,
-    HtmlCanvasElement, HtmlElement, HtmlInputElement, HtmlSelectElement, ImageData, Url, Window,
+    HtmlCanvasElement, HtmlElement, HtmlInputElement, HtmlSelectElement, ImageData, ScrollBehavior,
+    ScrollIntoViewOptions, Url, Window,
 };
 
 /// The window.
@@ -57,9 +56,15 @@ pub fn on<E: JsCast + 'static>(target: &EventTarget, kind: &str, mut listener: i
     closure.forget();
 }
 
-/// Calls `listener` when the button with that id is pressed.
+/// Calls `listener` when the button with that id is pressed while it is enabled.
 pub fn on_press(id: &str, mut listener: impl FnMut() + 'static) {
-    on(&by_id(id), "click", move |_: Event| listener());
+    let button = by_id(id);
+    let pressed = button.clone();
+    on(&button, "click", move |_: Event| {
+        if pressed.get_attribute("aria-disabled").as_deref() != Some("true") {
+            listener();
+        }
+    });
 }
 
 /// A new element with a class (may be empty) and a text (may be empty).
@@ -102,29 +107,39 @@ pub fn show(element: &HtmlElement, shown: bool) {
     element.set_hidden(!shown);
 }
 
-thread_local! {
-    /// The element that was disabled while it had the focus, which a browser then takes away.
-    static LEFT: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-/// Enables or disables a button or field. One that had the focus gets it back, unless the person has moved on.
+/// Enables or disables a button or a group of fields. A button keeps the focus when it is disabled, which a browser would take
+/// from one with the attribute `disabled`; [`on_press`] hears nothing of it then.
 pub fn enable(id: &str, enabled: bool) {
     let element = by_id(id);
-    let focused = document().active_element();
-    if !enabled {
-        if focused.is_some_and(|focused| focused.id() == id) {
-            LEFT.set(id.to_owned());
-        }
+    if element.tag_name() == "BUTTON" {
+        return set(&element, "aria-disabled", if enabled { "false" } else { "true" });
+    }
+    if enabled {
+        element.remove_attribute("disabled").ok();
+    } else {
         set(&element, "disabled", "");
-        return;
     }
-    element.remove_attribute("disabled").ok();
-    if LEFT.with_borrow(|left| left == id) {
-        LEFT.take();
-        if focused.is_none_or(|focused| focused.tag_name() == "BODY") {
-            element.focus().ok();
-        }
+}
+
+/// Keeps a choice in this browser. Without storage it lasts as long as the page.
+pub fn keep(key: &str, value: &str) {
+    if let Ok(Some(storage)) = window().local_storage() {
+        storage.set_item(key, value).ok();
     }
+}
+
+/// What [`keep`] kept.
+pub fn kept(key: &str) -> Option<String> {
+    window().local_storage().ok().flatten()?.get_item(key).ok().flatten()
+}
+
+/// Brings an element to the top of the window, at once where motion is unwanted.
+pub fn scroll_to(id: &str) {
+    let still =
+        window().match_media("(prefers-reduced-motion: reduce)").ok().flatten().is_some_and(|query| query.matches());
+    let options = ScrollIntoViewOptions::new();
+    options.set_behavior(if still { ScrollBehavior::Auto } else { ScrollBehavior::Smooth });
+    by_id(id).scroll_into_view_with_scroll_into_view_options(&options);
 }
 
 /// Sets a style property; the page's policy forbids style attributes, not this.

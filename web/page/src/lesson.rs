@@ -1,14 +1,18 @@
 //! The Lesson view: a strip above the other views says what to do and what to look for, step by step.
 
+use potstill_protocol::Situation;
 use web_sys::Event;
 
 use crate::address::{LESSON_STEPS, View};
+use crate::run::run;
 use crate::{compare, distil, dom, place};
 
 /// A step of the lesson.
 struct Step {
     title: &'static str,
     view: View,
+    /// What is to be trained in it.
+    situation: Option<Situation>,
     /// Paragraphs.
     text: &'static [&'static str],
 }
@@ -17,40 +21,45 @@ const STEPS: [Step; LESSON_STEPS as usize] = [
     Step {
         title: "What a label says",
         view: View::Compare,
+        situation: None,
         text: &[
-            "Choose some samples with the arrows. The bars show the label: one digit has everything, the others nothing.",
-            "Ask: is every label as certain as it looks? Find a digit that a friend would read differently.",
+            "Let the 4 turn into a 9 with the slider. The label has to decide: it names one digit and rules out the other, also half way.",
+            "Ask: where would you draw the line? Draw a digit that two of you read differently.",
         ],
     },
     Step {
-        title: "What a teacher says",
+        title: "What a teacher says beside it",
         view: View::Compare,
+        situation: None,
         text: &[
-            "Now the teacher answers too. Its first bar in each row is what it believes.",
-            "Look at the small shares, and draw a digit half way between a 4 and a 9. The label has to decide; the teacher may say that both are possible.",
+            "Now the teacher answers too. Half way it says: perhaps a 4, perhaps a 9, surely no 0. No label says that.",
+            "Draw your own. Ask: what do the small shares tell about this digit? They are called dark knowledge.",
         ],
     },
     Step {
         title: "Temperature",
         view: View::Compare,
+        situation: None,
         text: &[
-            "Move the slider. The striped bars show the same answer at a higher temperature: small shares grow.",
-            "That is what the student is taught to copy. Ask: at which temperature do you learn most about look-alikes?",
+            "The striped bars are the same answer at a higher temperature: small shares grow. The slider stands where the student is taught.",
+            "Ask: at which temperature do you learn most about look-alikes? What is lost when it is very high?",
         ],
     },
     Step {
-        title: "A student with a teacher, and one without",
+        title: "A student that never saw a 3",
         view: View::Distil,
+        situation: Some(Situation::UnseenThree),
         text: &[
-            "Press Start. The student with a teacher and the one without begin with the same numbers and see the same pictures.",
-            "Ask: whose curve rises first? Is the difference larger with fewer training pictures, or with another seed?",
+            "Press Start. All 3s are taken away. The baseline never answers 3. Does the student?",
+            "Ask: nobody showed it a 3, so who told it? Think of the teacher's small shares for 2, 5 and 8.",
         ],
     },
     Step {
         title: "Where they differ",
         view: View::Compare,
+        situation: Some(Situation::UnseenThree),
         text: &[
-            "Press “Test on all new pictures” and choose a cell away from the diagonal. Then show where student and teacher differ most.",
+            "Press “Test on all new pictures”, then look at the row of the 3s. Then show where student and teacher differ most.",
             "Ask: would you have known better? Does the student repeat its teacher's mistakes?",
         ],
     },
@@ -72,7 +81,18 @@ pub fn start() {
 fn turn(by: i32) {
     let Some(step) = place::lesson() else { return };
     match step.checked_add_signed(by) {
-        Some(step) if (1..=LESSON_STEPS).contains(&step) => place::go(STEPS[step as usize - 1].view, Some(step)),
+        Some(step) if (1..=LESSON_STEPS).contains(&step) => {
+            let next = &STEPS[step as usize - 1];
+            // What is under way is not ended by turning a page.
+            if let Some(situation) = next.situation.filter(|_| !run().state.borrow().running) {
+                let recipe = situation.recipe();
+                let same = run().state.borrow().prepared.as_ref().is_some_and(|run| run.recipe == recipe);
+                if !same {
+                    distil::show_recipe(&recipe);
+                }
+            }
+            place::go(next.view, Some(step));
+        }
         _ => place::go(View::Lesson, None),
     }
 }
@@ -97,6 +117,7 @@ pub fn show(step: Option<u32>, moved: bool) {
     for paragraph in step.text {
         dom::add(&area, dom::make("p", "", paragraph));
     }
+    compare::lesson(number);
     dom::text(&dom::by_id("strip-next"), if number == LESSON_STEPS { "Finish" } else { "Next" });
     if moved {
         dom::by_id("strip-title").focus().ok();

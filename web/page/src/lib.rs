@@ -17,6 +17,8 @@ mod compare;
 #[cfg(target_family = "wasm")]
 mod confusion;
 #[cfg(target_family = "wasm")]
+mod digits;
+#[cfg(target_family = "wasm")]
 mod distil;
 #[cfg(target_family = "wasm")]
 mod dom;

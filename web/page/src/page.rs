@@ -1,18 +1,19 @@
 //! The frame of the views: which one is shown, the address, colours and type, and what is kept for use offline.
 
+use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{CustomEvent, Event};
+use web_sys::{CustomEvent, Element, Event, HtmlDialogElement};
 
 use crate::address::{self, View};
 use crate::run::{self, run, spawn};
-use crate::{classify, compare, distil, dom, files, lesson, notice, place, shelf};
+use crate::{classify, compare, distil, dom, files, lesson, notice, place, shelf, store};
 
 /// Starts everything.
 pub fn start() {
     std::panic::set_hook(Box::new(|panic| web_sys::console::error_1(&panic.to_string().into())));
     let search = dom::window().location().search().unwrap_or_default();
-    let (preference, fault, problems) = address::device(&search);
-    run::start(preference, fault);
+    let before = address::before(&search);
+    run::start(&before);
     looks();
     distil::start();
     compare::start();
@@ -33,17 +34,59 @@ pub fn start() {
     dom::on(&dom::window(), "potstill-lose-device", |_: CustomEvent| spawn(run().lose_device()));
     // Before the address is read: the view that it names may ask the worker at once.
     spawn(run().open());
+    wasm_bindgen_futures::spawn_local(run().watch());
     read_address(false);
-    for problem in problems {
-        notice::tell(&format!("The address: {problem}."));
-    }
+    tell_problems(&before.problems);
+    words();
+    dom::on(&dom::window(), "storage", |event: web_sys::StorageEvent| {
+        if store::is_change(event.key().as_deref()) {
+            run().tell(&run::Change::Kept);
+        }
+    });
     // For tests, and for whoever measures: the page can be used.
     dom::set(&dom::document().document_element().expect("a root"), "data-ready", "");
     let performance = js_sys::Reflect::get(&dom::window(), &"performance".into()).unwrap_or_default();
     dom::call(&performance, "mark", Some(&"usable".into()));
 }
 
+// ---- Words
+
+/// The list of words, and the buttons that open it at theirs.
+fn words() {
+    let list: HtmlDialogElement = dom::by_id("words").unchecked_into();
+    dom::on(&dom::document(), "click", move |event: Event| {
+        let Some(target) = event.target().and_then(|target| target.dyn_into::<Element>().ok()) else { return };
+        let wanted = target.get_attribute("data-word").filter(|_| target.tag_name() == "BUTTON");
+        if target.id() == "words-close" || target.id() == "words" {
+            return list.close();
+        }
+        if wanted.is_none() && target.id() != "words-open" {
+            return;
+        }
+        event.prevent_default();
+        list.show_modal().ok();
+        if let Ok(Some(before)) = list.query_selector(".wanted") {
+            before.class_list().remove_1("wanted").ok();
+        }
+        let word = wanted.and_then(|word| dom::document().get_element_by_id(&format!("word-{word}")));
+        match word {
+            Some(word) => {
+                word.class_list().add_1("wanted").ok();
+                word.scroll_into_view();
+            }
+            None => list.set_scroll_top(0),
+        }
+    });
+}
+
 // ---- Address
+
+/// All that is wrong with an address in one message, so that none pushes another out.
+fn tell_problems(problems: &[String]) {
+    if !problems.is_empty() {
+        notice::tell(&format!("The address: {}.", problems.join("; ")));
+    }
+}
 
 fn read_address(moved: bool) {
     let hash = dom::window().location().hash().unwrap_or_default();
@@ -51,9 +94,7 @@ fn read_address(moved: bool) {
         return;
     }
     let read = address::parse(&hash);
-    for problem in &read.problems {
-        notice::tell(&format!("The address: {problem}."));
-    }
+    tell_problems(&read.problems);
     // A link to a view alone, as in the navigation, keeps the options there are.
     let options =
         hash.split_once('?').is_some_and(|(_, options)| options.split('&').any(|one| !one.starts_with("lesson=")));
@@ -95,31 +136,20 @@ fn show(shown: View, step: Option<u32>, moved: bool) {
 
 // ---- Looks
 
-fn keep(key: &str, value: &str) {
-    // Without storage a choice lasts as long as the page.
-    if let Ok(Some(storage)) = dom::window().local_storage() {
-        storage.set_item(key, value).ok();
-    }
-}
-
-fn kept(key: &str) -> Option<String> {
-    dom::window().local_storage().ok().flatten()?.get_item(key).ok().flatten()
-}
-
 fn looks() {
     let theme = dom::select("theme");
-    if let Some(value) = kept("theme").filter(|value| ["auto", "light", "dark"].contains(&value.as_str())) {
+    if let Some(value) = dom::kept("theme").filter(|value| ["auto", "light", "dark"].contains(&value.as_str())) {
         theme.set_value(&value);
     }
     let large = dom::input("large");
-    large.set_checked(kept("large").as_deref() == Some("yes"));
+    large.set_checked(dom::kept("large").as_deref() == Some("yes"));
     apply_looks();
     dom::on(&theme, "change", |_: Event| {
-        keep("theme", &dom::select("theme").value());
+        dom::keep("theme", &dom::select("theme").value());
         apply_looks();
     });
     dom::on(&large, "change", |_: Event| {
-        keep("large", if dom::input("large").checked() { "yes" } else { "no" });
+        dom::keep("large", if dom::input("large").checked() { "yes" } else { "no" });
         apply_looks();
     });
     if let Ok(Some(dark)) = dom::window().match_media("(prefers-color-scheme: dark)") {

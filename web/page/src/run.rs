@@ -3,22 +3,31 @@
 //! The worker holds the networks. This holds what is needed to show them and to start anew in another worker: the recipe,
 //! the files that were chosen, and the last checkpoint. At most one thing that changes the networks is under way
 //! (`State::changing`); what a person asks for meanwhile is refused by disabled buttons.
+//!
+//! No run is lost in silence: the last checkpoint goes into the browser's storage as it comes, a run that another takes the
+//! place of can be brought back, and a worker that has fallen silent is noticed.
 
 use std::cell::{Cell, RefCell};
 
 use js_sys::ArrayBuffer;
 use potstill_protocol::{
-    Answer, Command, DataChoice, DevicePreference, DeviceReport, DistilRecipe, Evaluation, Event, Fault, History,
-    Model, StopReason, TeacherChoice,
+    Answer, Command, DataChoice, DevicePreference, DeviceReport, DistilRecipe, Evaluation, Event, History, Model,
+    SampleNote, StopReason, TeacherChoice,
 };
 
+use crate::address::Before;
 use crate::worker::Client;
-use crate::{dom, files, notice, shelf, words};
+use crate::{dom, files, notice, shelf, store, words};
 
 /// After so many lost workers the page stops trying: something else is wrong.
 const MOST_RESTARTS: u32 = 4;
 /// After so many lost workers the CPU is asked for: a GPU that is lost again and again is of no use.
 const RESTARTS_ON_GPU: u32 = 2;
+
+/// After so many seconds without a word from a worker that should have something to say, the person is told.
+const PATIENCE: f64 = 30.0;
+/// Where the browser keeps which device passed the worker's test.
+const TESTED: &str = "tested";
 
 /// The data set in use.
 #[derive(Clone)]
@@ -39,6 +48,24 @@ pub struct Prepared {
     pub step: u32,
     /// All curves.
     pub history: History,
+}
+
+/// A run that is not in use and can be brought back.
+#[derive(Clone)]
+pub struct Aside {
+    /// For the person.
+    pub name: String,
+    /// In the browser's storage, or here.
+    pub from: Source,
+}
+
+/// Where a run comes from.
+#[derive(Clone)]
+pub enum Source {
+    /// Kept in the browser's storage.
+    Kept(store::Kept),
+    /// A snapshot, and the moment when it began.
+    Here(ArrayBuffer, String),
 }
 
 /// All that is known.
@@ -65,6 +92,12 @@ pub struct State {
     /// Whether the worker has not read them yet.
     mnist_unread: bool,
     checkpoint: Option<(u32, ArrayBuffer)>,
+    /// The moment when the run began, which its copies in the browser's storage are known by.
+    began: String,
+    /// The run before this one.
+    pub aside: Option<Aside>,
+    /// When training was last started, in milliseconds, and the student's step then.
+    pub started: (f64, u32),
     teacher: Option<ArrayBuffer>,
     restarts: u32,
 }
@@ -79,8 +112,12 @@ pub enum Change {
     Networks,
     /// The worker trained on; the fields are those of [`Event::Progress`].
     Progress { phase: Model, step: u32, steps_per_second: f32, images_per_second: f32 },
+    /// Held-out samples were looked at: a few of them with their pixels, 784 bytes each.
+    Checked(Vec<SampleNote>, Vec<u8>),
     /// Training stopped.
     Stopped(StopReason),
+    /// The browser keeps other runs than before.
+    Kept,
     /// Another worker.
     Worker,
 }
@@ -95,7 +132,8 @@ pub struct Run {
     pub wanted: RefCell<DistilRecipe>,
     listeners: RefCell<Vec<fn(&Change)>>,
     preference: DevicePreference,
-    fault: Cell<Option<Fault>>,
+    fault: Cell<Option<potstill_protocol::Fault>>,
+    patience: f64,
 }
 
 thread_local! {
@@ -107,15 +145,16 @@ pub fn run() -> &'static Run {
     RUN.get().expect("made before anything uses it")
 }
 
-/// Makes the run and opens the worker.
-pub fn start(preference: DevicePreference, fault: Option<Fault>) {
+/// Makes the run, for a worker that is still to be opened.
+pub fn start(before: &Before) {
     let run = Box::new(Run {
         client: Client::new(|event, buffers| run().hear(event, buffers)),
         state: RefCell::default(),
         wanted: RefCell::default(),
         listeners: RefCell::default(),
-        preference,
-        fault: Cell::new(fault),
+        preference: before.device,
+        fault: Cell::new(before.fault),
+        patience: before.patience.unwrap_or(PATIENCE),
     });
     RUN.set(Some(Box::leak(run)));
 }
@@ -123,9 +162,14 @@ pub fn start(preference: DevicePreference, fault: Option<Fault>) {
 /// Runs a task; what goes wrong is shown.
 pub fn spawn(task: impl Future<Output = Result<(), String>> + 'static) {
     wasm_bindgen_futures::spawn_local(async move {
-        if let Err(problem) = task.await {
-            notice::idle();
-            notice::tell(&sentence(&problem));
+        match task.await {
+            Ok(()) => {}
+            // The person was told already.
+            Err(problem) if problem.is_empty() => notice::idle(),
+            Err(problem) => {
+                notice::idle();
+                notice::tell(&sentence(&problem));
+            }
         }
     });
 }
@@ -140,7 +184,11 @@ fn sentence(text: &str) -> String {
 }
 
 fn unexpected() -> String {
-    "the worker gave another answer than was asked for".to_owned()
+    "the page's parts do not understand each other; reload the page".to_owned()
+}
+
+fn now() -> f64 {
+    js_sys::Date::now()
 }
 
 impl Run {
@@ -161,9 +209,13 @@ impl Run {
         let device =
             if self.state.borrow().restarts > RESTARTS_ON_GPU { DevicePreference::Cpu } else { self.preference };
         // A fault made on purpose happens once.
-        let command = Command::Open { device, fault: self.fault.take() };
+        let command = Command::Open { device, fault: self.fault.take(), tested: dom::kept(TESTED) };
         match self.client.ask(command, Vec::new()).await? {
             (Answer::Device(report), _) => {
+                notice::idle();
+                if let Some(tested) = &report.tested {
+                    dom::keep(TESTED, tested);
+                }
                 self.state.borrow_mut().device = Some(report);
                 self.show_device();
                 Ok(())
@@ -191,7 +243,7 @@ impl Run {
         if choice == DataChoice::Mnist {
             let chosen = self.state.borrow().mnist.clone();
             if chosen.is_empty() {
-                return Err("choose MNIST's four files first, under “Teacher, data and training”".to_owned());
+                return Err("choose MNIST's four files first, under “Advanced”".to_owned());
             }
             for file in &chosen {
                 names.push(file.name());
@@ -245,9 +297,59 @@ impl Run {
     pub async fn prepare(&self, recipe: &DistilRecipe) -> Result<(), String> {
         self.need_data(recipe.data).await?;
         let buffers = self.teacher(recipe.teacher).await?;
+        let aside = self.to_put_aside();
         let answered = self.client.ask(Command::Prepare { recipe: Box::new(recipe.clone()) }, buffers).await?;
         self.state.borrow_mut().checkpoint = None;
+        self.take_the_place_of(aside, now().to_string());
         self.take_prepared(answered.0)
+    }
+
+    // The run in use, as far as it would be a loss.
+    fn to_put_aside(&self) -> Option<Aside> {
+        let state = self.state.borrow();
+        let prepared = state.prepared.as_ref().filter(|prepared| prepared.step > 0)?;
+        let (step, snapshot) = state.checkpoint.as_ref()?;
+        let name = format!("{}, step {step} of {}", words::title(&prepared.recipe), prepared.recipe.steps);
+        Some(Aside { name, from: Source::Here(snapshot.clone(), state.began.clone()) })
+    }
+
+    // Another run is in use, which began at that moment.
+    fn take_the_place_of(&self, aside: Option<Aside>, began: String) {
+        let mut state = self.state.borrow_mut();
+        state.aside = aside.or(state.aside.take());
+        state.began = began;
+    }
+
+    /// Takes a run in use that is not: a file's, or one that was put aside.
+    pub async fn bring(&self, name: &str, source: Source) -> Result<(), String> {
+        let (snapshot, began) = match source {
+            Source::Here(snapshot, began) => (snapshot, began),
+            Source::Kept(kept) => (store::get(&kept.key).await?, kept.began.unwrap_or_default()),
+        };
+        let began = if began.is_empty() { now().to_string() } else { began };
+        self.change(async || {
+            if self.state.borrow().running {
+                self.pause().await?;
+            }
+            let aside = self.to_put_aside();
+            self.restore(&snapshot).await.map_err(|problem| format!("{name}: {problem}"))?;
+            self.state.borrow_mut().aside = None;
+            self.take_the_place_of(aside, began);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Offers the newest run that the browser kept, as long as there is no other to offer.
+    pub async fn offer_kept(&self) -> Result<(), String> {
+        let newest = store::list().await?.into_iter().filter(|kept| kept.began.is_some()).next_back();
+        let mut state = self.state.borrow_mut();
+        if let (None, None, Some(kept)) = (&state.aside, &state.prepared, newest) {
+            state.aside = Some(Aside { name: kept.name.clone(), from: Source::Kept(kept) });
+        }
+        drop(state);
+        self.tell(&Change::State);
+        Ok(())
     }
 
     /// Continues from a snapshot.
@@ -308,6 +410,8 @@ impl Run {
         {
             let mut state = self.state.borrow_mut();
             (state.running, state.failed) = (true, false);
+            let step = state.prepared.as_ref().map_or(0, |prepared| prepared.step);
+            state.started = (now(), step);
         }
         self.tell(&Change::State);
         let asked = self.client.ask(Command::Run { steps }, Vec::new()).await;
@@ -379,34 +483,112 @@ impl Run {
                 }
                 self.tell(&Change::Stopped(reason));
             }
+            Event::Checked { samples, .. } => {
+                let pixels = buffers.first().map(files::bytes).unwrap_or_default();
+                self.tell(&Change::Checked(samples, pixels));
+            }
             Event::Checkpoint { step } => {
                 if let Some(buffer) = buffers.into_iter().next() {
-                    self.state.borrow_mut().checkpoint = Some((step, buffer));
+                    self.state.borrow_mut().checkpoint = Some((step, buffer.clone()));
+                    self.keep(step, buffer);
                 }
             }
+            Event::Unloaded { message } => self.unloaded(&message),
             Event::DeviceLost { message } => {
                 let said = format!("The graphics device was lost ({message})");
                 spawn(self.recover(said, true));
             }
             Event::Broken { message } => {
-                let said = format!("The worker stopped: {message}");
+                let said = format!("The computing stopped: {message}");
                 spawn(self.recover(said, false));
+            }
+        }
+    }
+
+    // Keeps the run in the browser as it goes.
+    fn keep(&'static self, step: u32, snapshot: ArrayBuffer) {
+        let (began, name) = {
+            let state = self.state.borrow();
+            let Some(prepared) = &state.prepared else { return };
+            let live = prepared.recipe.teacher == TeacherChoice::Live;
+            if step == 0 && !live {
+                return;
+            }
+            (state.began.clone(), name_of(&prepared.recipe, step))
+        };
+        wasm_bindgen_futures::spawn_local(async move {
+            // A browser without storage keeps nothing, as its person knows.
+            if store::put_by_itself(&began, &name, &snapshot).await.is_ok() {
+                self.tell(&Change::Kept);
+            }
+        });
+    }
+
+    // The worker's program did not arrive.
+    fn unloaded(&'static self, message: &str) {
+        self.client.end("");
+        self.state.borrow_mut().running = false;
+        notice::idle();
+        self.tell(&Change::State);
+        let said = format!("The program that computes could not be fetched ({message}). Is the network there?");
+        notice::offer(&said, "Try again", || {
+            spawn(async {
+                run().change(async || run().open_again().await.map(drop)).await?;
+                run().tell(&Change::Worker);
+                Ok(())
+            });
+        });
+    }
+
+    /// Notices a worker that has fallen silent, for as long as the page lives.
+    pub async fn watch(&'static self) {
+        const SILENT: &str =
+            "The computing has given no sign of life for a while. It may be at a long step, or it may have ended.";
+        loop {
+            dom::sleep(1000).await;
+            let expected = self.state.borrow().running || self.client.is_awaited();
+            if expected && self.client.silence() > self.patience {
+                notice::offer(SILENT, "Start it anew", || {
+                    spawn(run().recover("The computing was started anew".to_owned(), true));
+                });
+            } else {
+                notice::withdraw(SILENT);
+            }
+        }
+    }
+
+    // Opens a worker and gives it the run as it was last known: where it goes on from, if there is one.
+    async fn open_again(&'static self) -> Result<Option<u32>, String> {
+        let (recipe, checkpoint) = {
+            let state = self.state.borrow();
+            (state.prepared.as_ref().map(|prepared| prepared.recipe.clone()), state.checkpoint.clone())
+        };
+        self.open().await?;
+        let Some(recipe) = recipe else { return Ok(None) };
+        match checkpoint {
+            Some((step, snapshot)) => {
+                self.restore(&snapshot).await?;
+                Ok(Some(step))
+            }
+            None => {
+                self.prepare(&recipe).await?;
+                Ok(Some(0))
             }
         }
     }
 
     /// Ends the worker and continues in another one from the last checkpoint.
     async fn recover(&'static self, said: String, go_on: bool) -> Result<(), String> {
-        let (was_running, recipe, checkpoint) = {
+        let was_running = {
             let mut state = self.state.borrow_mut();
             state.restarts += 1;
             let was_running = state.running || state.failed;
             (state.running, state.failed) = (false, false);
             state.device = None;
             state.data = None;
-            (was_running, state.prepared.as_ref().map(|prepared| prepared.recipe.clone()), state.checkpoint.clone())
+            was_running
         };
-        self.client.end("the device was lost; the run continues from its last checkpoint");
+        self.client.end("");
         self.show_device();
         self.tell(&Change::State);
         if self.state.borrow().restarts > MOST_RESTARTS {
@@ -420,13 +602,8 @@ impl Run {
         }
         let mut from = "There was no run to continue".to_owned();
         self.change(async || {
-            self.open().await?;
-            if let Some(recipe) = recipe {
-                match &checkpoint {
-                    Some((_, snapshot)) => self.restore(snapshot).await?,
-                    None => self.prepare(&recipe).await?,
-                }
-                from = format!("A new one continues from step {}", checkpoint.as_ref().map_or(0, |(step, _)| *step));
+            if let Some(step) = self.open_again().await? {
+                from = format!("The run continues from step {step}");
             }
             Ok(())
         })
@@ -465,12 +642,11 @@ fn recipe_of(snapshot: &[u8]) -> Result<DistilRecipe, String> {
         .map_err(|error| format!("the file's recipe is not understood: {error}"))
 }
 
-/// How a run is called in storage and as a file.
+/// How a run is called in storage.
 pub fn name_of(recipe: &DistilRecipe, step: u32) -> String {
-    let method = crate::address::name_text(recipe, "method");
     let now = js_sys::Date::new_0();
     let time = now.to_locale_string("en-GB", &wasm_bindgen::JsValue::UNDEFINED);
-    format!("{method}, step {step}, {}", String::from(time))
+    format!("{}, step {step} of {}, {}", words::title(recipe), recipe.steps, String::from(time))
 }
 
 /// A size for the person.

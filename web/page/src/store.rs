@@ -1,4 +1,6 @@
-//! Runs kept in this browser's storage (IndexedDB).
+//! Runs kept in this browser's storage (IndexedDB): those that a person saves under a name, and the last few as they go.
+//!
+//! A run that keeps itself has a key of the moment when it began, and a name that changes as it goes on.
 
 use js_sys::{Array, ArrayBuffer, Promise};
 use wasm_bindgen::prelude::*;
@@ -9,6 +11,34 @@ use crate::dom;
 
 const DATABASE: &str = "potstill";
 const RUNS: &str = "runs";
+/// Before the keys of runs that keep themselves. No saved run's name begins so.
+const BY_ITSELF: &str = "auto:";
+/// How many of them are kept.
+const MOST_BY_ITSELF: usize = 3;
+/// What other tabs of this page listen to.
+const CHANGED: &str = "runs-changed";
+
+/// A kept run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    /// To load or delete it by.
+    pub key: String,
+    /// For the person.
+    pub name: String,
+    /// The moment when it began, of a run that keeps itself.
+    pub began: Option<String>,
+}
+
+impl Kept {
+    fn of(key: String) -> Self {
+        let parts = key.strip_prefix(BY_ITSELF).and_then(|rest| rest.split_once(':'));
+        let parts = parts.map(|(began, name)| (began.to_owned(), name.to_owned()));
+        match parts {
+            Some((began, name)) => Self { key, name, began: Some(began) },
+            None => Self { name: key.clone(), key, began: None },
+        }
+    }
+}
 
 fn explain(error: JsValue) -> String {
     format!("this browser's storage does not answer: {}; save the run as a file instead", dom::reason(&error))
@@ -53,14 +83,44 @@ async fn runs(mode: IdbTransactionMode) -> Result<IdbObjectStore, String> {
 pub async fn put(name: &str, bytes: &ArrayBuffer) -> Result<(), String> {
     let store = runs(IdbTransactionMode::Readwrite).await?;
     let request = store.put_with_key(bytes, &name.into()).map_err(explain)?;
-    finished(&request).await.map(drop)
+    finished(&request).await?;
+    tell_other_tabs();
+    Ok(())
 }
 
-/// The names of all kept runs.
-pub async fn list() -> Result<Vec<String>, String> {
+/// Keeps the run that began at that moment as it is now, in place of how it was; of older ones the last few stay.
+pub async fn put_by_itself(began: &str, name: &str, bytes: &ArrayBuffer) -> Result<(), String> {
+    let key = format!("{BY_ITSELF}{began}:{name}");
+    put(&key, bytes).await?;
+    let kept: Vec<_> = list().await?.into_iter().filter(|kept| kept.began.is_some()).collect();
+    let (own, mut others): (Vec<_>, Vec<_>) = kept.into_iter().partition(|kept| kept.began.as_deref() == Some(began));
+    // The keys begin with the moment, so the oldest are first.
+    others.truncate(others.len().saturating_sub(MOST_BY_ITSELF - 1));
+    for old in own.into_iter().filter(|kept| kept.key != key).chain(others) {
+        delete(&old.key).await?;
+    }
+    Ok(())
+}
+
+/// All kept runs; those that keep themselves first, the oldest of them first.
+pub async fn list() -> Result<Vec<Kept>, String> {
     let store = runs(IdbTransactionMode::Readonly).await?;
     let keys = Array::from(&finished(&store.get_all_keys().map_err(explain)?).await?);
-    Ok(keys.iter().filter_map(|key| key.as_string()).collect())
+    let mut kept: Vec<_> = keys.iter().filter_map(|key| key.as_string()).map(Kept::of).collect();
+    kept.sort_by_key(|kept| kept.began.is_none());
+    Ok(kept)
+}
+
+// A tab hears of a change that another makes.
+fn tell_other_tabs() {
+    if let Ok(Some(storage)) = dom::window().local_storage() {
+        storage.set_item(CHANGED, &js_sys::Date::now().to_string()).ok();
+    }
+}
+
+/// Whether that key of the browser's storage says that another tab changed the kept runs.
+pub fn is_change(key: Option<&str>) -> bool {
+    key == Some(CHANGED)
 }
 
 /// A kept run's bytes.
@@ -75,5 +135,7 @@ pub async fn get(name: &str) -> Result<ArrayBuffer, String> {
 /// Forgets a kept run.
 pub async fn delete(name: &str) -> Result<(), String> {
     let store = runs(IdbTransactionMode::Readwrite).await?;
-    finished(&store.delete(&name.into()).map_err(explain)?).await.map(drop)
+    finished(&store.delete(&name.into()).map_err(explain)?).await?;
+    tell_other_tabs();
+    Ok(())
 }

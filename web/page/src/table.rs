@@ -17,7 +17,7 @@ pub fn losses(history: &History) -> Vec<&Curve> {
     Some(of(false)).filter(|curves| !curves.is_empty()).unwrap_or_else(|| of(true))
 }
 
-/// Parts losses into those on the labels, which tell a student from the one without a teacher, and the others: a total with
+/// Parts losses into those on the labels, in which student and baseline can be compared, and the others: a total with
 /// a teacher's terms in it is no match for one without.
 pub fn by_labels<'a>(losses: &[&'a Curve]) -> [Vec<&'a Curve>; 2] {
     let labels = |curve: &Curve| matches!(&curve.quantity, Quantity::Term(name) if name == "labels");
@@ -27,9 +27,9 @@ pub fn by_labels<'a>(losses: &[&'a Curve]) -> [Vec<&'a Curve>; 2] {
     [on, other]
 }
 
-/// The curves of the accuracy chart.
+/// The curves of the accuracy table, of which the chart shows those of the networks.
 pub fn accuracies(history: &History) -> Vec<&Curve> {
-    let fits = |curve: &&Curve| matches!(curve.quantity, Quantity::Accuracy | Quantity::Agreement);
+    let fits = |curve: &&Curve| matches!(curve.quantity, Quantity::Accuracy | Quantity::Agreement | Quantity::Unseen);
     history.curves.iter().filter(fits).collect()
 }
 
@@ -44,6 +44,18 @@ pub fn thin(length: usize, most: usize) -> Vec<usize> {
     (0..length).filter(|at| (length - 1 - at).is_multiple_of(stride)).collect()
 }
 
+/// A round number, 1, 2 or 5 times a power of ten, of at least `least`.
+pub fn round_spacing(least: f64) -> f64 {
+    let power = 10f64.powf(least.max(1e-9).log10().floor());
+    let spacing = [1.0, 2.0, 5.0].into_iter().find(|part| part * power >= least * (1.0 - 1e-9));
+    spacing.unwrap_or(10.0) * power
+}
+
+/// A mark of an axis, without the noise of its arithmetic.
+pub fn mark_text(mark: f64) -> String {
+    ((mark * 1e6).round() / 1e6).to_string()
+}
+
 /// Curves of one chart, a column each, a line a step.
 pub fn curves(curves: &[&Curve]) -> String {
     let steps = steps(curves);
@@ -55,6 +67,7 @@ pub fn curves(curves: &[&Curve]) -> String {
             Quantity::Loss => format!(",{whose} loss"),
             Quantity::Accuracy => format!(",{whose} accuracy"),
             Quantity::Agreement => ",agreement".to_owned(),
+            Quantity::Unseen => format!(",{whose} accuracy on digits left out"),
             Quantity::Term(name) => format!(",{}", quoted(name)),
         });
     }
@@ -133,6 +146,12 @@ mod tests {
         let [mut on, other] = parts(&history);
         on.sort_by(f32::total_cmp);
         assert_eq!((on, other), (vec![2.0, 2.5], vec![3.0, 0.5]));
+    }
+
+    #[test]
+    fn axes_are_marked_with_round_numbers() {
+        assert_eq!([0.9, 1.0, 1.1, 3.0, 7.0, 0.03].map(round_spacing), [1.0, 1.0, 2.0, 5.0, 10.0, 0.05]);
+        assert_eq!([0.1 + 0.2, 40.0].map(mark_text), ["0.3", "40"]);
     }
 
     #[test]

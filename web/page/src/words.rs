@@ -1,6 +1,6 @@
 //! Names and numbers as the page writes them.
 
-use potstill_protocol::{Curve, Method, Model, Quantity};
+use potstill_protocol::{Curve, DistilRecipe, History, Method, Model, Quantity, Situation};
 
 /// A fraction as a percentage with one decimal; the sign never stands alone on a line.
 pub fn percent(fraction: f32) -> String {
@@ -33,7 +33,7 @@ pub fn model(model: Model) -> &'static str {
     match model {
         Model::Teacher => "Teacher",
         Model::Student => "Student",
-        Model::Baseline => "Without a teacher",
+        Model::Baseline => "Baseline",
     }
 }
 
@@ -46,12 +46,75 @@ pub fn model_class(model: Model) -> &'static str {
     }
 }
 
+/// What a run is called: its situation, or its method where the numbers are a person's own.
+pub fn title(recipe: &DistilRecipe) -> &'static str {
+    match Situation::of(recipe) {
+        Some(Situation::FewLabels) => "Few labels",
+        Some(Situation::NoLabels) => "No labels",
+        Some(Situation::UnseenThree) => "Never saw a 3",
+        Some(Situation::WrongLabels) => "Wrong labels",
+        Some(Situation::AllLabels) => "Everything labelled",
+        None => "Your own experiment",
+    }
+}
+
+/// What a finished run showed, from its own numbers; `None` before its last check.
+pub fn sentence(recipe: &DistilRecipe, history: &History) -> Option<String> {
+    let last = |model, quantity| {
+        let curve = history.curve(model, &quantity).filter(|curve| curve.steps.last() == Some(&recipe.steps));
+        Some(100.0 * curve?.values.last()?)
+    };
+    let (student, baseline) = (last(Model::Student, Quantity::Accuracy)?, last(Model::Baseline, Quantity::Accuracy)?);
+    let unseen = last(Model::Student, Quantity::Unseen).zip(last(Model::Baseline, Quantity::Unseen));
+    let taught = recipe.method.has_teacher();
+    let noise = recipe.label_noise;
+    Some(match (recipe.labels, unseen) {
+        (_, Some((student, baseline))) => {
+            let digit = if recipe.omit == [3] {
+                "3".to_owned()
+            } else {
+                recipe.omit.iter().map(u32::to_string).collect::<Vec<_>>().join(" or ")
+            };
+            let told = if taught && student > baseline + 1.0 {
+                " The teacher's answers to other digits said what it looks like."
+            } else {
+                ""
+            };
+            format!(
+                "The student never saw a {digit}, and reads {student:.0} of 100 of them; the baseline, which had no teacher, {baseline:.0}.{told}"
+            )
+        }
+        (Some(0), _) => format!(
+            "Without a single label the student reads {student:.0} of 100 digits, all from the teacher's answers. \
+             The baseline has nothing to learn from and guesses: {baseline:.0}."
+        ),
+        (Some(labels), _) if labels < recipe.train_samples => {
+            let (who, which) = if taught { (" that listened to the teacher", ", which did not,") } else { ("", "") };
+            format!(
+                "With {labels} labels the student{who} reads {student:.0} of 100 digits, the baseline{which} {baseline:.0}."
+            )
+        }
+        _ if noise > 0.0 => format!(
+            "Of 100 labels {:.0} were wrong. The student reads {student:.0} of 100 digits: its teacher knew better. The baseline, which \
+             believed the labels, reads {baseline:.0}.",
+            100.0 * noise
+        ),
+        _ if (student - baseline).abs() < 3.0 => format!(
+            "The student reads {student:.0} of 100 digits, the baseline {baseline:.0}: both do well. {} right labels say nearly \
+             all there is to say, so a teacher has little to add.",
+            recipe.train_samples
+        ),
+        _ => format!("The student reads {student:.0} of 100 digits, the baseline {baseline:.0}."),
+    })
+}
+
 /// A curve in a legend or over a column.
 pub fn curve(curve: &Curve) -> String {
     match &curve.quantity {
         Quantity::Loss if curve.model == Model::Student => "Student, all terms".to_owned(),
         Quantity::Loss | Quantity::Accuracy => model(curve.model).to_owned(),
         Quantity::Agreement => "Agreement of student and teacher".to_owned(),
+        Quantity::Unseen => format!("{}, digits left out", model(curve.model)),
         Quantity::Term(name) => format!("{}: {name}", model(curve.model)),
     }
 }
@@ -60,7 +123,7 @@ pub fn curve(curve: &Curve) -> String {
 pub fn method(method: Method) -> &'static str {
     match method {
         Method::None => {
-            "The student learns from labels alone, as the one without a teacher does. The two curves should lie on each other."
+            "The student learns from labels alone, as the baseline does. Where both see the same pictures, their curves lie on each other."
         }
         Method::Soft => {
             "The student copies the teacher's probabilities at a raised temperature (Hinton and others, 2015)."
@@ -105,6 +168,30 @@ mod tests {
             (percent(0.9876), bytes(10.0), bytes(2.5e6)),
             ("98.8\u{a0}%".into(), "1 kB".into(), "2.5 MB".into())
         );
+    }
+
+    #[test]
+    fn a_run_ends_with_its_own_numbers() {
+        let told = |situation: Situation, quantity: Quantity, at: u32| {
+            let recipe = situation.recipe();
+            let mut history = History::default();
+            for (model, right) in [(Model::Student, 0.944), (Model::Baseline, 0.608)] {
+                history.record(model, Quantity::Accuracy, at, right);
+                history.record(model, quantity.clone(), at, right);
+            }
+            sentence(&recipe, &history)
+        };
+        let steps = DistilRecipe::default().steps;
+        let few = told(Situation::FewLabels, Quantity::Accuracy, steps).expect("finished");
+        assert_eq!(
+            few,
+            "With 100 labels the student that listened to the teacher reads 94 of 100 digits, the baseline, which did not, 61."
+        );
+        assert_eq!(told(Situation::FewLabels, Quantity::Accuracy, steps - 1), None);
+        for one in Situation::ALL {
+            let said = told(one, Quantity::Unseen, one.recipe().steps).expect("finished");
+            assert!(said.contains("94") && said.contains("61"), "{said}");
+        }
     }
 
     #[test]

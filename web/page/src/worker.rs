@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use js_sys::{Array, ArrayBuffer};
 use potstill_protocol::{Answer, Command, Event, FromWorker, Reply, Request};
 use wasm_bindgen::prelude::*;
-use web_sys::{ErrorEvent, MessageEvent, WorkerOptions, WorkerType};
+use web_sys::{MessageEvent, WorkerOptions, WorkerType};
 
 use crate::dom;
 
@@ -66,6 +66,7 @@ pub struct Client {
     waiting: RefCell<HashMap<u32, Rc<RefCell<Slot>>>>,
     queue: RefCell<Vec<(String, Vec<ArrayBuffer>)>>,
     on_event: fn(Event, Vec<ArrayBuffer>),
+    heard_at: Cell<f64>,
 }
 
 impl Client {
@@ -79,12 +80,14 @@ impl Client {
             waiting: RefCell::default(),
             queue: RefCell::default(),
             on_event,
+            heard_at: Cell::new(0.0),
         }
     }
 
     /// Ends the worker there is, if any, and starts another.
     pub fn start(&'static self) -> Result<(), String> {
-        self.end("the worker was ended");
+        self.end("the part of the page that computes was started anew");
+        self.heard_at.set(js_sys::Date::now());
         let options = WorkerOptions::new();
         options.set_type(WorkerType::Module);
         let worker = web_sys::Worker::new_with_options("./worker-loader.js", &options)
@@ -95,12 +98,17 @@ impl Client {
                 self.take(event.data());
             }
         });
-        dom::on(&worker, "error", move |event: ErrorEvent| {
+        dom::on(&worker, "error", move |event: web_sys::Event| {
             event.prevent_default();
             if self.generation.get() == generation {
-                let message = event.message();
-                let message = if message.is_empty() { "its program could not be loaded".to_owned() } else { message };
-                (self.on_event)(Event::Broken { message }, Vec::new());
+                // A file of the worker that cannot be fetched is told by an event without a message.
+                let message =
+                    js_sys::Reflect::get(&event, &"message".into()).ok().and_then(|message| message.as_string());
+                let event = match message.filter(|message| !message.is_empty()) {
+                    None => Event::Unloaded { message: "a file did not arrive".to_owned() },
+                    Some(message) => Event::Broken { message },
+                };
+                (self.on_event)(event, Vec::new());
             }
         });
         *self.worker.borrow_mut() = Some(worker);
@@ -121,6 +129,16 @@ impl Client {
         }
     }
 
+    /// Seconds since the worker was last heard, or asked for something after a silence in which it had nothing to say.
+    pub fn silence(&self) -> f64 {
+        (js_sys::Date::now() - self.heard_at.get()) / 1000.0
+    }
+
+    /// Whether an answer is awaited.
+    pub fn is_awaited(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
     /// Counts workers: what was asked of another one is of no use now.
     pub fn generation(&self) -> u32 {
         self.generation.get()
@@ -132,8 +150,11 @@ impl Client {
         let id = self.next.get();
         self.next.set(id.wrapping_add(1));
         if self.worker.borrow().is_none() {
-            settle(&slot, Err("there is no worker; reload the page".to_owned()));
+            settle(&slot, Err("the part of the page that computes is not running; reload the page".to_owned()));
             return Waiting(slot);
+        }
+        if !self.is_awaited() {
+            self.heard_at.set(js_sys::Date::now());
         }
         self.waiting.borrow_mut().insert(id, slot.clone());
         match serde_json::to_string(&Request { id, command }) {
@@ -159,6 +180,7 @@ impl Client {
     }
 
     fn take(&self, data: JsValue) {
+        self.heard_at.set(js_sys::Date::now());
         let parts = Array::from(&data);
         let text = parts.get(0).as_string().unwrap_or_default();
         let buffers = parts.iter().skip(1).filter_map(|part| part.dyn_into().ok()).collect();

@@ -18,6 +18,8 @@ pub enum Quantity {
     Accuracy,
     /// The fraction of held-out samples on which the model and its teacher decide alike.
     Agreement,
+    /// The fraction of held-out samples of the classes that the student does not see that the model is right about.
+    Unseen,
 }
 
 /// One quantity of one model.

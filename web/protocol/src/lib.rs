@@ -10,9 +10,11 @@
 
 mod history;
 mod limits;
+mod situation;
 
 pub use history::{Curve, History, Mark, Quantity};
-pub use limits::{NUMBERS, NumberOption, shorten};
+pub use limits::{NUMBERS, NumberOption, digits_text, shorten, take_digits};
+pub use situation::Situation;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -52,6 +54,9 @@ pub enum Command {
     Open {
         /// What the person or the address asked for.
         device: DevicePreference,
+        /// What [`DeviceReport::tested`] said when a device last passed the test in this browser: it is not tested again.
+        #[serde(default)]
+        tested: Option<String>,
         /// For tests alone: makes a fault happen on purpose.
         #[serde(default)]
         fault: Option<Fault>,
@@ -126,6 +131,14 @@ pub enum Command {
     Classifier {
         /// What to call it.
         name: String,
+        /// Names and texts of the files that lie beside it: `config.json`, a list of names.
+        #[serde(default)]
+        beside: Vec<(String, String)>,
+    },
+    /// Prepares pictures for the classifier otherwise than before. Answer: [`Answer::Classifier`].
+    Preparation {
+        /// How.
+        preparation: Preparation,
     },
     /// Classifies a picture with it. Buffer: the encoded file (PNG or JPEG). Answer: [`Answer::Classified`]; buffers: the
     /// picture as the network saw it, RGBA `[side, side, 4]`, and attention `f32[layers, side x side]`, each map scaled
@@ -181,6 +194,12 @@ pub struct DistilRecipe {
     pub data: DataChoice,
     /// Training samples.
     pub train_samples: u32,
+    /// How many of them keep their label, drawn evenly over the classes; `None`: all.
+    pub labels: Option<u32>,
+    /// Classes whose samples the student does not see.
+    pub omit: Vec<u32>,
+    /// The share of the labels that is replaced by wrong ones.
+    pub label_noise: f32,
     /// Where the teacher comes from.
     pub teacher: TeacherChoice,
     /// Steps of a teacher that is trained live, before the student starts.
@@ -211,23 +230,7 @@ pub struct DistilRecipe {
 
 impl Default for DistilRecipe {
     fn default() -> Self {
-        Self {
-            data: DataChoice::Digits,
-            train_samples: 10_000,
-            teacher: TeacherChoice::Shipped,
-            teacher_steps: 600,
-            method: Method::Soft,
-            temperature: 2.0,
-            alpha: 0.5,
-            weight: 1.0,
-            smoothing: 0.1,
-            depth: 3,
-            width: 64,
-            batch: 64,
-            learning_rate: 3e-3,
-            steps: 400,
-            seed: 0,
-        }
+        Situation::FewLabels.recipe()
     }
 }
 
@@ -262,6 +265,11 @@ pub enum Method {
 }
 
 impl Method {
+    /// Whether a teacher has a part in it.
+    pub fn has_teacher(self) -> bool {
+        matches!(self, Self::Soft | Self::Hard | Self::Saf | Self::ClsKd)
+    }
+
     /// Whether it uses τ (`temperature`), α (`alpha`), `weight` or ε (`smoothing`); other options count always.
     pub fn uses(self, option: &str) -> bool {
         match option {
@@ -297,6 +305,8 @@ pub enum ReadoutChoice {
     Distill,
     /// The mean of both heads' probabilities.
     Mean,
+    /// The mean of both heads' logits.
+    MeanLogits,
 }
 
 /// What comes of a request.
@@ -362,6 +372,9 @@ pub struct DeviceReport {
     pub name: String,
     /// Why, in words that a teacher understands.
     pub reason: String,
+    /// The adapter and the program's version, where the test was passed.
+    #[serde(default)]
+    pub tested: Option<String>,
 }
 
 /// A number that may be none: JSON has no NaN, and `null` is written for it.
@@ -422,6 +435,13 @@ pub enum Event {
         /// What is new.
         history: Box<History>,
     },
+    /// Held-out samples were looked at: a few of them, with what each network says. One buffer, 784 bytes each.
+    Checked {
+        /// Steps that the student has taken.
+        step: u32,
+        /// The same samples at each check of a run.
+        samples: Vec<SampleNote>,
+    },
     /// Training stopped.
     Stopped {
         /// Steps that the student has taken: none while its teacher learns.
@@ -437,6 +457,11 @@ pub enum Event {
     },
     /// The device is gone. The page ends this worker, starts another and sends it the last checkpoint.
     DeviceLost {
+        /// What the browser said.
+        message: String,
+    },
+    /// The worker's program could not be fetched. The page ends this worker and starts another when the person asks for it.
+    Unloaded {
         /// What the browser said.
         message: String,
     },
@@ -532,10 +557,30 @@ pub struct ClassifierReport {
     pub class_names: Vec<String>,
     /// Whether there are two heads.
     pub two_heads: bool,
+    /// Which heads count, as its family reads them.
+    pub readout: ReadoutChoice,
+    /// How pictures are prepared.
+    pub preparation: Preparation,
     /// How well it did when the file was written, as a sentence, where the file says it.
     pub measured: Option<String>,
     /// What the file did not say and was assumed, a line each.
     pub notes: Vec<String>,
+}
+
+/// How a picture becomes a classifier's input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Preparation {
+    /// Mean of each channel, of pixels from 0 to 1.
+    pub mean: Vec<f32>,
+    /// Its deviation.
+    pub std: Vec<f32>,
+    /// What the centre crop keeps of a side, above 0 and at most 1.
+    pub crop: f32,
+    /// Whether both sides are resized, whatever becomes of the proportions.
+    pub squash: bool,
+    /// Whether the filter is linear and not cubic.
+    pub bilinear: bool,
 }
 
 /// What a classifier says of a picture.
@@ -554,6 +599,8 @@ pub struct Classified {
     pub layers: u32,
     /// Side of the picture and of each map.
     pub side: u32,
+    /// What is wrong with the picture's file, where an answer was possible all the same.
+    pub note: Option<String>,
 }
 
 #[cfg(test)]
@@ -589,7 +636,7 @@ mod tests {
         let opinion =
             Opinion { model: Model::Baseline, probabilities: loss.clone(), softened: loss.clone(), layers: 0 };
         let top = vec![(3, 0.5), (4, f32::NAN)];
-        let classified = Classified { top, logits: loss, milliseconds: 1.0, layers: 0, side: 1 };
+        let classified = Classified { top, logits: loss, milliseconds: 1.0, layers: 0, side: 1, note: None };
         let sent = |answer| {
             let text = serde_json::to_string(&FromWorker::Reply(Reply { id: 1, result: Ok(answer) })).expect("text");
             match serde_json::from_str(&text) {

@@ -106,8 +106,8 @@ async fn drive() {
     let turn = Turn::new();
     loop {
         match (INBOX.with_borrow_mut(VecDeque::pop_front), &mut session) {
-            (Some((Request { id, command: Command::Open { device, fault } }, _)), None) => {
-                let Opened { device, report } = device::open(device, fault).await;
+            (Some((Request { id, command: Command::Open { device, fault, tested } }, _)), None) => {
+                let Opened { device, report } = device::open(device, fault, tested).await;
                 session = Some(Session::new(device, milliseconds));
                 reply(id, Ok((Answer::Device(report), Vec::new())));
             }

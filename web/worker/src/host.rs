@@ -72,7 +72,7 @@ pub fn run() {
         let answer = match command {
             Command::Open { .. } => {
                 let (name, reason) = ("this computer's processor".into(), "This is the native program.".into());
-                Ok((Answer::Device(DeviceReport { gpu: false, name, reason }), Vec::new()))
+                Ok((Answer::Device(DeviceReport { gpu: false, name, reason, tested: None }), Vec::new()))
             }
             command => block_on(session.handle(command, buffers, &mut news)),
         };

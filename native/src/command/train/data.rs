@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use potstill_core::data::{Dataset, Relabelled, Subset, without_classes};
+use potstill_core::data::{Dataset, Error, Subset, Telling, Told};
 
 use crate::dataset::{self, Split};
 use crate::error::{Failure, Result};
@@ -70,42 +70,21 @@ pub fn open(recipe: &Recipe) -> Result<RunData> {
     if data.tells_all() {
         return Ok(RunData { student: full.clone(), baseline: full.clone(), full });
     }
-    let told = Arc::new(told(full.source.dataset.clone(), recipe)?);
-    let labelled: Vec<u64> =
-        (0..told.len()).filter(|index| told.known_label(*index).is_some()).map(|index| index as u64).collect();
-    let (images, labels) = (told.len(), labelled.len());
-    let student = full.with(told.clone(), images, labels);
-    let baseline = match labels {
-        0 => student.clone(),
-        _ => {
-            let repeated = labelled.into_iter().cycle().take(images).collect();
-            full.with(Arc::new(Subset::of(told, repeated).map_err(Failure::work)?), labels, labels)
-        }
-    };
+    let Told { student, baseline, labels } = told(full.source.dataset.clone(), recipe)?;
+    let images = student.len();
+    // Where no sample has a label the baseline has nothing of its own to see.
+    let baseline_images = if labels == 0 { images } else { labels };
+    let (student, baseline) = (full.with(student, images, labels), full.with(baseline, baseline_images, labels));
     Ok(RunData { student, baseline, full })
 }
 
-// What the student is told of the training samples.
-fn told(train: Arc<dyn Dataset>, recipe: &Recipe) -> Result<Relabelled<Arc<dyn Dataset>>> {
+// What student and baseline are told of the training samples.
+fn told(train: Arc<dyn Dataset>, recipe: &Recipe) -> Result<Told> {
     let data = &recipe.data;
-    let omit: Vec<u32> = data.omit.iter().map(|class| class.among(train.class_names())).collect::<Result<_>>()?;
-    let train: Arc<dyn Dataset> = if omit.is_empty() {
-        train
-    } else {
-        let kept = without_classes(train.as_ref(), &omit);
-        if kept.is_empty() {
-            return Err(Failure::usage(
-                "data.omit leaves out every class, and with it every training sample; keep some",
-            ));
-        }
-        Arc::new(Subset::of(train, kept).map_err(Failure::work)?)
-    };
-    let told = Relabelled::new(train);
-    let told = match data.labels {
-        Some(labels) => {
-            told.keep(labels, recipe.seed).map_err(|error| Failure::usage(format!("data.labels: {error}")))?
-        }
-        None => told,
-    };
-    Ok(told.noise(data.label_noise, recipe.seed))
+    let omit = data.omit.iter().map(|class| class.among(train.class_names())).collect::<Result<_>>()?;
+    let told = Telling { omit, labels: data.labels, noise: data.label_noise }.of(train, recipe.seed);
+    told.map_err(|error| {
+        let key = if matches!(error, Error::NoClasses { .. }) { "data.omit" } else { "data.labels" };
+        Failure::usage(format!("{key}: {error}"))
+    })
 }
