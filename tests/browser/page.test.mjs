@@ -172,13 +172,13 @@ test("the views are walked through by keyboard alone", async ({ browser, site })
 });
 
 test("an address with nonsense gives messages and defaults", async ({ browser, site }) => {
-  const page = await visit(browser, site, "?device=cpu#distil?method=magic&depth=-3&batch=32&learning-rate=fast");
+  const page = await visit(browser, site, "?device=cpu#distil?method=magic&depth=-3&batch=48&learning-rate=fast");
   await message(page, "method", "magic", "default");
   await message(page, "number of blocks", "-3");
   await message(page, "learning rate", "fast");
   assert((await page.inputValue("#option-method")) === "soft", "the method is the default");
-  assert((await page.inputValue("#option-batch")) === "32", "what makes sense is taken");
-  assert((await page.evaluate(() => location.hash)) === "#distil?batch=32", "the address says what is in use");
+  assert((await page.inputValue("#option-batch")) === "48", "what makes sense is taken");
+  assert((await page.evaluate(() => location.hash)) === "#distil?batch=48", "the address says what is in use");
   const lost = await visit(browser, site, "?device=toaster#nowhere");
   await message(lost, "toaster");
   await message(lost, "nowhere");
@@ -302,17 +302,19 @@ test("every address that the page makes opens, on both devices", async ({ browse
   const lessons = [1, 2, 3, 5].map((step) => `#compare?lesson=${step}`);
   const all = ["#distil?lesson=4&situation=unseen-three", ...lessons, ...views.flatMap((view) => options.map((option) => `#${view}${option}`))];
   const shown = { compare: ".opinion.baseline", classify: "#classifier-choice option", lesson: "#lesson-steps li", distil: "#accuracy-plot canvas" };
-  // An adapter that is a program is slow, so it gets one address of each view.
-  for (const [device, addresses] of [["cpu", all], ["software", views.map((view) => `#${view}`)]]) {
+  // An adapter that is a program is slow, so it gets one address of each view that computes at once.
+  for (const [device, addresses] of [["cpu", all], ["software", ["#compare", "#distil"]]]) {
     for (const address of addresses) {
       const page = await visit(browser, site, `?device=${device}${address}`);
       await page.waitForSelector(shown[/#(\w+)/.exec(address)[1]], { timeout: 300_000 });
       const said = await messages(page);
       assert(said.length === 0 && page.problems.length === 0, `${device} ${address}: ${said} ${page.problems}`);
       assert((await page.evaluate(() => location.hash)) === address, `${address} became ${await page.evaluate(() => location.hash)}`);
-      await page.reload();
-      await page.waitForSelector(shown[/#(\w+)/.exec(address)[1]], { timeout: 300_000 });
-      assert((await messages(page)).length === 0, `${device} ${address}, opened again: ${await messages(page)}`);
+      if (address.includes("compare")) {
+        await page.reload();
+        await page.waitForSelector(shown.compare, { timeout: 300_000 });
+        assert((await messages(page)).length === 0, `${device} ${address}, opened again: ${await messages(page)}`);
+      }
       await page.close();
     }
   }
@@ -515,7 +517,7 @@ test("every word of a chart is one press away", async ({ browser, site }) => {
 });
 
 test("a run is kept as it goes, and what another takes the place of comes back", async ({ browser, site }) => {
-  const long = quick.replace("steps=20", "steps=20000").replace("samples=320", "samples=640");
+  const long = quick.replace("steps=20", "steps=20000");
   const page = await visit(browser, site, `?device=cpu#distil?${long}`);
   await page.click("#start");
   await page.locator("#saved-runs li", { hasText: "of 20000" }).first().waitFor({ timeout: 30_000 });
@@ -543,7 +545,7 @@ test("a worker that falls silent or fails is noticed, and the run goes on", asyn
   await page.locator("#messages button", { hasText: "Start it anew" }).click();
   await message(page, "started anew", "continues from step");
   await says(page, "#run-state", "Training");
-  await page.workers()[0].evaluate(() => setTimeout(() => { throw new Error("on purpose"); }));
+  await page.workers().at(-1).evaluate(() => setTimeout(() => { throw new Error("on purpose"); }));
   await message(page, "on purpose", "continues from step");
   const from = (await messages(page)).map((line) => /on purpose.*from step (\d+)/.exec(line)).find(Boolean)[1];
   assert(Number(from) > 0, `it continues from step ${from}`);

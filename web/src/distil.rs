@@ -15,7 +15,7 @@ use potstill_core::method::Lesson;
 use potstill_core::model::{Network, NetworkConfig};
 use potstill_core::train::metrics::argmax;
 use potstill_core::train::{
-    Batches, Course, CourseConfig, DeviceBatch, Error, Evaluation, Order, Taken, TrainingRecipe, evaluate,
+    Batches, Course, CourseConfig, DeviceBatch, Error, Evaluation, Order, Taken, TrainingRecipe, bias, evaluate,
 };
 
 use crate::data::transform;
@@ -26,6 +26,8 @@ use crate::protocol::{DistilRecipe, History, Model, Quantity};
 const CHECKED: usize = 250;
 /// Held-out samples that are shown at each check.
 const SHOWN: usize = 40;
+/// Training samples, of all classes, by which the biases of those left out are corrected.
+const UNLABELLED: usize = 1_000;
 /// Steps between two reads, at most.
 const MOST_UNREAD: usize = 16;
 /// What a chunk of steps should take, in milliseconds: so long a pause button waits.
@@ -323,7 +325,13 @@ impl Distillation {
             let known = self.teacher_says.take().filter(|known| model == Model::Teacher && known.len() == samples);
             let decisions = match known {
                 Some(decisions) => decisions,
-                None => decisions(&logits(&self.network(model), held_out, 0..samples, &self.device).await?, held_out),
+                None => {
+                    let said = logits(&self.network(model), held_out, 0..samples, &self.device).await?;
+                    if self.is_finished() && model != Model::Teacher && !self.plan.recipe.omit.is_empty() {
+                        self.check_corrected(model, &said, held_out).await?;
+                    }
+                    decisions(&said, held_out)
+                }
             };
             self.history.record(model, Quantity::Accuracy, step, share_right(&decisions, held_out, &|_| true));
             let omit = &self.plan.recipe.omit;
@@ -338,6 +346,25 @@ impl Distillation {
         let all = |index: usize| [0, 1, 2].map(|model: usize| says[model][index]);
         self.seen = Some(shown.into_iter().map(|index| (index, all(index))).collect());
         self.teacher_says = says.into_iter().next();
+        Ok(())
+    }
+
+    // How a network does on the classes left out once it is known how often they come: their biases follow from training
+    // samples of all classes, of which no label is read.
+    async fn check_corrected(&mut self, model: Model, said: &[f32], held_out: &dyn Dataset) -> Result<(), String> {
+        let (classes, samples) = (held_out.classes(), UNLABELLED.min(self.train.len()));
+        let unlabelled = logits(&self.network(model), self.train.as_ref(), 0..samples, &self.device).await?;
+        let omit = self.plan.recipe.omit.clone();
+        let left_out: Vec<_> = omit.iter().map(|class| (*class, 1.0 / classes as f64)).collect();
+        // What cannot be corrected stays as it is: the run has ended well all the same.
+        let Ok(found) = bias::correct(&unlabelled, classes, &left_out) else { return Ok(()) };
+        let corrected: Vec<f32> =
+            said.iter().zip(found.added.iter().cycle()).map(|(logit, added)| logit + added).collect();
+        let decisions = decisions(&corrected, held_out);
+        let step = self.step();
+        self.history.record(model, Quantity::Corrected, step, share_right(&decisions, held_out, &|_| true));
+        let right = share_right(&decisions, held_out, &|label| omit.contains(&label));
+        self.history.record(model, Quantity::UnseenCorrected, step, right);
         Ok(())
     }
 }

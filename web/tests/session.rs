@@ -174,6 +174,15 @@ fn what_is_told_of_the_samples_is_told_as_by_the_command() {
     let kd = LogitDistillation::default();
     assert_eq!(losses(&told, Model::Student), command_losses(&few, &Preset::Kd(kd), &own));
     assert_eq!(losses(&told, Model::Baseline), command_losses(&few, &Preset::Labels { smoothing: 0.0 }, &alone));
+    for model in [Model::Student, Model::Baseline] {
+        let corrected = told.curve(model, &Quantity::UnseenCorrected).expect("at the end");
+        assert_eq!(
+            (corrected.steps.clone(), told.curve(model, &Quantity::Corrected).expect("too").steps.len()),
+            (vec![20], 1)
+        );
+        // Said as often as it comes, it is right at times, where it never was before.
+        assert!(corrected.values[0] > values(&told, model, Quantity::Unseen)[4], "{model:?}");
+    }
     for model in [Model::Teacher, Model::Student, Model::Baseline] {
         assert_eq!(told.curve(model, &Quantity::Unseen).expect("3s are left out").steps, [0, 5, 10, 15, 20]);
     }

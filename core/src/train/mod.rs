@@ -4,6 +4,7 @@
 
 pub mod adamw;
 pub mod batches;
+pub mod bias;
 pub mod course;
 pub mod device_batch;
 pub mod evaluate;

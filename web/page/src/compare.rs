@@ -13,6 +13,8 @@ use crate::picture::{Bars, SIDE};
 use crate::run::{Change, run, spawn};
 use crate::{confusion, dom, files, notice, picture, place, table, words};
 
+/// The lesson's steps up to this one begin with a digit between a 4 and a 9.
+const BETWEEN: u32 = 3;
 /// Samples in the strip.
 const STRIP: u32 = 10;
 /// Samples on which student and teacher differ most.
@@ -139,8 +141,12 @@ pub fn shown() {
         show_temperature();
         if VIEW.with(|view| view.strip.get()).is_none() {
             // What was drawn meanwhile stays.
-            let drawn = !matches!(VIEW.with(|view| view.digit.borrow().clone()), Digit::Nothing);
-            pick(0, !drawn).await?;
+            let empty = matches!(VIEW.with(|view| view.digit.borrow().clone()), Digit::Nothing);
+            let between = place::lesson().is_some_and(|step| step <= BETWEEN);
+            pick(0, empty && !between).await?;
+            if empty && between {
+                morph();
+            }
         }
         ask();
         Ok(())
@@ -149,7 +155,7 @@ pub fn shown() {
 
 /// The lesson's step is shown: the first ones begin between a 4 and a 9.
 pub fn lesson(step: u32) {
-    if step <= 3 && !matches!(VIEW.with(|view| view.digit.borrow().clone()), Digit::Drawn) {
+    if step <= BETWEEN && !matches!(VIEW.with(|view| view.digit.borrow().clone()), Digit::Drawn) {
         morph();
     }
 }
@@ -178,7 +184,7 @@ fn networks_changed() {
     }
     if VIEW.with(|view| view.strip.get()).is_none() {
         // Other data came with them.
-        spawn(pick(0, true));
+        return shown();
     }
     ask();
 }

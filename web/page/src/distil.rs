@@ -501,8 +501,11 @@ fn draw_curves(now: bool) {
             if tables {
                 fill(id, &steps, &series, write);
             }
-            // How often two agree is no right answer: it is in the table.
-            series.retain(|one| one.colour != TERM_COLOURS[0] || id != "accuracy-table");
+            // What is no right answer, or hardly changes, is in the table alone.
+            series.retain(|one| {
+                id != "accuracy-table"
+                    || (one.colour != TERM_COLOURS[0] && (one.colour, one.dash.len()) != ("--teacher", 4))
+            });
             chart.set(steps, series);
         }
     });
@@ -523,9 +526,9 @@ fn series(curves: &[&Curve], scale: f32) -> Vec<Series> {
     let drawn = curves.iter().map(|curve| {
         let (colour, dash): (_, &[u32]) = match (&curve.quantity, curve.model) {
             (Quantity::Agreement, _) => (TERM_COLOURS[0], &[6, 3]),
-            (Quantity::Unseen, Model::Student) => ("--student", &[2, 4]),
-            (Quantity::Unseen, Model::Baseline) => ("--baseline", &[2, 4]),
-            (Quantity::Unseen, Model::Teacher) => ("--teacher", &[2, 4]),
+            (Quantity::Unseen, Model::Student) => ("--student", &[8, 3, 2, 3]),
+            (Quantity::Unseen, Model::Baseline) => ("--baseline", &[8, 3, 2, 3]),
+            (Quantity::Unseen, Model::Teacher) => ("--teacher", &[8, 3, 2, 3]),
             (Quantity::Term(name), Model::Student) if name == "labels" => ("--student", &[]),
             (Quantity::Term(_), _) => (*colours.next().expect("endless"), &[8, 4]),
             (_, Model::Teacher) => ("--teacher", &[10, 5]),

@@ -50,8 +50,8 @@ const STEPS: [Step; LESSON_STEPS as usize] = [
         view: View::Distil,
         situation: Some(Situation::UnseenThree),
         text: &[
-            "Press Start. All 3s are taken away. The baseline never answers 3. Does the student?",
-            "Ask: nobody showed it a 3, so who told it? Think of the teacher's small shares for 2, 5 and 8.",
+            "Press Start. All 3s are taken away. At the end both are told one thing more: that one digit in ten is a 3. Which of them knows what a 3 looks like?",
+            "Ask: nobody showed the student a 3, so who told it? Think of the teacher's small shares for 2, 5 and 8.",
         ],
     },
     Step {

@@ -68,6 +68,8 @@ pub fn curves(curves: &[&Curve]) -> String {
             Quantity::Accuracy => format!(",{whose} accuracy"),
             Quantity::Agreement => ",agreement".to_owned(),
             Quantity::Unseen => format!(",{whose} accuracy on digits left out"),
+            Quantity::Corrected => format!(",{whose} accuracy corrected"),
+            Quantity::UnseenCorrected => format!(",{whose} accuracy on digits left out corrected"),
             Quantity::Term(name) => format!(",{}", quoted(name)),
         });
     }

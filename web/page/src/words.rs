@@ -70,19 +70,17 @@ pub fn sentence(recipe: &DistilRecipe, history: &History) -> Option<String> {
     let noise = recipe.label_noise;
     Some(match (recipe.labels, unseen) {
         (_, Some((student, baseline))) => {
-            let digit = if recipe.omit == [3] {
-                "3".to_owned()
-            } else {
-                recipe.omit.iter().map(u32::to_string).collect::<Vec<_>>().join(" or ")
-            };
-            let told = if taught && student > baseline + 1.0 {
-                " The teacher's answers to other digits said what it looks like."
-            } else {
-                ""
-            };
-            format!(
-                "The student never saw a {digit}, and reads {student:.0} of 100 of them; the baseline, which had no teacher, {baseline:.0}.{told}"
-            )
+            let digit = recipe.omit.iter().map(u32::to_string).collect::<Vec<_>>().join(" or ");
+            let raw = format!(
+                "The student never saw a {digit}, and reads {student:.0} of 100 of them; the baseline, which had no teacher, {baseline:.0}."
+            );
+            let last = |model| last(model, Quantity::UnseenCorrected);
+            match last(Model::Student).zip(last(Model::Baseline)) {
+                Some((student, baseline)) => format!(
+                    "{raw} Told one thing more, how often a {digit} comes, the student reads {student:.0} of 100 and the baseline {baseline:.0}."
+                ),
+                None => raw,
+            }
         }
         (Some(0), _) => format!(
             "Without a single label the student reads {student:.0} of 100 digits, all from the teacher's answers. \
@@ -115,6 +113,8 @@ pub fn curve(curve: &Curve) -> String {
         Quantity::Loss | Quantity::Accuracy => model(curve.model).to_owned(),
         Quantity::Agreement => "Agreement of student and teacher".to_owned(),
         Quantity::Unseen => format!("{}, digits left out", model(curve.model)),
+        Quantity::Corrected => format!("{}, corrected", model(curve.model)),
+        Quantity::UnseenCorrected => format!("{}, digits left out, corrected", model(curve.model)),
         Quantity::Term(name) => format!("{}: {name}", model(curve.model)),
     }
 }

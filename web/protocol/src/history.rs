@@ -20,6 +20,10 @@ pub enum Quantity {
     Agreement,
     /// The fraction of held-out samples of the classes that the student does not see that the model is right about.
     Unseen,
+    /// The accuracy with the biases of those classes corrected, at the end: each is said as often as it comes.
+    Corrected,
+    /// And of those classes alone.
+    UnseenCorrected,
 }
 
 /// One quantity of one model.

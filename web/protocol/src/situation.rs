@@ -54,7 +54,7 @@ impl Situation {
             width: 64,
             batch: 32,
             learning_rate: 3e-3,
-            steps: 600,
+            steps: 500,
             seed: 0,
         };
         match self {
