@@ -1,9 +1,8 @@
-//! Training augmentation: what happens to a training image before it is normalised.
+//! Training augmentation: the random changes of a training image.
 //!
-//! In the order of timm and torchvision: a crop at the image's own size, a flip, RandAugment or a jitter of colours, and for
-//! drawn signs the distortion; a rectangle is erased after the normalisation.
-//! Every choice comes from the generator of one (seed, epoch, visit), so neither the thread nor the batch that reads a
-//! sample changes it.
+//! The order is that of timm and torchvision: a crop at the image's own size, a flip, then RandAugment or colour jitter. Drawn
+//! signs are also distorted. After the normalisation, a rectangle may be erased. Every choice comes from the generator of one
+//! (seed, epoch, visit). So the result does not depend on the thread or on the batch.
 
 use std::borrow::Cow;
 
@@ -13,26 +12,26 @@ use super::ops::{Op, Sampling};
 use super::preprocess::{crop, resize};
 use super::{Distortion, Error, ImageShape, Interpolation, Picture, RandAugment, Rng, Transform};
 
-/// Which part of an image a network sees in training.
+/// The part of an image that a network sees in training.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
 pub enum Crop {
-    /// What it sees of a held-out image.
+    /// The same part as of a held-out image.
     #[default]
     Centre,
     /// A rectangle of random area and proportions, resized to the network's input (Szegedy et al., 2015).
     RandomResized {
-        /// Least and greatest share of the image's area.
+        /// Smallest and largest share of the image's area.
         #[serde(default = "scale")]
         scale: (f64, f64),
-        /// Least and greatest width over height.
+        /// Smallest and largest ratio of width to height.
         #[serde(default = "ratio")]
         ratio: (f64, f64),
         /// The filter.
         #[serde(default)]
         interpolation: Interpolation,
     },
-    /// The image surrounded by black, a random part of its own size, then as a held-out image.
+    /// A black border around the image, then a random part with the image's own size. After that, as for a held-out image.
     Padded {
         /// Pixels on each side.
         padding: usize,
@@ -84,8 +83,8 @@ impl Crop {
     }
 }
 
-/// A rectangle of random area and proportions, top, left, height, width: ten tries, then the largest centred one of
-/// allowed proportions.
+/// A rectangle of random area and proportions: top, left, height, width. If ten tries do not fit, it is the largest centred
+/// rectangle with allowed proportions.
 fn random_box(shape: ImageShape, scale: (f64, f64), ratio: (f64, f64), rng: &mut Rng) -> [usize; 4] {
     let (height, width) = (shape.height, shape.width);
     let area = (height * width) as f64;
@@ -111,11 +110,11 @@ fn random_box(shape: ImageShape, scale: (f64, f64), ratio: (f64, f64), rng: &mut
     [(height - rows) / 2, (width - columns) / 2, rows, columns]
 }
 
-/// A part of a picture's own size, from the picture with `padding` black pixels around it.
+/// A part with the picture's own size, out of the picture with `padding` black pixels around it.
 fn padded(picture: &Picture<'_>, padding: usize, rng: &mut Rng) -> Picture<'static> {
     let shape = picture.shape;
     let range = 2 * padding as u64 + 1;
-    // How far the part begins below and to the right of the black border's corner.
+    // The start of the part, below and to the right of the border's corner.
     let (down, right) = (rng.below(range) as usize, rng.below(range) as usize);
     let line = shape.width * shape.channels;
     let mut pixels = vec![0; shape.bytes()];
@@ -142,8 +141,8 @@ fn mirror(picture: Picture<'_>) -> Picture<'static> {
     Picture { shape, pixels: Cow::Owned(pixels) }
 }
 
-/// Random changes of brightness, contrast and saturation, in random order, as torchvision's. Each factor is uniform within
-/// its amount around 1, and never below 0.
+/// Random changes of brightness, contrast and saturation, in random order, as in torchvision. Each factor is drawn uniformly from
+/// 1 minus its amount to 1 plus its amount, and is never below 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ColorJitter {
@@ -156,7 +155,7 @@ pub struct ColorJitter {
 }
 
 impl ColorJitter {
-    /// The same amount of each, as timm's option gives it.
+    /// The same amount for all three, as with timm's option.
     pub const fn all(amount: f64) -> Self {
         Self { brightness: amount, contrast: amount, saturation: amount }
     }
@@ -176,7 +175,7 @@ impl ColorJitter {
     }
 }
 
-/// What an erased rectangle shows.
+/// The content of an erased rectangle.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EraseMode {
@@ -188,20 +187,20 @@ pub enum EraseMode {
     Constant,
 }
 
-/// A rectangle of the normalised image replaced (Zhong et al., 2017), as timm does it: ten tries at a random area and
-/// log-uniform proportions that fit.
+/// Random erasing (Zhong et al., 2017), as in timm: a rectangle of the normalised image is replaced. Its area is random, and its
+/// proportions are log-uniform. There are ten tries to find a rectangle that fits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandomErasing {
-    /// How often.
+    /// Its probability.
     pub probability: f64,
-    /// What it shows.
+    /// The content of the rectangle.
     pub mode: EraseMode,
-    /// Least and greatest share of the image's area.
+    /// Smallest and largest share of the image's area.
     pub area: (f64, f64),
-    /// Least height over width; the greatest is its inverse.
+    /// Smallest ratio of height to width. The largest is its inverse.
     pub aspect: f64,
-    /// How many rectangles, which share the area.
+    /// Number of rectangles, which share the area.
     pub count: u32,
 }
 
@@ -212,7 +211,7 @@ impl Default for RandomErasing {
 }
 
 impl RandomErasing {
-    /// Erases in `(C, H, W)` normalised floats.
+    /// Erases in normalised floats `(C, H, W)`.
     pub(super) fn apply(&self, image: &mut [f32], shape: ImageShape, rng: &mut Rng) {
         if !rng.chance(self.probability) {
             return;
@@ -242,23 +241,23 @@ impl RandomErasing {
     }
 }
 
-/// What may happen to a training image, in this order.
+/// The changes of a training image, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
-    /// Which part of it is shown.
+    /// The part of the image.
     pub crop: Crop,
-    /// How often it is mirrored left to right, 0 to 1.
+    /// Probability of mirroring it left to right, 0 to 1.
     pub flip: f64,
     /// Operations drawn at random.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auto_augment: Option<RandAugment>,
-    /// The filter of the maps of `auto_augment`.
+    /// The filter for rotations, shears and shifts of `auto_augment`.
     pub interpolation: Interpolation,
     /// Changes of colour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub color_jitter: Option<ColorJitter>,
-    /// How a drawn sign is drawn anew.
+    /// Distortion of drawn signs.
     #[serde(skip)]
     pub distortion: Option<Distortion>,
     /// Erasing, after normalisation.
@@ -267,12 +266,12 @@ pub struct Augment {
 }
 
 impl Augment {
-    /// Leaves images as held-out ones are.
+    /// No changes: training images are prepared like held-out ones.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Whether images are left as held-out ones are.
+    /// Whether there are no changes.
     pub fn is_none(&self) -> bool {
         *self == Self { interpolation: self.interpolation, ..Self::none() }
     }
@@ -280,7 +279,7 @@ impl Augment {
     /// Checks every setting.
     ///
     /// # Errors
-    /// Names the first setting out of range.
+    /// The first setting that is out of range.
     pub fn check(&self) -> Result<(), Error> {
         self.crop.check()?;
         let jitter = self.color_jitter.unwrap_or_default();
@@ -304,8 +303,8 @@ impl Augment {
         self.distortion.map_or(Ok(()), |distortion| distortion.check())
     }
 
-    /// Draws the version of a picture that belongs to a generator: `(H, W, C)` of the network's size, 0 to 1. Erasing is
-    /// left to the caller.
+    /// The version of a picture for a generator: `(H, W, C)` with the network's size, values from 0 to 1. The caller does the
+    /// erasing.
     pub(super) fn apply(&self, picture: Picture<'_>, transform: &Transform, rng: &mut Rng, out: &mut [f32]) {
         let mut picture = self.crop.apply(picture, transform, rng);
         if self.flip > 0.0 && rng.chance(self.flip) {

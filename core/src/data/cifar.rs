@@ -1,7 +1,7 @@
 //! The binary version of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009).
 //!
-//! A file is records without a header: one label byte (CIFAR-10) or two, coarse and fine (CIFAR-100), then 32 x 32 red,
-//! green and blue values, plane by plane. So a file's length is all that can be checked before its labels are.
+//! A file consists of records and has no header. A record has one label byte (CIFAR-10) or two, coarse and fine (CIFAR-100), and
+//! then 32 x 32 red, green and blue values, plane by plane. So only a file's length and its labels can be checked.
 
 use super::{Error, ImageShape, Images};
 
@@ -9,22 +9,22 @@ use super::{Error, ImageShape, Images};
 const PIXELS: usize = PLANE * 3;
 const PLANE: usize = SIDE * SIDE;
 const SIDE: usize = 32;
-/// Most bytes that a file may have: more than twice those of the official files.
+/// The largest accepted file, in bytes. It is more than twice the official files.
 pub const MAX_BYTES: u64 = 1 << 29;
 
-/// Which of the sets, and which of its labels.
+/// The set, and the kind of its labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Ten classes.
     Ten,
     /// A hundred classes.
     HundredFine,
-    /// The same images in twenty groups of classes.
+    /// The images of CIFAR-100, with its twenty groups of classes as labels.
     HundredCoarse,
 }
 
 impl Kind {
-    /// How many classes there are.
+    /// The number of classes.
     pub const fn classes(self) -> usize {
         match self {
             Self::Ten => 10,
@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    /// Where in a record the label stands.
+    /// The place of the label in a record.
     const fn label(self) -> usize {
         match self {
             Self::Ten | Self::HundredCoarse => 0,
@@ -49,7 +49,8 @@ impl Kind {
         }
     }
 
-    /// The classes' names in the order of the labels, for CIFAR-10; the numbers for CIFAR-100, whose names are in a file.
+    /// The names of the classes in the order of the labels, for CIFAR-10. For CIFAR-100 they are numbers, because its names are
+    /// in a file.
     pub fn class_names(self) -> Vec<String> {
         match self {
             Self::Ten => TEN.map(str::to_owned).to_vec(),
@@ -70,7 +71,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Without any image yet.
+    /// A split without images.
     pub fn new(kind: Kind) -> Self {
         Self { kind, pixels: Vec::new(), labels: Vec::new() }
     }
@@ -78,7 +79,7 @@ impl Reader {
     /// Adds the records of one file.
     ///
     /// # Errors
-    /// Names the file, and its length or the first label that is none.
+    /// The file, with its wrong length or its first invalid label.
     pub fn add(&mut self, file: &str, bytes: &[u8]) -> Result<(), Error> {
         let fail = |reason| Err(Error::File { file: file.to_owned(), reason });
         let record = self.kind.record();
@@ -117,7 +118,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The set, with its classes' names.
+    /// The set, with the names of its classes.
     ///
     /// # Errors
     /// If there are fewer names than classes.

@@ -1,13 +1,12 @@
-//! Handwritten digits without a download: every sample is drawn when it is read, from its index alone.
+//! Handwritten digits without a download. Every sample is drawn when it is read, from its index alone.
 //!
-//! The set lets a first run, the tests and the page work with nothing on disk, and it stands in for MNIST closely
-//! enough that a model trained on it reads MNIST. A digit is a few strokes of a pen, given as a [skeleton](SKELETONS)
-//! in one of several common handwritings. Its points are jittered, the whole is bent, slanted, turned and stretched,
-//! then brought into MNIST's form: 28 x 28 pixels, white ink on black, the digit filling 20 x 20, its centre of mass
-//! in the middle.
+//! With this set, a first run, the tests and the page need no files. It is so similar to MNIST that a model trained on it can
+//! read MNIST. A digit consists of a few strokes of a pen, given as a [skeleton](SKELETONS) in one of several common
+//! handwritings. The points are jittered, and the digit is bent, slanted, turned and stretched. Then it is brought into MNIST's
+//! form: 28 x 28 pixels, white ink on black, a digit of 20 x 20 pixels with its centre of mass in the middle.
 //!
-//! Invariants: label `index % 10`, so every prefix is balanced; training and held-out samples have separate random
-//! streams; all arithmetic is IEEE with `libm`, so a hash of the bytes holds on every platform (a test asserts it).
+//! Invariants: the label is `index % 10`, so every prefix of the set is balanced. Training and held-out samples have separate
+//! random streams. All arithmetic is IEEE with `libm`, so the bytes are the same on every platform (a test checks their hash).
 
 use std::borrow::Cow;
 
@@ -17,7 +16,7 @@ mod skeletons;
 
 use skeletons::{Node, SKELETONS, Skeleton};
 
-/// Which stream of samples.
+/// The stream of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     /// For training.
@@ -29,15 +28,15 @@ pub enum Split {
 /// Rows and columns of an image.
 const SIDE: usize = 28;
 const SHAPE: ImageShape = ImageShape { channels: 1, height: SIDE, width: SIDE };
-/// The digit, ink and all, fills a box of this side, as MNIST's do.
+/// The side of the box that the digit fills, including its ink, as in MNIST.
 const BOX: f64 = 20.0;
-/// The usual radius of the pen, in pixels, by digit. Simple digits are written small and so magnified more when they
-/// are fitted to the box, pen and all.
+/// The usual radius of the pen for each digit, in pixels. Simple digits are written small, so they are magnified more when they
+/// are fitted to the box, together with the pen.
 const PEN: [f64; 10] = [1.32, 1.36, 1.24, 1.20, 1.16, 1.16, 1.20, 1.24, 1.13, 1.14];
 /// Points drawn for each span between two nodes.
 const STEPS: usize = 6;
 
-/// The embedded set of drawn digits: grey, 28 x 28, ten classes.
+/// The set of drawn digits: grey, 28 x 28, ten classes.
 #[derive(Debug, Clone)]
 pub struct Digits {
     split: Split,
@@ -46,7 +45,7 @@ pub struct Digits {
 }
 
 impl Digits {
-    /// The first `len` samples of a split; any number may be asked for.
+    /// The first `len` samples of a split. There is no limit to their number.
     pub fn new(split: Split, len: usize) -> Self {
         Self { split, len, class_names: (0..10).map(|class| class.to_string()).collect() }
     }
@@ -119,7 +118,7 @@ fn choose(skeletons: &'static [Skeleton], rng: &mut Rng) -> &'static Skeleton {
 
 /// One writer's version of a skeleton: jittered, joined by curves, bent, slanted, turned and stretched.
 fn bend(skeleton: &Skeleton, rng: &mut Rng) -> Vec<Vec<Point>> {
-    // Each writer and each moment has an own unsteadiness.
+    // The unsteadiness differs for each writer and each sample.
     let jitter = rng.range(0.03, 0.13) * skeleton.jitter;
     let slant = 0.18 + 0.26 * rng.normal();
     let angle = 0.12 * rng.normal();
@@ -174,7 +173,7 @@ fn curve(nodes: &[(Point, bool)]) -> Vec<Point> {
     points
 }
 
-/// Fits the lines to the box, centres their mass, and draws them with a pen.
+/// Fits the lines to the box, centres them by mass, and draws them with a pen.
 fn ink(mut strokes: Vec<Vec<Point>>, pen: f64, rng: &mut Rng, out: &mut [u8]) {
     // Log-normal: a few writers press very hard.
     let radius = (pen * libm::exp(0.30 * rng.normal())).clamp(0.6, 3.4);
@@ -190,7 +189,7 @@ fn ink(mut strokes: Vec<Vec<Point>>, pen: f64, rng: &mut Rng, out: &mut [u8]) {
     }
     let extent = (high.0 - low.0).max(high.1 - low.1).max(1e-3);
     let scale = (fill - 2.0 * radius) / extent;
-    // The centre of mass of the lines, each piece weighing its length.
+    // The centre of mass of the lines. The weight of each piece is its length.
     let (mut mass, mut sum) = (1e-9, (0.0, 0.0));
     for stroke in &strokes {
         for pair in stroke.windows(2) {
@@ -206,7 +205,7 @@ fn ink(mut strokes: Vec<Vec<Point>>, pen: f64, rng: &mut Rng, out: &mut [u8]) {
         *y = (*y - sum.1 / mass) * scale + centre + shift.1;
     }
 
-    // For each pixel, how deep it lies in the ink: the pen's radius less the distance to the nearest line.
+    // The depth of each pixel in the ink: the pen's radius minus the distance to the nearest line.
     let mut depth = [-8.0f32; SIDE * SIDE];
     for stroke in &strokes {
         let last = stroke.len().saturating_sub(1).max(1) as f64;
@@ -215,7 +214,7 @@ fn ink(mut strokes: Vec<Vec<Point>>, pen: f64, rng: &mut Rng, out: &mut [u8]) {
             draw(pair[0], pair[1], radius * (1.0 + pressure * along), edge, &mut depth);
         }
     }
-    // Paper and scanner leave edges rough: each pixel's depth strays a little.
+    // Paper and scanner make edges rough, so the depth of each pixel varies a little.
     let rough = rng.range(0.0, 0.5);
     for (out, depth) in out.chunks_mut(4).zip(depth.chunks(4)) {
         let mut bits = rng.next_u64();
@@ -228,7 +227,7 @@ fn ink(mut strokes: Vec<Vec<Point>>, pen: f64, rng: &mut Rng, out: &mut [u8]) {
     }
 }
 
-/// Raises the depth of the pixels around one straight piece.
+/// Updates the depth of the pixels around one straight piece.
 fn draw(a: Point, b: Point, radius: f64, edge: f64, depth: &mut [f32; SIDE * SIDE]) {
     let reach = radius + edge;
     let bound = |value: f64| value.clamp(0.0, SIDE as f64) as usize;
@@ -273,7 +272,7 @@ mod tests {
         hash
     }
 
-    /// Any change to the drawing changes results that were published: change these on purpose only.
+    /// A change to the drawing changes published results. Change these values only on purpose.
     #[test]
     fn bytes_are_the_same_everywhere() {
         assert_eq!(format!("{:016x}", hash(Split::Train)), "0900d929ebc4d736");

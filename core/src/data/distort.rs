@@ -1,44 +1,44 @@
-//! Distortion of small drawn signs for training: one smooth warp, a change of stroke thickness, an erased square.
+//! Distortion of small drawn signs for training: a smooth warp, a change of the strokes' thickness, an erased square.
 //!
-//! A student that sees a thousand images for hundreds of epochs must never see one twice. Each visit is a new drawing,
-//! fixed by its generator and by nothing else. Rotation, scale, shear, shift and the elastic field are composed
-//! into one map from output to input pixels, so that an image is resampled once, bilinearly, and outside it lies zero:
-//! the ink is on a black ground. There are no flips, because a mirrored digit is another sign.
+//! A student that sees a thousand images for hundreds of epochs should never see the same image twice. Each visit has its own
+//! version, which depends only on its generator. Rotation, scale, shear, shift and the elastic field are combined into one map
+//! from output to input pixels, so an image is resampled only once, bilinearly. Outside the image it is zero, since the ink is on
+//! black. There are no flips, because a mirrored digit is another sign.
 
 use super::{Error, ImageShape, Rng};
 
-/// Random local distortion: displacements drawn at the points of a coarse grid and joined by cubic B-splines.
+/// Random local distortion: displacements are drawn at the points of a coarse grid and interpolated by cubic B-splines.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Elastic {
-    /// Deviation of the displacement at a grid point, in pixels. Splines smooth it to about half of that.
+    /// Standard deviation of the displacement at a grid point, in pixels. The splines smooth it to about half of that.
     pub alpha: f32,
-    /// Distance between grid points, in pixels: greater is smoother. At least 2.
+    /// Distance between grid points, in pixels, at least 2. A larger distance is smoother.
     pub spacing: f32,
 }
 
 /// A square of the image set to zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Erase {
-    /// How often, 0 to 1.
+    /// Its probability, 0 to 1.
     pub probability: f32,
-    /// Greatest side, in pixels; the side is uniform from 1 to this.
+    /// Largest side, in pixels. The side is drawn uniformly from 1 to this.
     pub side: u32,
 }
 
-/// How a sign is drawn anew in training. Every amount is drawn anew for each visit.
+/// The distortion of a sign in training. Every amount is drawn for each visit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Distortion {
-    /// Rotation, uniform within this many degrees to either side.
+    /// Largest rotation in degrees, to either side. It is drawn uniformly.
     pub rotate_degrees: f32,
-    /// Least and greatest magnification, drawn for each axis; 1 keeps the size.
+    /// Smallest and largest magnification, drawn for each axis. 1 keeps the size.
     pub scale: (f32, f32),
-    /// Horizontal shear (slant), uniform within this many degrees to either side.
+    /// Largest horizontal shear (slant) in degrees, to either side. It is drawn uniformly.
     pub shear_degrees: f32,
-    /// Shift, uniform within this many pixels to either side, for each axis.
+    /// Largest shift in pixels, to either side, for each axis. It is drawn uniformly.
     pub translate_pixels: f32,
     /// Local distortion.
     pub elastic: Option<Elastic>,
-    /// Greatest share, 0 to 1, of a one-pixel thickening or thinning of strokes.
+    /// Largest change of the strokes' thickness, 0 to 1. 1 is a full pixel, thicker or thinner.
     pub thickness: f32,
     /// Erasing.
     pub erase: Option<Erase>,
@@ -51,7 +51,7 @@ impl Default for Distortion {
 }
 
 impl Distortion {
-    /// Leaves images as they are.
+    /// No distortion.
     pub const fn none() -> Self {
         Self {
             rotate_degrees: 0.0,
@@ -77,7 +77,7 @@ impl Distortion {
         }
     }
 
-    /// Whether images are left as they are.
+    /// Whether there is no distortion.
     pub fn is_none(&self) -> bool {
         *self == Self::none()
     }
@@ -85,7 +85,7 @@ impl Distortion {
     /// Checks every setting.
     ///
     /// # Errors
-    /// Names the first setting out of range.
+    /// The first setting that is out of range.
     pub fn check(&self) -> Result<(), Error> {
         let elastic = self.elastic.unwrap_or(Elastic { alpha: 0.0, spacing: 2.0 });
         let erase = self.erase.map_or(0.0, |erase| erase.probability);
@@ -109,9 +109,10 @@ impl Distortion {
         Ok(())
     }
 
-    /// Draws one version of an image.
+    /// Computes one version of an image.
     ///
-    /// `image` and `out` are `(H, W, C)`; `out` holds 0 to 1. The settings are taken to have passed [`check`](Self::check).
+    /// `image` and `out` are `(H, W, C)`, and the values of `out` are from 0 to 1. The settings must have passed
+    /// [`check`](Self::check).
     ///
     /// # Panics
     /// If `image` or `out` is not [`ImageShape::bytes`] long.
@@ -217,7 +218,7 @@ struct Field {
 
 impl Field {
     fn new(elastic: Elastic, shape: ImageShape, rng: &mut Rng) -> Self {
-        // The least that `check` allows: a spacing of 0 would ask for endless points.
+        // The smallest distance that `check` allows. A distance of 0 would need infinitely many points.
         let spacing = elastic.spacing.max(2.0);
         let spline = |pixels: usize| -> Vec<(usize, [f32; 4])> {
             (0..pixels)
@@ -231,9 +232,9 @@ impl Field {
         // A spline reads four points from its own.
         let points = |spline: &[(usize, [f32; 4])]| spline.last().map_or(4, |last| last.0 + 4);
         let (grid_rows, grid_columns) = (points(&rows), points(&columns));
-        // A random phase would only shift a field that is random anyway, so the grid stays put.
+        // A random phase would only shift a field that is random anyway, so the grid does not move.
         let alpha = f64::from(elastic.alpha);
-        // (grid rows, W): the columns are joined first, then the rows.
+        // (grid rows, W): first the columns are interpolated, then the rows.
         let mut joined = Vec::with_capacity(grid_rows * shape.width);
         let mut line = vec![(0.0f32, 0.0f32); grid_columns];
         for _ in 0..grid_rows {
@@ -263,7 +264,7 @@ impl Field {
     }
 }
 
-/// Weights of four successive points for a place `t` (0 to 1) between the middle two. They sum to 1.
+/// The weights of four successive points for a place `t` (0 to 1) between the middle two. Their sum is 1.
 fn cubic_b_spline(t: f32) -> [f32; 4] {
     let u = 1.0 - t;
     let inner = |t: f32| (4.0 - 6.0 * t * t + 3.0 * t * t * t) / 6.0;
@@ -284,7 +285,7 @@ fn thicken(image: &mut [f32], shape: ImageShape, amount: f32) {
     }
 }
 
-/// Replaces each value by the pick among itself and its four neighbours.
+/// Replaces each value by the one that `pick` chooses among itself and its four neighbours.
 fn spread(image: &mut [f32], before: &[f32], shape: ImageShape, pick: impl Fn(f32, f32) -> f32) {
     let mut join = |to: std::ops::Range<usize>, from: usize| {
         let length = to.len();

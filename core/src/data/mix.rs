@@ -1,14 +1,14 @@
-//! Mixup (Zhang et al., 2017) and CutMix (Yun et al., 2019) of a whole batch, as timm mixes it.
+//! Mixup (Zhang et al., 2017) and CutMix (Yun et al., 2019) of a whole batch, as in timm.
 //!
-//! With probability `probability` a batch is mixed, by CutMix with probability `switch` and else by Mixup, with one
-//! λ ~ Beta(α, α). Sample i's partner is sample B - 1 - i: Mixup shows λ x + (1 - λ) x', CutMix puts a rectangle of x' of
-//! side sqrt(1 - λ) into x and takes λ from the area that the rectangle really has. Labels become λ y + (1 - λ) y'.
+//! A batch is mixed with probability `probability`. A mixed batch uses CutMix with probability `switch`, otherwise Mixup. The
+//! whole batch has one λ ~ Beta(α, α). The partner of sample i is sample B - 1 - i. Mixup computes λ x + (1 - λ) x'. CutMix puts
+//! a rectangle of x' with side sqrt(1 - λ) into x, and then takes λ from the area that the rectangle really has. Labels become λ
+//! y + (1 - λ) y'.
 //!
-//! A sample without a label counts for nothing in a mixed target: of λ y and (1 - λ) y' with y' unknown, y alone is left, at a
-//! share of λ.
+//! A sample without a label adds nothing to a mixed target. If y' is unknown, only λ y is left.
 //!
-//! Labels are left unsmoothed: smoothing is linear, so that an objective which smooths λ y + (1 - λ) y' by ε has the
-//! target that timm builds from smoothed labels, and nothing is smoothed twice. A test asserts it.
+//! Labels are not smoothed here. Smoothing is linear, so an objective that smooths λ y + (1 - λ) y' by ε has the same target that
+//! timm builds from smoothed labels, and nothing is smoothed twice. A test checks this.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,18 +18,18 @@ use super::{Batch, Error, Purpose, Rng};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mix {
-    /// α of Mixup; 0 is none.
+    /// α of Mixup. 0: no Mixup.
     pub mixup: f64,
-    /// α of CutMix; 0 is none.
+    /// α of CutMix. 0: no CutMix.
     pub cutmix: f64,
-    /// How often a batch is mixed.
+    /// Probability that a batch is mixed.
     pub probability: f64,
-    /// How often, of two, it is CutMix.
+    /// Probability that a mixed batch uses CutMix, if both are on.
     pub switch: f64,
 }
 
 impl Default for Mix {
-    /// No mixing; the shares are DeiT's.
+    /// No mixing. The probabilities are those of DeiT.
     fn default() -> Self {
         Self { mixup: 0.0, cutmix: 0.0, probability: 1.0, switch: 0.5 }
     }
@@ -44,7 +44,7 @@ impl Mix {
     /// Checks every setting.
     ///
     /// # Errors
-    /// Names the first setting out of range.
+    /// The first setting that is out of range.
     pub fn check(&self) -> Result<(), Error> {
         for (setting, value, most) in [
             ("mix.mixup", self.mixup, 100.0),
@@ -60,7 +60,7 @@ impl Mix {
         Ok(())
     }
 
-    /// Mixes the batch that is the `position`th of its epoch.
+    /// Mixes batch `position` of its epoch.
     pub fn apply(&self, batch: &mut Batch, seed: u64, epoch: u64, position: u64) {
         let mut rng = Rng::new(seed, epoch, position, Purpose::Mix);
         if self.is_none() || !rng.chance(self.probability) {
@@ -82,7 +82,7 @@ impl Mix {
         mirrored(&mut batch.targets, batch.classes, |a, b| blend(a, b, lambda as f32));
         if let Some(known) = &mut batch.known {
             mirrored(known, 1, |a, b| blend(a, b, lambda as f32));
-            // A target stays a distribution over the classes, of the share that is known.
+            // The target remains a distribution over the classes: that of the known share.
             for (target, known) in batch.targets.chunks_exact_mut(batch.classes).zip(known) {
                 if *known > 0.0 {
                     target.iter_mut().for_each(|value| *value /= *known);
@@ -92,7 +92,7 @@ impl Mix {
     }
 }
 
-/// Hands over each row and its partner's, both at once; a row in the middle is its own partner and stays.
+/// Calls `pair` with each row and its partner's row. A row in the middle is its own partner and does not change.
 fn mirrored(rows: &mut [f32], length: usize, mut both: impl FnMut(&mut [f32], &mut [f32])) {
     let count = rows.len() / length.max(1);
     for first in 0..count / 2 {
@@ -108,7 +108,7 @@ fn blend(a: &mut [f32], b: &mut [f32], lambda: f32) {
     }
 }
 
-/// Exchanges a rectangle between partners and returns what λ the rectangle leaves.
+/// Exchanges a rectangle between partners and returns the resulting λ.
 fn cut_mix(batch: &mut Batch, lambda: f64, rng: &mut Rng) -> f64 {
     let shape = batch.shape;
     let side = libm::sqrt(1.0 - lambda);
@@ -130,8 +130,8 @@ fn cut_mix(batch: &mut Batch, lambda: f64, rng: &mut Rng) -> f64 {
     1.0 - ((bottom - top) * (right - left)) as f64 / (shape.height * shape.width) as f64
 }
 
-/// A label's smoothed target: `1 - ε + ε / C` for the label, `ε / C` for every other class. What a target is after an
-/// objective that smooths by ε.
+/// A label's smoothed target: `1 - ε + ε / C` for the label, `ε / C` for every other class. An objective that smooths by ε gives
+/// this target.
 pub fn smoothed(target: &[f32], epsilon: f32) -> Vec<f32> {
     let share = epsilon / target.len() as f32;
     target.iter().map(|value| (1.0 - epsilon) * value + share).collect()

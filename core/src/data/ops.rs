@@ -1,23 +1,22 @@
-//! Operations on 8-bit images as Pillow defines them: what RandAugment and colour jitter are made of.
+//! Operations on 8-bit images, as in Pillow. RandAugment and colour jitter consist of them.
 //!
-//! The figures of the field were measured with Pillow's roundings, so these follow them: look-up tables of whole numbers,
-//! brightness by ITU-R 601, mixtures cut off to whole values, and maps between pixels' centres whose values outside the
-//! image are a colour of their own. A committed script writes Pillow's results, which a test holds these to, within 1
-//! of 255.
+//! Published figures were measured with Pillow's rounding, so these operations round in the same way: look-up tables of whole
+//! numbers, brightness by ITU-R 601, mixtures truncated to whole values, and maps between the centres of pixels with a fixed
+//! colour outside the image. A script in the repository writes Pillow's results. A test compares them, within 1 of 255.
 
 use std::borrow::Cow;
 
 use super::preprocess::luma;
 use super::{ImageShape, Picture};
 
-/// How a map between pixels reads between them.
+/// How a map interpolates between pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sampling {
-    /// The pixel that the point lies in.
+    /// The pixel that contains the point.
     Nearest,
     /// Linear along each axis.
     Bilinear,
-    /// Cubic with a = -1, which is what Pillow's maps take; its resizing takes -1/2.
+    /// Cubic with a = -1, as in Pillow's maps. Pillow's resizing uses -1/2.
     Bicubic,
 }
 
@@ -30,9 +29,9 @@ pub enum Op {
     Equalize,
     /// 255 minus each value.
     Invert,
-    /// Turns counter-clockwise about the centre by so many degrees.
+    /// Rotates counter-clockwise about the centre by this many degrees.
     Rotate(f64),
-    /// Keeps so many of the highest bits.
+    /// Keeps this many of the highest bits.
     Posterize(u32),
     /// Inverts values from the threshold on.
     Solarize(u32),
@@ -44,20 +43,20 @@ pub enum Op {
     Contrast(f32),
     /// Mixes with black.
     Brightness(f32),
-    /// Mixes with the image smoothed.
+    /// Mixes with the smoothed image.
     Sharpness(f32),
     /// Reads column `x + amount * y`.
     ShearX(f64),
     /// Reads row `y + amount * x`.
     ShearY(f64),
-    /// Reads so many columns to the right.
+    /// Reads this many columns to the right.
     TranslateX(f64),
-    /// Reads so many rows below.
+    /// Reads this many rows below.
     TranslateY(f64),
 }
 
 impl Op {
-    /// The image after the operation. `fill` is what lies outside the image; a grey image takes its first value.
+    /// The image after the operation. `fill` is the colour outside the image. For a grey image it is the first value.
     pub fn apply(self, mut picture: Picture<'_>, sampling: Sampling, fill: [u8; 3]) -> Picture<'_> {
         let shape = picture.shape;
         match self {
@@ -97,7 +96,7 @@ fn each(picture: &mut Picture<'_>, change: impl Fn(u8) -> u8) {
     picture.pixels.to_mut().iter_mut().for_each(|value| *value = change(*value));
 }
 
-/// Replaces the values of each channel by the table that its histogram gives.
+/// Replaces the values of each channel with a table that is computed from its histogram.
 fn per_channel(picture: &mut Picture<'_>, table: impl Fn(&[u32; 256]) -> [u8; 256]) {
     let channels = picture.shape.channels;
     let pixels = picture.pixels.to_mut();
@@ -147,7 +146,7 @@ fn equalised(histogram: &[u32; 256]) -> [u8; 256] {
     })
 }
 
-/// `from + factor (to - from)`, cut off to a whole value from 0 to 255.
+/// `from + factor (to - from)`, truncated to a whole value from 0 to 255.
 fn mixed(from: u8, to: u8, factor: f32) -> u8 {
     // The conversion cuts off and saturates.
     (f32::from(from) + factor * (f32::from(to) - f32::from(from))) as u8
@@ -162,7 +161,7 @@ fn colour(picture: &mut Picture<'_>, factor: f32) {
     }
 }
 
-/// Rounded mean of the brightness.
+/// The rounded mean brightness.
 fn mean_brightness(picture: &Picture<'_>) -> u8 {
     let (sum, count) = match picture.shape.channels {
         3 => {
@@ -175,7 +174,7 @@ fn mean_brightness(picture: &Picture<'_>) -> u8 {
     (sum as f64 / count.max(1) as f64 + 0.5) as u8
 }
 
-/// The smoothed image weighs the pixel 5, each of its eight neighbours 1; the border stays as it is.
+/// The smoothed image. The weight of the pixel is 5, and that of each of its eight neighbours 1. The border does not change.
 fn sharpen(picture: &mut Picture<'_>, factor: f32) {
     let ImageShape { channels, height, width } = picture.shape;
     if height < 3 || width < 3 {
@@ -199,7 +198,7 @@ fn sharpen(picture: &mut Picture<'_>, factor: f32) {
     }
 }
 
-/// The map of a turn about the centre, from output to input.
+/// The map of a rotation about the centre, from output to input.
 fn rotation(shape: ImageShape, degrees: f64) -> [f64; 6] {
     let angle = -degrees.to_radians();
     let (sin, cos) = (libm::sin(angle), libm::cos(angle));
@@ -207,12 +206,12 @@ fn rotation(shape: ImageShape, degrees: f64) -> [f64; 6] {
     [cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y]
 }
 
-/// Reads every pixel at `(a x + b y + c, d x + e y + f)`, x and y being pixels' centres.
+/// Reads every pixel at `(a x + b y + c, d x + e y + f)`. x and y are the centres of pixels.
 fn mapped(picture: &Picture<'_>, map: [f64; 6], sampling: Sampling, fill: [u8; 3]) -> Picture<'static> {
     let shape @ ImageShape { channels, height, width } = picture.shape;
     let [a, b, c, d, e, f] = map;
     let mut pixels = Vec::with_capacity(shape.bytes());
-    // Nearest pixels are found in 65536ths of one, as Pillow finds them.
+    // As in Pillow, nearest pixels are found in units of 1 / 65536.
     let fixed = |value: f64| libm::floor(value * 65_536.0 + 0.5) as i64;
     let start = [fixed(c + a * 0.5 + b * 0.5), fixed(f + d * 0.5 + e * 0.5)];
     let inside = |x: i64, y: i64| (0..width as i64).contains(&x) && (0..height as i64).contains(&y);

@@ -1,7 +1,7 @@
 //! The order in which an epoch visits its samples.
 //!
-//! It depends on (seed, epoch) alone: a run that is resumed at any batch of any epoch sees what the whole run would
-//! have seen.
+//! It depends only on (seed, epoch). A run that is resumed at any batch of any epoch visits the same samples as an uninterrupted
+//! run.
 
 use super::{Purpose, Rng, Visit};
 
@@ -12,12 +12,12 @@ pub fn epoch_order(len: usize, seed: u64, epoch: u64) -> Vec<u64> {
     order
 }
 
-/// What the samples of a repeated epoch are cut to a multiple of, as DeiT's sampler cuts them.
+/// The visits of a repeated epoch are cut to a multiple of this, as in DeiT's sampler.
 const MULTIPLE: usize = 256;
 
-/// The visits of one epoch: each sample once, or, with `repeats` above 1, each that is visited so often in succession
-/// (repeated augmentation, Hoffer et al., 2019). A repeated epoch is no longer than another, so it sees about one sample
-/// in `repeats`: `len` visits, cut to a multiple of 256 where there are so many.
+/// The visits of one epoch. Usually each sample is visited once. With `repeats` above 1, a sample is visited that many times in
+/// succession (repeated augmentation, Hoffer et al., 2019). A repeated epoch is not longer, so it visits only about one sample in
+/// `repeats`. It has `len` visits, cut to a multiple of 256 if there are at least that many.
 pub fn epoch_visits(len: usize, seed: u64, epoch: u64, repeats: u32) -> Vec<Visit> {
     let visits = match repeats {
         0 | 1 => len,

@@ -1,35 +1,36 @@
-//! RandAugment (Cubuk et al., 2019) as timm and as torchvision run it: a few operations drawn for each image.
+//! RandAugment (Cubuk et al., 2019), as in timm and as in torchvision: a few operations are drawn for each image.
 //!
-//! timm, spelt as its option is, `rand-m9-mstd0.5-inc1`: each of `n` operations (2) is drawn with replacement from 15 and
-//! happens with probability 0.5 at a magnitude from N(9, 0.5), kept from 0 to 10. Torchvision, spelt `torchvision-n2-m9`:
-//! each of `n` operations is drawn from 14 and always happens, at the tenth of 31 magnitudes. `inc1` is the family of
-//! operations that all grow stronger with the magnitude; it is the only one of timm's here.
+//! timm's policies have the names of its option, such as `rand-m9-mstd0.5-inc1`: each of `n` operations (2) is drawn with
+//! replacement from 15, and is applied with probability 0.5. Its magnitude is drawn from N(9, 0.5) and limited to 0 to 10.
+//! torchvision's policies have names such as `torchvision-n2-m9`: each of `n` operations is drawn from 14 and always applied,
+//! with the tenth of 31 magnitudes. `inc1` are timm's operations that all become stronger with the magnitude. timm's other
+//! operations are not implemented.
 
 use serde::{Deserialize, Serialize};
 
 use super::ops::{Op, Sampling};
 use super::{Error, Interpolation, Picture, Rng};
 
-/// What shows where a map reads outside the image: ImageNet's mean, as timm rounds it.
+/// The colour outside the image: ImageNet's mean, rounded as in timm.
 const FILL: [u8; 3] = [124, 116, 104];
 
-/// Which library's operations.
+/// The library of the operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     Timm,
     Torchvision,
 }
 
-/// A policy, read from and written as its name.
+/// A policy. It is read from its name and written as its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RandAugment {
     family: Family,
-    /// Operations an image.
+    /// Number of operations for each image.
     operations: u32,
     /// 0 to 10, or 0 to 30 in torchvision's family.
     magnitude: f64,
-    /// Deviation of the magnitude.
+    /// Standard deviation of the magnitude.
     deviation: f64,
 }
 
@@ -37,7 +38,7 @@ impl RandAugment {
     /// Reads a policy's name.
     ///
     /// # Errors
-    /// Says which part of the name is not known.
+    /// The part of the name that is not known.
     pub fn named(name: &str) -> Result<Self, Error> {
         let fail = |reason: &str| Error::Policy {
             name: name.to_owned(),
@@ -160,12 +161,12 @@ fn timm(op: u64, magnitude: f64, negative: bool, picture: &Picture<'_>) -> Op {
     }
 }
 
-/// One of torchvision's 14 operations at one of its 31 magnitudes; `None` leaves the image as it is.
+/// One of torchvision's 14 operations at one of its 31 magnitudes. `None` does not change the image.
 fn torchvision(op: u64, magnitude: f64, negative: bool, picture: &Picture<'_>) -> Option<Op> {
     let share = magnitude / 30.0;
     let signed = |amount: f64| if negative { -amount } else { amount };
     let factor = (1.0 + signed(0.9 * share)) as f32;
-    // Its shift moves the image, where an operation's amount moves what is read.
+    // torchvision's shift moves the image. The amount of an operation here moves the place that is read.
     let shift = |side: usize| -libm::trunc(signed(150.0 / 331.0 * side as f64 * share));
     Some(match op {
         0 => return None,

@@ -1,14 +1,15 @@
-//! Fewer samples of a data set, chosen fairly.
+//! Subsets of a data set.
 //!
-//! A student trained on N samples is compared across N and across seeds, so the choice is random, as balanced between
-//! the classes as the set allows, fixed by the seed, and nested: the subset of N samples begins the subset of N + 1.
+//! Students are compared for different N and different seeds. So the choice of N samples is random, fixed by the seed, and as
+//! balanced between the classes as the set allows. It is also nested: the subset of N + 1 samples begins with the subset of N
+//! samples.
 
 use super::{Dataset, Error, ImageShape, Picture, Purpose, Rng};
 
 /// The indices of a class-balanced random subset.
 ///
-/// Each class is shuffled, then the classes take turns, in a shuffled order, until `samples` are chosen; a class that
-/// runs out is passed over.
+/// Each class is shuffled. Then the classes take turns, in a shuffled order, until `samples` are chosen. A class without more
+/// samples is skipped.
 ///
 /// # Errors
 /// If `samples` is 0 or more than there are.
@@ -24,7 +25,7 @@ pub fn balanced_indices(dataset: &dyn Dataset, samples: usize, seed: u64) -> Res
     for (class, indices) in classes.iter_mut().enumerate() {
         Rng::new(seed, 0, class as u64, Purpose::Subset).shuffle(indices);
     }
-    // The order of turns has a key that no class has.
+    // The order of the turns has a key that no class uses.
     Rng::new(seed, 1, 0, Purpose::Subset).shuffle(&mut classes);
     let mut chosen = Vec::with_capacity(samples);
     let mut turn = 0;
@@ -35,13 +36,13 @@ pub fn balanced_indices(dataset: &dyn Dataset, samples: usize, seed: u64) -> Res
     Ok(chosen)
 }
 
-/// The indices of `samples` samples that stand for the whole set, or of all where it has no more: fixed, spread evenly over
-/// the set, and with each class's share in it, in whatever order the set's classes stand.
+/// The indices of `samples` samples that represent the whole set, or of all if it has no more. They are fixed and spread evenly
+/// over the set, and each class has its share, whatever the order of the classes in the set.
 pub fn spread_indices(dataset: &dyn Dataset, samples: usize) -> Vec<u64> {
     let len = dataset.len();
     let samples = samples.min(len);
-    // Class by class, each in the set's order. Even steps through the set itself would meet but some classes where they
-    // alternate, as those of the drawn digits do.
+    // Class by class, each in the set's order. If the classes alternate, as in the drawn digits, even steps through the set
+    // itself would only reach some of them.
     let mut by_class: Vec<usize> = (0..len).collect();
     by_class.sort_by_key(|&index| dataset.label(index));
     let mut chosen: Vec<u64> = (0..samples).map(|place| by_class[place * len / samples] as u64).collect();
@@ -57,7 +58,7 @@ pub struct Subset<D> {
 }
 
 impl<D: Dataset> Subset<D> {
-    /// A class-balanced random subset, as [`balanced_indices`] chooses it.
+    /// A class-balanced random subset, chosen by [`balanced_indices`].
     ///
     /// # Errors
     /// If `samples` is 0 or more than there are.
@@ -69,7 +70,7 @@ impl<D: Dataset> Subset<D> {
     /// The samples with the given indices, in that order.
     ///
     /// # Errors
-    /// If an index is not that of a sample.
+    /// If an index is beyond the set.
     pub fn of(inner: D, indices: Vec<u64>) -> Result<Self, Error> {
         let len = inner.len() as u64;
         match indices.iter().find(|&&index| index >= len) {
