@@ -67,14 +67,14 @@ impl Method for ClassToken {
             if !shape.class_token {
                 return Some(format!(
                     "class-token distillation needs a class token, and the {role} has none; give it one (vit.class_token \
-                     = true, vit.pool = \"class\") or take the manifold terms, which compare patches"
+                     = true, vit.pool = \"class\") or use the manifold terms, which compare patches"
                 ));
             }
         }
         (student.patches() != teacher.patches()).then(|| {
             format!(
-                "the student cuts an image into {} patches, the teacher into {}; cosines with the patches need as many: \
-                 give both the same image_size / patch_size",
+                "the student cuts an image into {} patches, the teacher into {}; cosines with the patches need the \
+                 same number: give both the same image_size / patch_size",
                 student.patches(),
                 teacher.patches()
             )

@@ -68,8 +68,8 @@ impl Lesson {
         let mut lesson = Self::for_shapes(objective, student, &shape)?;
         if teachers.as_ref().is_some_and(Teachers::are_several) && !lesson.ask.teacher_taps.is_empty() {
             return Err(Mismatch(
-                "several teachers agree on logits alone, and this objective compares tokens or features; take KD or \
-                 another method of logits, or one teacher"
+                "several teachers are averaged by their logits alone, and this objective compares tokens or features; take KD \
+                 or another method of logits, or one teacher"
                     .into(),
             ));
         }

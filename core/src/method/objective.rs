@@ -52,8 +52,8 @@ impl Objective {
     pub fn check(&self, student: &NetworkShape, teacher: &NetworkShape) -> Result<(), Mismatch> {
         if self.needs_teacher() && student.classes != teacher.classes {
             return Err(Mismatch(format!(
-                "the teacher tells {} classes apart, the student {}; distillation needs them equal: give the student \
-                 classes = {}, or the teacher a head for the student's classes",
+                "the teacher has {} classes, the student {}; distillation needs the same number: give the student classes = \
+                 {}, or the teacher a head for the student's classes",
                 teacher.classes, student.classes, teacher.classes
             )));
         }

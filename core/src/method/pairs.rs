@@ -37,8 +37,8 @@ pub fn stride_pairs(named: &[[usize; 2]], student_depth: usize, teacher_depth: u
 pub(super) fn no_stride(named: &[[usize; 2]], student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
     (named.is_empty() && student.depth > teacher.depth).then(|| {
         format!(
-            "the student has {} blocks and the teacher {}, so there is no even stride; name the pairs (saf.pairs, for \
-             example), or take a student of at most {} blocks",
+            "the student has {} blocks and the teacher {}, so the blocks cannot be paired evenly; name the pairs \
+             (saf.pairs, for example), or use a student with at most {} blocks",
             student.depth, teacher.depth, teacher.depth
         )
     })
@@ -48,8 +48,8 @@ pub(super) fn no_stride(named: &[[usize; 2]], student: &NetworkShape, teacher: &
 pub(super) fn other_patches(method: &str, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
     (student.patches() != teacher.patches()).then(|| {
         format!(
-            "the student cuts an image into {} patches, the teacher into {}; {method} needs as many: give both the same \
-             image_size / patch_size, or take KD, which compares logits",
+            "the student cuts an image into {} patches, the teacher into {}; {method} needs the same number: give both the \
+             same image_size / patch_size, or take KD, which compares logits",
             student.patches(),
             teacher.patches()
         )

@@ -37,8 +37,8 @@ impl Method for Saf {
     fn refusal(&self, student: &NetworkShape, teacher: &NetworkShape) -> Option<String> {
         let tokens = (student.tokens != teacher.tokens).then(|| {
             format!(
-                "SAF compares maps of as many tokens, and the student has {}, the teacher {}; give both the same \
-                 image_size / patch_size and prefix tokens, or take KD, which compares logits",
+                "SAF needs the same number of tokens in both networks, and the student has {}, the teacher {}; give both the \
+                 same image_size / patch_size and prefix tokens, or take KD, which compares logits",
                 student.tokens, teacher.tokens
             )
         });

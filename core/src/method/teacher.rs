@@ -115,9 +115,7 @@ impl Teachers {
     pub(super) fn refusal(&self) -> Option<String> {
         let classes = self.shape().classes;
         let other = self.others.iter().map(|teacher| teacher.network.shape().classes).find(|own| *own != classes)?;
-        Some(format!(
-            "one teacher tells {classes} classes apart and another {other}; give all of them the same classes"
-        ))
+        Some(format!("one teacher has {classes} classes and another {other}; give all of them the same classes"))
     }
 
     /// The trace for `images` `[B, C, S, S]`, which are normalised for the student: the mean of the logits, and the `taps` of the
