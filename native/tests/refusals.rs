@@ -144,7 +144,7 @@ fn every_bad_input_is_refused_in_one_line() {
     add(format!("eval {weights} @/cut.safetensors"), 1, Command, "cut.safetensors");
     add(format!("eval {weights} @/noise.safetensors"), 1, Command, "noise.safetensors");
     add(format!("eval {weights} @/none.safetensors"), 1, Command, "none.safetensors");
-    add(format!("eval {weights} @/cwd"), 2, Command, "cwd");
+    add(format!("eval {weights} @/cwd"), 1, Command, "cwd");
     add("eval @/other.safetensors --which teacher --dataset digits".into(), 2, Command, "--which");
     add("export @/other.safetensors --which student --to @/new.safetensors".into(), 2, Command, "--which");
     add("predict @/runs/taken --image @/noise.png".into(), 1, Command, "taken");

@@ -34,12 +34,12 @@ pub fn is_of_hub(path: &Path) -> bool {
 /// Reads a weights file or an index of shards, all of it or nothing.
 ///
 /// # Errors
-/// Exit code 1 with the file's name; 2 for a folder.
+/// Exit code 1 with the file's name.
 pub fn read(path: &Path) -> Result<(Vec<NamedTensor>, Metadata)> {
     let doing = || format!("cannot read the weights {}", path.display());
     let found = fs::metadata(path).context(doing())?;
     if found.is_dir() {
-        return Err(Failure::usage(format!("{} is a folder without weights in it; name a file", path.display())));
+        return Err(Failure::work(format!("{} is a folder without weights in it; name a file", path.display())));
     }
     if path.extension().is_some_and(|extension| extension == "json") {
         return shards(path);
@@ -159,6 +159,6 @@ mod tests {
             let text = read(&path).expect_err(said).to_string();
             assert!(text.contains(said) && text.contains("model.pth"), "{text}");
         }
-        assert_eq!(read(folder.path()).expect_err("a folder").code(), 2);
+        assert_eq!(read(folder.path()).expect_err("a folder").code(), 1);
     }
 }

@@ -80,8 +80,10 @@ fn a_file_that_is_cut_short_is_an_error_unless_that_is_allowed() {
     }
     let cut = decode(&whole[..whole.len() * 3 / 5], Decoding { allow_truncated: true, ..Decoding::default() });
     assert_eq!(cut.expect("allowed").pixels[..64 * 3 * 16], expected[..64 * 3 * 16], "what is there is as it is");
-    // More after the end, as cameras and editors leave it.
+    // More after the end, and more between the segments, as cameras and editors leave it.
     assert_eq!(upright(&[&whole[..], b"more after the end"].concat()), expected);
+    let first = 4 + usize::from(whole[5]);
+    assert_eq!(upright(&[&whole[..first], &[0, 1, 2, 3, 4, 5], &whole[first..]].concat()), expected);
 }
 
 /// The frame of a JPEG with so many components of these samplings, and a scan of zeros.
