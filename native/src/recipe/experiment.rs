@@ -258,7 +258,7 @@ pub struct NetworkRecipe {
 }
 
 // What serde can no longer list beside a key that it does not know.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 17] = [
     "model",
     "weights",
     "resampling",
@@ -269,10 +269,13 @@ const KEYS: [&str; 14] = [
     "accumulate",
     "smoothing",
     "trainable",
+    "keep",
+    "early_stop",
     "readout",
     "schedule",
     "optimiser",
     "retrospection",
+    "data",
 ];
 
 // What is no other key of a network is the name of a family.
@@ -664,4 +667,40 @@ fn fits_readout(network: &NetworkRecipe, objective: &Objective, role: &str) -> R
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_a_network_is_known_beside_its_families() {
+        // Every field, so that none can be forgotten; those that are left out at their usual value have another.
+        let network = NetworkRecipe {
+            model: "digits_teacher".to_owned(),
+            weights: Some(PathBuf::from("w")),
+            resampling: Resampling::default(),
+            epochs: 1,
+            batch_size: 1,
+            lr: 1.0,
+            lr_batch: Some(1),
+            accumulate: 2,
+            smoothing: 0.0,
+            trainable: Trainable::All,
+            keep: KeepNetwork::Best,
+            early_stop: Some(1),
+            readout: Some(Readout::Class),
+            schedule: Schedule::default(),
+            optimiser: AdamWConfig::default(),
+            retrospection: Some(Retrospection::default()),
+            data: Some(TeacherData::default()),
+            families: BTreeMap::new(),
+        };
+        let table = Table::try_from(&network).expect("serialises");
+        let mut keys: Vec<&str> = table.keys().map(String::as_str).collect();
+        let mut known = KEYS;
+        keys.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(keys, known);
+    }
 }
