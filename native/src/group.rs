@@ -25,13 +25,14 @@ use crate::error::{Failure, Result};
 use crate::folder::Folder;
 use crate::recipe::{Goal, Recipe};
 use crate::report::{Entry, RunFigures};
+use crate::run::{Role, RunFolder};
 
 /// Most seeds of a group.
 const MOST_SEEDS: usize = 1000;
 const PLAN: &str = "group.json";
 const SUMMARY: &str = "summary.json";
 /// What the teacher said of images that are never varied, which are the same at all seeds.
-const TEACHER_LOGITS: &str = "teacher-logits";
+pub const TEACHER_LOGITS: &str = "teacher-logits";
 
 /// Seeds as a command line gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,7 +224,7 @@ impl Group {
         }
         if recipe.teacher_weights.is_none() && seed != first {
             // A resume may be started from elsewhere.
-            recipe.teacher_weights = Some(self.run(first).absolute().join("teacher.safetensors"));
+            recipe.teacher_weights = Some(RunFolder::at(&self.run(first).absolute()).weights(Role::Teacher));
         }
         if recipe.teacher_cache.is_none() && recipe.asks_once() {
             recipe.teacher_cache = Some(self.folder.absolute().join(TEACHER_LOGITS));
@@ -264,7 +265,8 @@ impl Group {
     }
 }
 
-fn folder_of(seed: u64) -> String {
+/// What the folder of the run of a seed is called.
+pub fn folder_of(seed: u64) -> String {
     format!("seed-{seed}")
 }
 

@@ -20,14 +20,13 @@ use toml::{Table, Value};
 
 use crate::error::{Context, Failure, Result};
 use crate::folder::Folder;
-use crate::group::{Group, Plan};
+use crate::group::{Group, Plan, TEACHER_LOGITS, folder_of};
 use crate::recipe::{Goal, Recipe};
 use crate::report::{Difference, Entry, EntryReport, NetworkReport};
-use crate::run::Role;
+use crate::run::{Role, RunFolder};
 use crate::statistics::Summary;
 
 const FILE: &str = "sweep.json";
-const TEACHER_LOGITS: &str = "teacher-logits";
 /// Most runs of a sweep.
 const MOST_RUNS: usize = 10_000;
 
@@ -89,6 +88,13 @@ pub struct SweepPlan {
     pub base: String,
     /// The command that trains the recipe on all samples, before the chosen values.
     pub train: Vec<String>,
+}
+
+impl SweepPlan {
+    /// A cell's values as `--set` takes them.
+    fn settings(&self, values: &[String]) -> impl Iterator<Item = String> {
+        self.vary.iter().zip(values).map(|(axis, value)| format!("{}={value}", axis.key))
+    }
 }
 
 /// `sweep.json`.
@@ -189,32 +195,26 @@ impl Sweep {
         let sweep = Self { folder: Folder::create(logdir, name, stem)?, plan };
         sweep.folder.write_recipe(recipe)?;
         let mut teachers: Vec<(String, PathBuf)> = Vec::new();
-        let digits = combinations.len().to_string().len();
+        let cells = combinations.len();
         for (number, combination) in combinations.into_iter().enumerate() {
             let mut recipe = combination.recipe;
-            let cell = format!("cell-{:0digits$}", number + 1);
+            let cell = cell_name(number, cells);
             if recipe.objective == Goal::Distillation && recipe.teacher_weights.is_none() {
                 let key = teacher_key(&recipe)?;
                 match teachers.iter().find(|(other, _)| *other == key) {
                     Some((_, weights)) => recipe.teacher_weights = Some(weights.clone()),
                     None => {
                         let first = sweep.plan.seeds.first().copied().unwrap_or(recipe.seed);
-                        let trains = sweep.folder.folder(&cell).folder(&format!("seed-{first}"));
-                        teachers.push((key, trains.absolute().join("teacher.safetensors")));
+                        let trains = sweep.folder.folder(&cell).folder(&folder_of(first));
+                        teachers.push((key, RunFolder::at(&trains.absolute()).weights(Role::Teacher)));
                     }
                 }
             }
             if recipe.teacher_cache.is_none() && recipe.asks_once() {
                 recipe.teacher_cache = Some(sweep.folder.absolute().join(TEACHER_LOGITS));
             }
-            let own: Vec<String> = sweep
-                .plan
-                .vary
-                .iter()
-                .zip(&combination.values)
-                .map(|(axis, value)| format!("{}={value}", axis.key))
-                .collect();
-            let plan = Plan { seeds: sweep.plan.seeds.clone(), teacher_per_seed: false, base: own.join(", ") };
+            let base = sweep.plan.settings(&combination.values).collect::<Vec<_>>().join(", ");
+            let plan = Plan { seeds: sweep.plan.seeds.clone(), teacher_per_seed: false, base };
             Group::create(sweep.folder.path(), Some(&cell), "", recipe, plan)?;
         }
         // What makes it a sweep comes last: without it there is nothing to go on with.
@@ -272,8 +272,8 @@ impl Sweep {
     /// If one cannot be read.
     pub fn cells(&self) -> Result<Vec<(Vec<String>, Group)>> {
         let cells = grid(&self.plan.vary, self.plan.seeds.len())?;
-        let digits = cells.len().to_string().len();
-        let group = |number: usize| Group::open(&self.folder.file(&format!("cell-{:0digits$}", number + 1)));
+        let count = cells.len();
+        let group = |number: usize| Group::open(&self.folder.file(&cell_name(number, count)));
         cells.into_iter().enumerate().map(|(number, values)| Ok((values, group(number)?))).collect()
     }
 
@@ -342,12 +342,7 @@ impl Sweep {
 
     // The command that trains with a cell's values on all samples.
     fn command(&self, values: &[String]) -> String {
-        let chosen = self
-            .plan
-            .vary
-            .iter()
-            .zip(values)
-            .flat_map(|(axis, value)| ["--set".to_owned(), format!("{}={value}", axis.key)]);
+        let chosen = self.plan.settings(values).flat_map(|setting| ["--set".to_owned(), setting]);
         let words: Vec<String> = self.plan.train.iter().cloned().chain(chosen).map(|word| quoted(&word)).collect();
         words.join(" ")
     }
@@ -378,6 +373,11 @@ impl Sweep {
     pub fn resume_line(&self) -> String {
         format!("potstill sweep --resume --name {} --logdir {}", self.folder.name(), self.folder.parent().display())
     }
+}
+
+// The folder of a cell, from 0; all of a sweep's names are of one length.
+fn cell_name(number: usize, cells: usize) -> String {
+    format!("cell-{:0digits$}", number + 1, digits = cells.to_string().len())
 }
 
 // The network that is swept: what a recipe trains last of student and teacher.

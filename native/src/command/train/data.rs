@@ -98,7 +98,7 @@ pub fn open(recipe: &Recipe) -> Result<RunData> {
                          one of them out",
                     ));
                 }
-                Some(samples) => balanced(recipe, samples)?,
+                Some(samples) => balanced(opened(recipe, Some(samples))?, samples, recipe.seed)?,
                 None => train,
             };
             let omit = numbers(&own.omit, names, "teacher.data")?;
@@ -129,13 +129,12 @@ pub fn open(recipe: &Recipe) -> Result<RunData> {
 fn split(all: Samples, recipe: &Recipe) -> Result<(Samples, Option<Samples>)> {
     let data = &recipe.data;
     let samples = data.train_samples.unwrap_or(all.len());
+    if data.validation == 0.0 {
+        return Ok((balanced(all, samples, recipe.seed)?, None));
+    }
     let subset =
         |indices| -> Result<Samples> { Ok(Arc::new(Subset::of(all.clone(), indices).map_err(Failure::work)?)) };
     let drawn = |samples, seed| balanced_indices(&all, samples, seed).map_err(Failure::usage);
-    if data.validation == 0.0 {
-        let train = if samples == all.len() { all.clone() } else { subset(drawn(samples, recipe.seed)?)? };
-        return Ok((train, None));
-    }
     let kept = (data.validation * samples as f64).round() as usize;
     if kept == 0 || kept >= samples {
         return Err(Failure::usage(format!(
@@ -152,12 +151,11 @@ fn split(all: Samples, recipe: &Recipe) -> Result<(Samples, Option<Samples>)> {
     Ok((subset(train)?, Some(subset(validation)?)))
 }
 
-// So many training samples, drawn evenly over the classes.
-fn balanced(recipe: &Recipe, samples: usize) -> Result<Samples> {
-    let train = opened(recipe, Some(samples))?;
-    match samples == train.len() {
-        true => Ok(train),
-        false => Ok(Arc::new(Subset::balanced(train, samples, recipe.seed).map_err(Failure::usage)?)),
+// So many of these samples, drawn evenly over the classes, or all as they are.
+fn balanced(all: Samples, samples: usize, seed: u64) -> Result<Samples> {
+    match samples == all.len() {
+        true => Ok(all),
+        false => Ok(Arc::new(Subset::balanced(all, samples, seed).map_err(Failure::usage)?)),
     }
 }
 
