@@ -7,8 +7,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use potstill_core::train::Evaluation;
 
 use crate::error::{Failure, Result};
+use crate::folder::write_whole;
 use crate::report::{Drawn, INK, described};
-use crate::run::write_whole;
 
 /// Most classes of a picture: beyond, a cell is a pixel or two.
 const MOST_DRAWN: usize = 128;

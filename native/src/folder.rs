@@ -1,14 +1,16 @@
-//! A folder of figures: of a run, of a group of runs, or of a sweep. Whoever looks at one works in it no further.
+//! A folder of figures: of a run, of a group of runs, or of a sweep; and how files come into one.
+//!
+//! Every file appears whole or not at all: it is written beside its place, synced and renamed.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Failure, Result};
 use crate::recipe::Recipe;
-use crate::run::{RunFolder, write_whole};
 
 /// A folder, by its path.
 #[derive(Clone, Debug)]
@@ -25,9 +27,32 @@ impl Folder {
     /// Makes a new folder: `name`, else the first free `STEM-001`, `STEM-002`, ...
     ///
     /// # Errors
-    /// As [`RunFolder::create`].
+    /// Exit code 2 if `name` is no plain folder name or is taken; 1 if the folder cannot be made.
     pub fn create(logdir: &Path, name: Option<&str>, stem: &str) -> Result<Self> {
-        RunFolder::create(logdir, name, stem).map(|folder| Self::at(folder.path()))
+        let name = name.map(plain_name).transpose()?;
+        fs::create_dir_all(logdir).context(format_args!("cannot make the folder {}", logdir.display()))?;
+        if let Some(name) = name {
+            let path = logdir.join(name);
+            return match fs::create_dir(&path) {
+                Ok(()) => Ok(Self { path }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::usage(format!(
+                    "the run {} exists already; choose another --name, or add --resume to go on with it",
+                    path.display()
+                ))),
+                Err(error) => Err(Failure::work(format!("cannot make the run folder {}: {error}", path.display()))),
+            };
+        }
+        for number in 1..100_000 {
+            let path = logdir.join(format!("{stem}-{number:03}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(Failure::work(format!("cannot make the run folder {}: {error}", path.display())));
+                }
+            }
+        }
+        Err(Failure::work(format!("{} holds too many runs; pass --name", logdir.display())))
     }
 
     /// Its path.
@@ -127,4 +152,45 @@ impl Folder {
             _ => Ok(()),
         }
     }
+}
+
+/// A run's name: one folder's name, never a path out of the log folder.
+///
+/// # Errors
+/// Exit code 2 for another.
+pub fn plain_name(name: &str) -> Result<&str> {
+    let mut parts = Path::new(name).components();
+    match (parts.next(), parts.next()) {
+        (Some(std::path::Component::Normal(_)), None) => Ok(name),
+        _ => Err(Failure::usage(format!("--name {name:?} is no plain folder name"))),
+    }
+}
+
+/// Writes a file whole: beside its place, synced, renamed.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let doing = format!("cannot write {}", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        // Temporary files are private to their owner; what is kept is as readable as the umask lets any other file be.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).context(&doing)?;
+    file.write_all(bytes).context(&doing)?;
+    file.as_file().sync_all().context(&doing)?;
+    file.persist(path).context(&doing)?;
+    sync_folder(folder)
+}
+
+/// Makes the names in a folder survive a power cut. Only Unix can sync a folder; elsewhere this does nothing.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
+        synced.context(format_args!("cannot write {}", folder.display()))?;
+    }
+    Ok(())
 }

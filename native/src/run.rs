@@ -12,22 +12,30 @@
 //!   state.json, checkpoint/            only in an unfinished run: what `--resume` needs
 //! ```
 //!
-//! Every file appears whole or not at all: it is written beside its place, synced and renamed.
+//! Files come into it as [`crate::folder`] says.
 
 use std::fs;
-use std::io::Write;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::cli::Which;
-use crate::error::{Context, Failure, Result};
+use crate::error::{Failure, Result};
+use crate::folder::{Folder, plain_name};
 
 /// A run's folder, which exists.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
-    path: PathBuf,
+    folder: Folder,
+}
+
+impl Deref for RunFolder {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        &self.folder
+    }
 }
 
 /// Which of a run's networks: also the name of its weights file and of its entry in `result.json`.
@@ -74,38 +82,15 @@ impl From<Which> for Role {
 impl RunFolder {
     /// The folder at a path, which need not be there.
     pub fn at(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { folder: Folder::at(path) }
     }
 
-    /// Makes the folder of a new run: `name`, else the first free `STEM-001`, `STEM-002`, ...
+    /// Makes the folder of a new run.
     ///
     /// # Errors
-    /// Exit code 2 if `name` is no plain folder name or is taken; 1 if the folder cannot be made.
+    /// As [`Folder::create`].
     pub fn create(logdir: &Path, name: Option<&str>, stem: &str) -> Result<Self> {
-        let name = name.map(plain_name).transpose()?;
-        fs::create_dir_all(logdir).context(format_args!("cannot make the folder {}", logdir.display()))?;
-        if let Some(name) = name {
-            let path = logdir.join(name);
-            return match fs::create_dir(&path) {
-                Ok(()) => Ok(Self { path }),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Failure::usage(format!(
-                    "the run {} exists already; choose another --name, or add --resume to go on with it",
-                    path.display()
-                ))),
-                Err(error) => Err(Failure::work(format!("cannot make the run folder {}: {error}", path.display()))),
-            };
-        }
-        for number in 1..100_000 {
-            let path = logdir.join(format!("{stem}-{number:03}"));
-            match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self { path }),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    return Err(Failure::work(format!("cannot make the run folder {}: {error}", path.display())));
-                }
-            }
-        }
-        Err(Failure::work(format!("{} holds too many runs; pass --name", logdir.display())))
+        Folder::create(logdir, name, stem).map(|folder| Self { folder })
     }
 
     /// The unfinished run to go on with: the one called `name`, else the one worked on last.
@@ -114,20 +99,20 @@ impl RunFolder {
     /// Exit code 2 if there is none, or the named one is finished.
     pub fn unfinished(logdir: &Path, name: Option<&str>) -> Result<Self> {
         if let Some(name) = name {
-            let run = Self { path: logdir.join(plain_name(name)?) };
-            if !run.path.is_dir() {
-                return Err(Failure::usage(format!("there is no run {} to resume", run.path.display())));
+            let run = Self::at(&logdir.join(plain_name(name)?));
+            if !run.path().is_dir() {
+                return Err(Failure::usage(format!("there is no run {} to resume", run.path().display())));
             }
             if run.file("result.json").exists() {
                 return Err(Failure::usage(format!(
                     "the run {} is finished; there is nothing to resume",
-                    run.path.display()
+                    run.path().display()
                 )));
             }
             if !run.file("recipe.toml").exists() {
                 return Err(Failure::usage(format!(
                     "{} holds no recipe.toml; it is no run to resume",
-                    run.path.display()
+                    run.path().display()
                 )));
             }
             return Ok(run);
@@ -141,23 +126,8 @@ impl RunFolder {
             .filter(|path| !path.join("result.json").exists())
             .filter_map(|path| Some((modified(&path)?, path)))
             .max()
-            .map(|(_, path)| Self { path })
+            .map(|(_, path)| Self::at(&path))
             .ok_or_else(|| Failure::usage(format!("there is no unfinished run in {} to resume", logdir.display())))
-    }
-
-    /// The folder.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The run's name.
-    pub fn name(&self) -> String {
-        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
-
-    /// A file in the folder.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
     }
 
     /// The weights file of a network.
@@ -174,59 +144,4 @@ impl RunFolder {
     pub fn corrected(&self, role: Role) -> PathBuf {
         self.file(&format!("{}-corrected.safetensors", role.name()))
     }
-
-    /// Writes a JSON file whole.
-    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(value).context(format_args!("cannot serialise {name}"))?;
-        text.push('\n');
-        write_whole(&self.file(name), text.as_bytes())
-    }
-
-    /// Reads a JSON file.
-    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
-        let path = self.file(name);
-        let text = fs::read_to_string(&path).context(format_args!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).context(path.display())
-    }
-}
-
-/// A run's name: one folder's name, never a path out of the log folder.
-///
-/// # Errors
-/// Exit code 2 for another.
-pub fn plain_name(name: &str) -> Result<&str> {
-    let mut parts = Path::new(name).components();
-    match (parts.next(), parts.next()) {
-        (Some(std::path::Component::Normal(_)), None) => Ok(name),
-        _ => Err(Failure::usage(format!("--name {name:?} is no plain folder name"))),
-    }
-}
-
-/// Writes a file whole: beside its place, synced, renamed.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let doing = format!("cannot write {}", path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        // Temporary files are private to their owner; what is kept is as readable as the umask lets any other file be.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).context(&doing)?;
-    file.write_all(bytes).context(&doing)?;
-    file.as_file().sync_all().context(&doing)?;
-    file.persist(path).context(&doing)?;
-    sync_folder(folder)
-}
-
-/// Makes the names in a folder survive a power cut. Only Unix can sync a folder; elsewhere this does nothing.
-pub fn sync_folder(folder: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
-        synced.context(format_args!("cannot write {}", folder.display()))?;
-    }
-    Ok(())
 }

@@ -6,12 +6,11 @@ use toml::Table;
 
 use crate::cli::Compare;
 use crate::error::{Context, Failure, Result};
-use crate::folder::Folder;
+use crate::folder::{Folder, write_whole};
 use crate::group::Group;
 use crate::progress::say;
 use crate::recipe::Recipe;
 use crate::report::{Comparison, Entry, RunFigures, csv, html, picture, table};
-use crate::run::write_whole;
 use crate::sweep::Sweep;
 
 /// Compares what the folders hold.

@@ -8,8 +8,8 @@ use crate::dataset::{self, Split};
 use crate::device::{self, DeviceChoice};
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::evaluate;
+use crate::folder::write_whole;
 use crate::progress::say;
-use crate::run::write_whole;
 use crate::weights::{LoadedNetwork, arrange, load_network};
 
 /// Writes the file; with a data set, what it measures is the network as it was written, not as it was before rounding.

@@ -6,10 +6,10 @@ use super::train::{Host, train_runs};
 use crate::cli::Sweep as Options;
 use crate::device::DeviceChoice;
 use crate::error::{Failure, Result};
+use crate::folder::{plain_name, write_whole};
 use crate::progress::say;
 use crate::recipe::{Recipe, Request, Resolved, resolve};
 use crate::report::{aligned, percent, range, sweep_picture};
-use crate::run::{plain_name, write_whole};
 use crate::sweep::{Axis, Combination, Sweep, SweepPlan, SweepReport, grid};
 
 /// The share of the training samples that chooses, where the recipe does not say it.

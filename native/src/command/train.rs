@@ -17,7 +17,6 @@ use super::eval;
 use crate::cli::{self, Eval, Train, View};
 use crate::device::DeviceChoice;
 use crate::error::{Context, Failure, Result};
-use crate::folder::Folder;
 use crate::progress::say;
 use crate::recipe::{Request, Resolved, resolve};
 use crate::report::RunReport;
@@ -44,7 +43,7 @@ pub fn run(options: &Train, choice: &DeviceChoice) -> Result<()> {
             return group::train(&group, &Host::open(choice)?, options.json);
         }
         let folder = RunFolder::unfinished(&options.logdir, options.name.as_deref())?;
-        let mut recipe = Folder::at(folder.path()).recipe()?;
+        let mut recipe = folder.recipe()?;
         recipe.allow_untrained_teacher |= options.given.has("allow-untrained-teacher");
         let host = Host::open(choice)?;
         let job = Job { recipe: &recipe, base: "the run's own", place: Place::There(folder) };

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::best::{Best, Mark};
 use super::stage::Outcome;
 use crate::error::{Context, Failure, Result};
-use crate::run::{Role, RunFolder, sync_folder, write_whole};
+use crate::folder::{sync_folder, write_whole};
+use crate::run::{Role, RunFolder};
 use crate::weights::read_weights;
 
 /// Where an unfinished run stands: the stages that are done. Its file also marks a run as one that can be resumed.

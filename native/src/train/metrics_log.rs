@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Context, Result};
-use crate::run::{Role, write_whole};
+use crate::folder::write_whole;
+use crate::run::Role;
 
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -29,8 +29,8 @@ use tempfile::NamedTempFile;
 
 use super::source::Source;
 use crate::error::{Context, Failure, Result};
+use crate::folder::write_whole;
 use crate::report::hex;
-use crate::run::write_whole;
 
 /// What a folder of logits is of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,11 +2,12 @@
 
 use crate::cli::Train;
 use crate::error::{Context, Failure, Result};
+use crate::folder::{plain_name, write_whole};
 use crate::group::{Group, Plan, Seeds};
 use crate::progress::say;
 use crate::recipe::{Goal, Recipe};
 use crate::report::{Comparison, ModelReport, picture, table};
-use crate::run::{RunFolder, plain_name, write_whole};
+use crate::run::RunFolder;
 use crate::sweep::Sweep;
 
 use super::job::{Host, Job, Place};

@@ -10,12 +10,12 @@ use potstill_core::model::NetworkConfig;
 use super::stages::Run;
 use super::{data, teacher};
 use crate::device::{self, Chosen, DeviceChoice};
-use crate::error::{Context, Failure, Result};
+use crate::error::{Failure, Result};
 use crate::evaluate::fits;
 use crate::progress::say;
 use crate::recipe::{Control, Goal, NetworkRecipe, Precision, Recipe};
 use crate::report::RunReport;
-use crate::run::{Role, RunFolder, write_whole};
+use crate::run::{Role, RunFolder};
 use crate::train::{Interrupt, RunState};
 use crate::weights::{epsilon_of, load_start};
 
@@ -131,8 +131,7 @@ impl Host {
             }
         };
         // With the recipe there, the run can be resumed: it comes last.
-        let text = toml::to_string(recipe).context("cannot serialise the recipe")?;
-        write_whole(&folder.file("recipe.toml"), text.as_bytes())?;
+        folder.write_recipe(recipe)?;
         let how = if is_resumed { ", resumed" } else { "" };
         say(format_args!("run      {}{how} (recipe: {base}, seed {})", folder.path().display(), recipe.seed));
         say(format_args!("data     {}", data.in_words(&recipe.data.dataset)));

@@ -4,9 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::stages::{Run, Trained};
 use crate::error::Result;
+use crate::folder::write_whole;
 use crate::recipe::Goal;
 use crate::report::{self, DatasetReport, FileReport, ModelReport, ObjectiveReport, RunReport};
-use crate::run::{Role, write_whole};
+use crate::run::Role;
 use crate::train::{clear_checkpoints, read_log};
 
 impl Run<'_> {

@@ -17,8 +17,9 @@ use crate::cli::View;
 use crate::device::Chosen;
 use crate::error::{Context, Failure, Result};
 use crate::evaluate::evaluate;
+use crate::folder::write_whole;
 use crate::recipe::{Goal, NetworkRecipe, Precision, Recipe};
-use crate::run::{Role, RunFolder, write_whole};
+use crate::run::{Role, RunFolder};
 use crate::train::{
     Checkpoint, Finished, Interrupt, Keep, LogLine, MetricsLog, Outcome, RunState, Stage, latest_checkpoint,
 };
